@@ -1,0 +1,441 @@
+//! The table as a whole: who is sent where.
+
+use foreshade_contract::{Name, Risk, Share};
+use proptest::prelude::*;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::*;
+use crate::cohort::{segment_share, threshold};
+use crate::decision::{Bound, EndpointDecision, Phase, ShiftDecision};
+use crate::outcome::{Class, Outcome, ROUTE_CLASSES};
+use crate::spec::{EndpointSpec, HealthPolicy, ShiftPolicy};
+
+const NOW: Moment = Moment::from_micros(1_000_000);
+
+/// `primaries` primaries, each with a shadow of its own behind them: primary 0 has shadow `primaries`, and so on.
+fn spec(primaries: usize) -> ClusterSpec {
+    let endpoint = |index: usize, role| EndpointSpec {
+        name: format!("e{index}").parse::<Name>().unwrap(),
+        role,
+        weight: 1.0,
+        capacity_rps: None,
+        region: None,
+    };
+    let front = (0..primaries).map(|i| {
+        endpoint(
+            i,
+            Role::Primary {
+                shadow: Some(primaries + i),
+            },
+        )
+    });
+    let back = (primaries..2 * primaries).map(|i| endpoint(i, Role::Shadow));
+    ClusterSpec {
+        name: "shop".parse().unwrap(),
+        endpoints: front.chain(back).collect(),
+        shift: ShiftPolicy::default(),
+        attempt_timeout: Duration::from_secs(15),
+        balance: BalancePolicy::LeastLoad,
+        health: HealthPolicy::default(),
+        slow_start: Duration::from_secs(10),
+        segments: Vec::new(),
+    }
+}
+
+fn decision(spec: &ClusterSpec) -> ClusterDecision {
+    let endpoints = spec
+        .endpoints
+        .iter()
+        .map(|endpoint| EndpointDecision {
+            risk: Risk::ZERO,
+            top_group: None,
+            available: true,
+            weight: 1.0,
+            attempt_timeout: Duration::from_millis(70),
+            accepts_failover: true,
+            typical_us: 5_000.0,
+            trial: Share::ZERO,
+            shift: matches!(endpoint.role, Role::Primary { .. }).then(|| shift(0.0)),
+        })
+        .collect();
+    ClusterDecision {
+        at: NOW,
+        mode: Mode::Normal,
+        retries: true,
+        endpoints,
+    }
+}
+
+fn shift(share: f64) -> ShiftDecision {
+    ShiftDecision {
+        phase: Phase::Normal,
+        share: Share::clamped(share),
+        wanted: Share::clamped(share),
+        cap: Share::ONE,
+        bound: Bound::None,
+        class_shares: [Share::clamped(share); ROUTE_CLASSES],
+        salt: 11,
+        reason: String::new(),
+    }
+}
+
+fn request(user: u64) -> Request {
+    Request {
+        cohort: Cohort::of_key(&user.to_le_bytes()),
+        class: RouteClass::of_hash(user),
+        segment: None,
+        repeatable: true,
+    }
+}
+
+fn answered(ms: u64) -> Outcome {
+    Outcome {
+        class: Class::Ok,
+        latency: Duration::from_millis(ms),
+        route_class: RouteClass::default(),
+        in_flight_at_start: 0,
+    }
+}
+
+/// How many of `n` users are picked for each endpoint, when all answer alike and at once.
+fn picked(table: &ClusterTable, endpoints: usize, n: u64) -> Vec<u64> {
+    let mut rng = StdRng::seed_from_u64(1);
+    let loads = Loads::new(endpoints);
+    let mut counts = vec![0; endpoints];
+    for user in 0..n {
+        let pick = table.pick(&request(user), &loads, &mut rng, NOW).unwrap();
+        counts[pick.endpoint] += 1;
+    }
+    counts
+}
+
+fn near(count: u64, expected: f64) -> bool {
+    (count as f64 - expected).abs() <= 5.0 * expected.sqrt().max(1.0)
+}
+
+#[test]
+fn equals_share_the_traffic() {
+    for balance in [
+        BalancePolicy::LeastLoad,
+        BalancePolicy::WeightedRandom,
+        BalancePolicy::RoundRobin,
+    ] {
+        let mut spec = spec(4);
+        spec.balance = balance;
+        let counts = picked(&ClusterTable::new(&spec, &decision(&spec)), 8, 20_000);
+        for (endpoint, count) in counts.iter().enumerate() {
+            let expected = if endpoint < 4 { 5000.0 } else { 0.0 };
+            assert!(near(*count, expected), "{balance:?}: {counts:?}");
+        }
+    }
+}
+
+// Concept: endpoint-gradual-shift
+#[test]
+fn the_shadow_of_a_sick_primary_gets_its_normal_part() {
+    let spec = spec(4);
+    let mut decided = decision(&spec);
+    decided.endpoints[0].risk = Risk::clamped(0.9);
+    decided.endpoints[0].shift = Some(shift(1.0));
+    let counts = picked(&ClusterTable::new(&spec, &decided), 8, 20_000);
+    assert!(counts[0] == 0 && near(counts[4], 5000.0), "{counts:?}");
+    // Half shifted: the other half avoids the primary but for exploration, one in a hundred of one in four.
+    decided.endpoints[0].shift = Some(shift(0.5));
+    let counts = picked(&ClusterTable::new(&spec, &decided), 8, 80_000);
+    assert!(near(counts[4], 10_000.0) && near(counts[0], 100.0), "{counts:?}");
+}
+
+#[test]
+fn what_may_not_be_repeated_explores_nothing() {
+    let spec = spec(4);
+    let mut decided = decision(&spec);
+    decided.endpoints[0].risk = Risk::clamped(0.9);
+    let table = ClusterTable::new(&spec, &decided);
+    let mut rng = StdRng::seed_from_u64(1);
+    let loads = Loads::new(8);
+    for user in 0..20_000 {
+        let harmful = Request {
+            repeatable: false,
+            ..request(user)
+        };
+        assert_ne!(table.pick(&harmful, &loads, &mut rng, NOW).unwrap().endpoint, 0);
+    }
+}
+
+#[test]
+fn a_primary_on_trial_gets_the_normal_part_of_the_users_that_try_it() {
+    let spec = spec(4);
+    let mut decided = decision(&spec);
+    let mut loads = Loads::new(8);
+    // As it was left: at risk, and with a failure as its last measurement.
+    let failed = Outcome {
+        class: Class::Reset,
+        ..answered(1)
+    };
+    loads.end(0, &failed, NOW);
+    for other in 1..4 {
+        loads.end(other, &answered(5), NOW);
+    }
+    decided.endpoints[0].risk = Risk::clamped(0.98);
+    decided.endpoints[0].available = false;
+    decided.endpoints[0].shift = Some(shift(0.9));
+    decided.endpoints[0].trial = Share::clamped(0.1);
+    let table = ClusterTable::new(&spec, &decided);
+    let mut rng = StdRng::seed_from_u64(1);
+    let mut counts = [0u64; 8];
+    for user in 0..40_000 {
+        counts[table
+            .pick(&request(user), &loads, &mut rng, NOW)
+            .unwrap()
+            .endpoint] += 1;
+    }
+    // A tenth of a quarter; twice that, because between equals the first choice wins and nothing is in flight here.
+    assert!((500..2_500).contains(&counts[0]), "{counts:?}");
+}
+
+// Concept: endpoint-failover
+#[test]
+fn users_of_a_dead_primary_go_to_its_shadow_or_where_there_is_room() {
+    let spec = spec(2);
+    let mut decided = decision(&spec);
+    decided.endpoints[0].available = false;
+    decided.endpoints[0].shift = Some(shift(1.0));
+    let counts = picked(&ClusterTable::new(&spec, &decided), 4, 10_000);
+    assert!(counts[0] == 0 && near(counts[2], 5000.0), "{counts:?}");
+    // Its shadow carries three tenths: the rest goes to the other primary.
+    let mut full = shift(0.3);
+    full.bound = Bound::ShadowCapacity;
+    decided.endpoints[0].shift = Some(full);
+    let counts = picked(&ClusterTable::new(&spec, &decided), 4, 10_000);
+    assert!(counts[0] == 0 && near(counts[2], 1500.0), "{counts:?}");
+}
+
+#[test]
+fn what_does_not_fit_a_full_shadow_is_shed_and_what_is_only_unproven_is_not() {
+    let spec = spec(1);
+    let mut decided = decision(&spec);
+    decided.endpoints[0].available = false;
+    for (bound, served) in [(Bound::ShadowCapacity, false), (Bound::Policy, true)] {
+        let mut partly = shift(0.5);
+        partly.bound = bound;
+        decided.endpoints[0].shift = Some(partly);
+        let table = ClusterTable::new(&spec, &decided);
+        let mut rng = StdRng::seed_from_u64(1);
+        let picks = (0..2000).filter_map(|user| table.pick(&request(user), &Loads::new(2), &mut rng, NOW));
+        let count = picks.count() as u64;
+        assert!(
+            if served {
+                count == 2000
+            } else {
+                near(count, 1000.0)
+            },
+            "{count}"
+        );
+    }
+}
+
+#[test]
+fn a_slow_endpoint_is_avoided_before_any_tick_sees_it() {
+    let spec = spec(4);
+    let table = ClusterTable::new(&spec, &decision(&spec));
+    let mut loads = Loads::new(8);
+    for endpoint in 0..4 {
+        for class in 0..ROUTE_CLASSES as u64 {
+            let outcome = Outcome {
+                route_class: RouteClass::of_hash(class),
+                ..answered(if endpoint == 0 { 50 } else { 5 })
+            };
+            loads.end(endpoint, &outcome, NOW);
+        }
+    }
+    let mut rng = StdRng::seed_from_u64(1);
+    let slow = (0..10_000)
+        .filter(|user| {
+            table
+                .pick(&request(*user), &loads, &mut rng, NOW)
+                .unwrap()
+                .endpoint
+                == 0
+        })
+        .count();
+    assert!((5..60).contains(&slow), "{slow} of 10,000");
+}
+
+#[test]
+fn a_sick_route_class_moves_without_the_others() {
+    let spec = spec(2);
+    let mut decided = decision(&spec);
+    let mut own = shift(0.0);
+    own.class_shares[5] = Share::ONE;
+    decided.endpoints[0].shift = Some(own);
+    let table = ClusterTable::new(&spec, &decided);
+    let mut rng = StdRng::seed_from_u64(1);
+    for user in 0..2000 {
+        let request = request(user);
+        let pick = table.pick(&request, &Loads::new(4), &mut rng, NOW).unwrap();
+        if pick.primary == 0 {
+            assert_eq!(pick.side == Side::Shadow, request.class.index() == 5);
+        }
+    }
+}
+
+#[test]
+fn consistent_hashing_keeps_users_and_bounds_the_load() {
+    let mut spec = spec(4);
+    spec.balance = BalancePolicy::ConsistentHash;
+    let table = ClusterTable::new(&spec, &decision(&spec));
+    let mut rng = StdRng::seed_from_u64(1);
+    let mut loads = Loads::new(8);
+    let first = table.pick(&request(7), &loads, &mut rng, NOW).unwrap();
+    for _ in 0..10 {
+        assert_eq!(table.pick(&request(7), &loads, &mut rng, NOW), Some(first));
+    }
+    for _ in 0..100 {
+        let pick = table.pick(&request(7), &loads, &mut rng, NOW).unwrap();
+        loads.begin(pick.endpoint);
+    }
+    for endpoint in 0..4 {
+        assert!(
+            loads.in_flight(endpoint) <= 32,
+            "a quarter of 100 times 1.25, rounded up"
+        );
+    }
+}
+
+// Concept: endpoint-failover
+#[test]
+fn a_failed_request_goes_to_the_shadow_first_and_never_back() {
+    let spec = spec(3);
+    let mut decided = decision(&spec);
+    decided.endpoints[0].shift = Some(shift(0.1));
+    let table = ClusterTable::new(&spec, &decided);
+    let (loads, mut rng) = (Loads::new(6), StdRng::seed_from_u64(1));
+    let mut next = |tried: &[usize]| {
+        let tried = Tried {
+            endpoints: tried,
+            never_sent: false,
+        };
+        table.alternative(&request(1), tried, &loads, &mut rng, NOW)
+    };
+    let first = next(&[0]).unwrap();
+    assert_eq!(
+        (first.endpoint, first.side, first.why),
+        (3, Side::Shadow, Why::FailedOver)
+    );
+    assert!([1, 2].contains(&next(&[0, 3]).unwrap().endpoint));
+    assert_eq!(next(&[0, 3, 1]).unwrap().endpoint, 4);
+    assert_eq!(next(&[0, 3, 1, 4]).unwrap().endpoint, 2);
+    assert_eq!(next(&[0, 1, 2, 3, 4, 5]), None);
+}
+
+#[test]
+fn failed_requests_spare_endpoints_at_risk_unless_they_cost_them_nothing() {
+    let spec = spec(2);
+    let mut decided = decision(&spec);
+    for endpoint in &mut decided.endpoints {
+        endpoint.accepts_failover = false;
+    }
+    let table = ClusterTable::new(&spec, &decided);
+    let (loads, mut rng) = (Loads::new(4), StdRng::seed_from_u64(1));
+    for never_sent in [false, true] {
+        let tried = Tried {
+            endpoints: &[0],
+            never_sent,
+        };
+        let pick = table.alternative(&request(1), tried, &loads, &mut rng, NOW);
+        assert_eq!(pick.is_some(), never_sent);
+    }
+}
+
+#[test]
+fn a_cluster_of_one_primary_works_and_an_empty_one_sheds() {
+    let spec = spec(1);
+    let mut decided = decision(&spec);
+    decided.endpoints[0].shift = Some(shift(0.25));
+    let counts = picked(&ClusterTable::new(&spec, &decided), 2, 8000);
+    assert!(near(counts[1], 2000.0), "{counts:?}");
+    for endpoint in &mut decided.endpoints {
+        endpoint.available = false;
+    }
+    let table = ClusterTable::new(&spec, &decided);
+    let pick = table.pick(&request(1), &Loads::new(2), &mut StdRng::seed_from_u64(1), NOW);
+    assert_eq!(pick, None);
+}
+
+#[test]
+fn with_shifting_switched_off_no_shadow_is_touched() {
+    let mut spec = spec(2);
+    spec.shift.enabled = false;
+    let mut decided = decision(&spec);
+    decided.endpoints[0].available = false;
+    decided.endpoints[0].shift = Some(shift(1.0));
+    assert_eq!(
+        picked(&ClusterTable::new(&spec, &decided), 4, 1000),
+        [0, 1000, 0, 0]
+    );
+}
+
+prop_compose! {
+    fn any_decision()(
+        ends in prop::collection::vec((0.0..=1.0f64, any::<bool>(), 0.0..2.0f64, 0.0..=1.0f64, 0.0..=1.0f64), 6),
+        balance in 0..4usize,
+        panic: bool,
+    ) -> (ClusterSpec, ClusterDecision) {
+        let mut spec = spec(3);
+        spec.segments = vec![Share::clamped(0.2), Share::clamped(0.3)];
+        spec.balance = [
+            BalancePolicy::LeastLoad,
+            BalancePolicy::WeightedRandom,
+            BalancePolicy::RoundRobin,
+            BalancePolicy::ConsistentHash,
+        ][balance];
+        let mut decided = decision(&spec);
+        decided.mode = if panic { Mode::Panic } else { Mode::Normal };
+        for (endpoint, (risk, available, weight, share, trial)) in decided.endpoints.iter_mut().zip(ends) {
+            endpoint.risk = Risk::clamped(risk);
+            endpoint.available = available || panic;
+            endpoint.weight = weight;
+            endpoint.trial = Share::clamped(trial * 0.1);
+            endpoint.shift = endpoint.shift.is_some().then(|| shift(share));
+        }
+        (spec, decided)
+    }
+}
+
+proptest! {
+    // Invariant 1: every request goes to exactly one endpoint that may serve it, on the side that its cohort says.
+    #[test]
+    fn a_pick_is_always_one_that_may_serve(
+        (spec, decided) in any_decision(),
+        users in prop::collection::vec((any::<u64>(), prop::option::of(0..4usize)), 1..50),
+    ) {
+        let table = ClusterTable::new(&spec, &decided);
+        let (loads, mut rng) = (Loads::new(6), StdRng::seed_from_u64(1));
+        for (user, segment) in users {
+            let request = Request { segment, ..request(user) };
+            let Some(pick) = table.pick(&request, &loads, &mut rng, NOW) else {
+                prop_assert!(decided.mode != Mode::Panic);
+                continue;
+            };
+            let endpoint = &decided.endpoints[pick.endpoint];
+            let tried = endpoint.trial > Share::ZERO;
+            prop_assert!(endpoint.available || (pick.side == Side::Primary && tried));
+            prop_assert_eq!(pick.side == Side::Primary, pick.endpoint == pick.primary);
+            let shadow = pick.primary + 3;
+            let of_segment = segment.filter(|s| *s < 2);
+            let share = decided.endpoints[pick.primary].shift.as_ref().unwrap().share;
+            let limit = threshold(segment_share(share, &spec.segments, of_segment));
+            if pick.side == Side::Primary && decided.endpoints[shadow].available {
+                prop_assert!(request.cohort.position(11) >= limit, "a shifted user stays shifted");
+            }
+            prop_assert!(pick.side == Side::Primary || pick.endpoint == shadow);
+            prop_assert!(pick.why != Why::Explored || request.repeatable);
+            let again = table.alternative(
+                &request, Tried { endpoints: &[pick.endpoint], never_sent: true }, &loads, &mut rng, NOW,
+            );
+            prop_assert!(again.is_none_or(|next| next.endpoint != pick.endpoint));
+            prop_assert!(again.is_none_or(|next| decided.endpoints[next.endpoint].available));
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! How much an endpoint can carry: so that a shift never melts the shadow it moves to.
+//!
+//! Where the operator knows, his number counts, filled to the policy's part. Where nobody knows, a standby is presumed
+//! to carry what one of its primaries carries, because that is what it was built for; beyond that it may carry a tenth
+//! more than it has been seen to carry well. Either number is pulled down by what is seen: an endpoint that says "I am
+//! full" or becomes half as slow again loses three tenths of what it carries now, and regains a tenth per second
+//! (additive increase in share, multiplicative decrease, as congestion control has it).
+//!
+//! Cold: the presumption. Idle: the highest load seen well is forgotten with a half-life of an hour. Burst: a cut
+//! needs two cuts' time to show its effect, so there is one per half second at most.
+
+use std::time::Duration;
+
+use foreshade_contract::Share;
+
+use crate::assessment::{Assessment, TickEvidence};
+use crate::moment::Moment;
+use crate::spec::ShiftPolicy;
+
+/// Half-life of the highest load that was carried well.
+const HALF_LIFE: Duration = Duration::from_secs(3600);
+
+/// How far an endpoint may be loaded beyond what it has carried well.
+const BEYOND: f64 = 1.1;
+
+/// What is left of the load after a cut.
+const CUT: f64 = 0.7;
+
+/// Least time between two cuts.
+const CUT_EVERY: Duration = Duration::from_millis(500);
+
+/// How fast a cut is regained, per second.
+const REGAIN: f64 = 0.10;
+
+/// Part of answers that say "I am full" above which it is believed.
+const SHED: f64 = 0.02;
+
+/// Slowdown in one tick that counts as full.
+const SLOW: f64 = 1.5;
+
+/// Spread of the logarithm of latency that is assumed at least: that of a quiet service.
+const LN_SPREAD_MIN: f64 = 0.5;
+
+/// Served samples in a tick without which nothing is said about its slowness.
+const SERVED_MIN: u32 = 5;
+
+/// Requests per second below which no cut goes.
+const LEAST_RPS: f64 = 1.0;
+
+/// What is known of one endpoint's capacity.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Capacity {
+    configured_rps: Option<f64>,
+    known_good_rps: f64,
+    /// What a cut has left, until it is regained.
+    ceiling_rps: Option<f64>,
+    cut_at: Option<Moment>,
+}
+
+impl Capacity {
+    /// `configured_rps` is the operator's number, if there is one.
+    pub(crate) fn new(configured_rps: Option<f64>) -> Self {
+        Self {
+            configured_rps,
+            known_good_rps: 0.0,
+            ceiling_rps: None,
+            cut_at: None,
+        }
+    }
+
+    /// Takes a tick of the endpoint.
+    pub(crate) fn step(&mut self, now: Moment, dt: f64, seen: &Assessment, policy: &ShiftPolicy) {
+        self.known_good_rps *= (-dt / HALF_LIFE.as_secs_f64()).exp2();
+        if is_full(&seen.tick) {
+            if self.cut_at.is_none_or(|at| now.since(at) >= CUT_EVERY) {
+                let carried = self.ceiling_rps.unwrap_or(f64::INFINITY).min(seen.rps);
+                self.ceiling_rps = Some((carried * CUT).max(LEAST_RPS));
+                self.cut_at = Some(now);
+            }
+            return;
+        }
+        if let Some(ceiling) = &mut self.ceiling_rps {
+            *ceiling *= 1.0 + REGAIN * dt;
+        }
+        if seen.risk.value() < policy.release {
+            self.known_good_rps = self.known_good_rps.max(seen.rps);
+        }
+    }
+
+    /// Requests per second that it may be given. `presumed_rps` counts where nothing is known or configured.
+    pub(crate) fn room_rps(&mut self, presumed_rps: f64, policy: &ShiftPolicy) -> f64 {
+        let room = match self.configured_rps {
+            Some(rps) => rps * policy.capacity_fill,
+            None => (self.known_good_rps * BEYOND).max(presumed_rps),
+        };
+        match self.ceiling_rps {
+            Some(ceiling) if ceiling < room => ceiling,
+            Some(_) => {
+                self.ceiling_rps = None;
+                room
+            }
+            None => room,
+        }
+    }
+
+    /// Requests per second that it can carry when it is well, for the sum of what is left in a cluster.
+    pub(crate) fn total_rps(&self, presumed_rps: f64) -> f64 {
+        self.configured_rps
+            .unwrap_or(self.known_good_rps.max(presumed_rps))
+    }
+}
+
+/// The part of a pair's demand that fits: what is left of the room after all others have taken theirs.
+pub(crate) fn fitting(room_rps: f64, taken_rps: f64, demand_rps: f64) -> Share {
+    let left = room_rps - taken_rps;
+    if left <= 0.0 {
+        Share::ZERO
+    } else if demand_rps <= left {
+        Share::ONE
+    } else {
+        Share::clamped(left / demand_rps)
+    }
+}
+
+fn is_full(tick: &TickEvidence) -> bool {
+    let shed = tick.shed >= 2 && f64::from(tick.shed) > SHED * f64::from(tick.total.max(tick.shed));
+    shed || (tick.served >= SERVED_MIN && least_ln_ratio(tick) > SLOW.ln())
+}
+
+/// The mean logarithm of the slowdown, less twice its standard error: of five samples one tick in thirty has a mean of
+/// 1.5 times without anything being wrong.
+fn least_ln_ratio(tick: &TickEvidence) -> f64 {
+    let n = f64::from(tick.served);
+    let mean = tick.sum_ln_ratio / n;
+    let variance = (tick.sum_sq_ln_ratio / n - mean * mean).max(LN_SPREAD_MIN * LN_SPREAD_MIN);
+    mean - 2.0 * (variance / n).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::shift::fixture::{known, tick};
+
+    fn at(ms: u64) -> Moment {
+        Moment::from_micros(ms * 1000)
+    }
+
+    #[test]
+    fn the_operators_number_is_filled_to_the_policys_part() {
+        let policy = ShiftPolicy::default();
+        let mut capacity = Capacity::new(Some(100.0));
+        assert!((capacity.room_rps(500.0, &policy) - 80.0).abs() < 1e-9);
+        assert!((fitting(80.0, 0.0, 160.0).value() - 0.5).abs() < 1e-9);
+        assert_eq!(fitting(0.0, 0.0, 0.0), Share::ZERO);
+    }
+
+    #[test]
+    fn an_unknown_standby_is_presumed_to_carry_one_primary_and_proves_more_step_by_step() {
+        let policy = ShiftPolicy::default();
+        let mut capacity = Capacity::new(None);
+        assert!((capacity.room_rps(100.0, &policy) - 100.0).abs() < 1e-9);
+        let mut seen = known(0.0);
+        seen.rps = 100.0;
+        capacity.step(at(0), 0.1, &seen, &policy);
+        assert!((capacity.room_rps(100.0, &policy) - 110.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn an_endpoint_that_is_full_is_relieved_and_regains_slowly() {
+        let policy = ShiftPolicy::default();
+        let mut capacity = Capacity::new(Some(1000.0));
+        let mut seen = known(0.0);
+        seen.rps = 200.0;
+        seen.tick = tick(20, 0, 3.0);
+        for n in 0..5 {
+            capacity.step(at(n * 100), 0.1, &seen, &policy);
+        }
+        assert!(
+            (capacity.room_rps(0.0, &policy) - 140.0).abs() < 1e-9,
+            "one cut in half a second"
+        );
+        seen.tick = tick(20, 0, 1.0);
+        for n in 5..15 {
+            capacity.step(at(n * 100), 0.1, &seen, &policy);
+        }
+        let regained = capacity.room_rps(0.0, &policy);
+        assert!((150.0..160.0).contains(&regained), "{regained}");
+        for n in 15..1000 {
+            capacity.step(at(n * 100), 0.1, &seen, &policy);
+        }
+        assert!((capacity.room_rps(0.0, &policy) - 800.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn shedding_is_believed() {
+        let mut full = tick(100, 0, 1.0);
+        full.shed = 1;
+        assert!(!is_full(&full));
+        full.shed = 5;
+        assert!(is_full(&full));
+    }
+
+    proptest! {
+        // Invariant 6: what is moved, and what the others have, fits the room.
+        #[test]
+        fn what_fits_never_exceeds_the_room(room in 0.0..1e4f64, taken in 0.0..1e4f64, demand in 0.0..1e4f64) {
+            let share = fitting(room, taken, demand).value();
+            prop_assert!(share * demand <= (room - taken).max(0.0) + 1e-6);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Every decision of foreshade, pure: `(state, observation, now, rng) -> (state, decision)`.
+//!
+//! No clock, no task, no socket, no global randomness. The proxy runs this crate on live traffic, the bench grades it in
+//! virtual time, and the controller will replay it. Read the modules in the order in which data meets them:
+//!
+//! - **a request** is hashed into a cohort ([`cohort`]), balanced over the cluster's pairs ([`balance`]), and, where an
+//!   attempt failed, moved or not ([`failover`], within [`budget`]);
+//! - **its end** is an [`outcome`], counted in an [`observation`] (while it waits: in [`in_flight`]);
+//! - **each tick** the observations become an [`assessment`] per endpoint ([`risk`]), the assessments become shares
+//!   ([`shift`]), and both become one [`decision`] ([`cluster`]) that can be explained ([`explain`]).
+
+#![warn(clippy::indexing_slicing)]
+
+pub mod moment;
+
+pub mod balance;
+pub mod budget;
+pub mod cohort;
+pub mod failover;
+
+pub mod in_flight;
+pub mod observation;
+pub mod outcome;
+
+pub mod assessment;
+pub mod baseline;
+pub mod common_cause;
+pub mod cusum;
+pub mod health;
+pub mod risk;
+pub mod spectrum;
+
+pub mod capacity;
+pub mod cluster;
+pub mod decision;
+pub mod explain;
+pub mod panic;
+pub mod shift;
+
+pub mod model;
+pub mod spec;

@@ -1,0 +1,288 @@
+//! How traffic returns: on proof, and only as fast as proof comes in.
+//!
+//! A drained primary produces no evidence, so its risk holds and time alone proves nothing. After the hold a few users
+//! try it: the *contact*, some requests per second. They are sent to it as if it were an average
+//! endpoint (`EndpointDecision::trial`); otherwise balancing, which avoids risk, would keep the proof from ever
+//! coming. From then on the evidence of this contact alone counts:
+//!
+//! - the returned part grows with what has been proven: never more than what would harm one request in a hundred if
+//!   the failures were as frequent as the evidence still allows (ten clean samples: 5 %, from seventy on: a quarter);
+//! - after about 130 clean samples (upper bound of failures within 2 %, or thrice the baseline, and no slower than
+//!   1.25 times) it has proven itself, and returns at the policy's pace;
+//! - if it shows failures or slowness before the proof, all that had returned moves back at once. Such a failed
+//!   contact cost some users one request, and the next one comes soon: a fault that has just healed must not wait for
+//!   a long hold. After the proof it is a relapse: the share grows again from where it is, and the next hold is twice
+//!   as long.
+//!
+//! What requests cannot prove (a forecast, an advisory, a full machine that says so) has to be withdrawn by its source
+//! first. And where load was the cause, the return goes no further than eight tenths of the load that was too much,
+//! a bound that grows by a tenth per second: the cure of an overload looks like its end.
+
+use std::time::Duration;
+
+use super::Sight;
+use super::loss::Evidence;
+use crate::assessment::{Assessment, Group};
+use crate::moment::Moment;
+
+/// Requests per second that a contact aims at. A few clean seconds widen it, and five slow answers close it; of 1200
+/// requests per second it is less than half a percent, so that a fault that has not healed does not show in the users'
+/// 99th percentile (a contact of 5 % does: in the closed loop it was the fault's second coming).
+const CONTACT_RPS: f64 = 5.0;
+
+/// Largest part of the traffic that a contact takes.
+const CONTACT_MAX: f64 = 0.50;
+
+/// Requests per second below which a contact would bring no proof, only silence at the primary.
+const DEMAND_MIN_RPS: f64 = 0.5;
+
+/// Requests of the returned part that may fail at worst, while nothing is proven.
+const HARM: f64 = 0.01;
+
+/// The most that returns before the proof.
+const UNPROVEN_MAX: f64 = 0.25;
+
+/// Failures that a recovered primary may show, if its baseline is not worse.
+const BAD_MAX: f64 = 0.02;
+
+/// Slowdown that a recovered primary may show.
+const SLOW_MAX: f64 = 1.25;
+
+/// Served samples without which slowness is not said to be gone.
+const SERVED_MIN: f64 = 8.0;
+
+/// Served samples that may refute by their slowness: the evidence is looked at in every tick, and one or two requests
+/// are often slow by chance. Three that are all ten times slower are not.
+const SERVED_REFUTING: f64 = 3.0;
+
+/// Served samples, fast by and large, after which a contact doubles.
+const SERVED_WIDER: f64 = 5.0;
+
+/// More failures than this refute; a single one, faded or not, is chance.
+const FAILURES_MIN: f64 = 1.5;
+
+/// One-sided 99 % of the normal distribution.
+const Z99: f64 = 2.33;
+
+/// Time constant of the evidence by which a relapse is seen: older successes must not hide new failures.
+const RECENT: Duration = Duration::from_secs(2);
+
+/// What is left of the pace where a return has failed before. An overload is seen one or two seconds after it began;
+/// at full pace a tenth of the traffic has followed by then, and what was slow fails.
+const CAUTIOUS: f64 = 0.2;
+
+/// Part of its capacity to which a primary that was overloaded is filled.
+const FILL: f64 = 0.8;
+
+/// How fast a known capacity may be exceeded, per second.
+const PROBE_PER_SECOND: f64 = 0.10;
+
+/// How a recovery goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// More evidence is needed, or more time.
+    Going,
+    /// All traffic is back and the risk is gone.
+    Done,
+    /// The first users found it as bad as ever.
+    Failed,
+    /// It had proven itself, and then failed again.
+    Relapsed,
+}
+
+/// A primary on its way back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Recovery {
+    /// The share from which it started.
+    from: f64,
+    contact: f64,
+    all: Evidence,
+    recent: Evidence,
+    proven: bool,
+    /// It was taken for dead when the contact began, and has not been revived yet.
+    dead: bool,
+    /// Failures that may still come in from attempts begun before the contact: whoever died by hanging has some left,
+    /// and they say nothing about now.
+    old_failures: u32,
+    /// Requests per second that it can carry, where load was the cause.
+    capacity_rps: Option<f64>,
+}
+
+impl Recovery {
+    /// The first contact, at this share.
+    pub(super) fn open(sight: &Sight<'_>, share: f64, overloaded_at_rps: Option<f64>) -> Self {
+        let aimed = CONTACT_RPS / sight.demand_rps.max(1e-3);
+        Self {
+            from: share,
+            contact: aimed.min(CONTACT_MAX),
+            all: Evidence::default(),
+            recent: Evidence::default(),
+            proven: false,
+            dead: sight.primary.is_dead(),
+            old_failures: 0,
+            capacity_rps: overloaded_at_rps,
+        }
+    }
+
+    /// A return that needs no proof, because nothing had been held against the primary: an operator had moved its
+    /// users.
+    pub(super) fn unchallenged(sight: &Sight<'_>, share: f64) -> Self {
+        Self {
+            contact: 0.0,
+            proven: true,
+            ..Self::open(sight, share, None)
+        }
+    }
+
+    /// The same, for a primary that has been dead: what is in flight now does not count.
+    pub(super) fn forgiving(self, sight: &Sight<'_>) -> Self {
+        Self {
+            old_failures: sight.primary.in_flight,
+            ..self
+        }
+    }
+
+    /// Takes a tick's evidence and says how it goes, and which share follows from it.
+    /// `floor` is the share below which it does not go, `caution` the one from which on it goes slowly.
+    pub(super) fn step(
+        &mut self,
+        sight: &Sight<'_>,
+        share: f64,
+        floor: f64,
+        caution: f64,
+    ) -> (Progress, f64) {
+        self.recent.fade((-sight.dt / RECENT.as_secs_f64()).exp());
+        let mut tick = sight.primary.tick;
+        let old = tick.bad.min(self.old_failures);
+        self.old_failures -= old;
+        tick.bad -= old;
+        tick.total = tick.total.saturating_sub(old);
+        self.recent.add(&tick);
+        self.all.add(&tick);
+        self.dead &= sight.primary.is_dead();
+        let limit = BAD_MAX.max(3.0 * sight.reference.bad);
+        if self.is_refuted(sight, limit) {
+            let progress = if self.proven {
+                Progress::Relapsed
+            } else {
+                Progress::Failed
+            };
+            // At once: the shadow carried it a moment ago, or it was a canary's share.
+            return (progress, self.restored(share));
+        }
+        self.proven |= is_proof(&self.all, limit);
+        let looks_fast = self
+            .all
+            .ln_slowdown()
+            .is_some_and(|(mean, _)| mean <= SLOW_MAX.ln());
+        let allowed = if self.proven {
+            1.0
+        } else if looks_fast {
+            // A handful of fast answers are no proof, but twice the contact is then no risk to anybody's p99.
+            let wider = if self.all.served() >= SERVED_WIDER {
+                2.0
+            } else {
+                1.0
+            };
+            (self.contact * wider).max((HARM / self.all.bad_share().1).min(UNPROVEN_MAX))
+        } else {
+            // What answers slowly may answer without a failure for ever.
+            self.contact
+        };
+        let slowly = if share <= caution { CAUTIOUS } else { 1.0 };
+        let pace = sight.policy.return_per_second * slowly * sight.dt;
+        // The contact itself is one step; from there on the pace binds.
+        let paced = (share - pace).min(self.from - self.contact);
+        let by_load = match &mut self.capacity_rps {
+            Some(capacity) => {
+                *capacity *= 1.0 + PROBE_PER_SECOND * sight.dt;
+                1.0 - FILL * *capacity / sight.demand_rps.max(1e-3)
+            }
+            None => 0.0,
+        };
+        let lowest = floor.max(by_load).max(self.from - allowed).max(0.0);
+        let next = paced.max(lowest).min(share);
+        let gone = sight.primary.risk.value() < sight.policy.engage && !sight.primary.is_dead();
+        if self.proven && next <= 0.0 && gone {
+            (Progress::Done, 0.0)
+        } else {
+            (Progress::Going, next)
+        }
+    }
+
+    /// Width of the trial above the share: what has returned, and everybody once it has proven itself.
+    pub(super) fn trial(&self, share: f64) -> f64 {
+        if self.proven {
+            1.0
+        } else {
+            self.contact.max(self.from - share)
+        }
+    }
+
+    /// In words.
+    pub(super) fn state(&self) -> String {
+        let upper = self.all.bad_share().1 * 100.0;
+        let slow = self.all.ln_slowdown().map_or(1.0, |(mean, _)| mean.exp());
+        let stage = if self.proven { "proven" } else { "on trial" };
+        format!(
+            "primary {stage}: {:.0} samples, at most {upper:.1}% bad, {slow:.2} times as slow",
+            self.all.total
+        )
+    }
+
+    fn restored(&self, share: f64) -> f64 {
+        if self.proven { share } else { self.from.max(share) }
+    }
+
+    fn is_refuted(&self, sight: &Sight<'_>, limit: f64) -> bool {
+        if sight.primary.is_dead() && !self.dead {
+            return true;
+        }
+        if hearsay(sight.primary) >= sight.policy.engage {
+            return true;
+        }
+        let slow = |evidence: &Evidence| {
+            evidence.served() >= SERVED_REFUTING
+                && evidence
+                    .ln_slowdown()
+                    .is_some_and(|(mean, error)| mean - Z99 * error > SLOW_MAX.ln())
+        };
+        let bad = |evidence: &Evidence| evidence.bad > FAILURES_MIN && evidence.bad_share().0 > limit;
+        // All of it decides before the proof, so that rare failures add up; the recent part decides after it.
+        let evidence = if self.proven { &self.recent } else { &self.all };
+        bad(evidence) || slow(evidence)
+    }
+}
+
+fn is_proof(evidence: &Evidence, limit: f64) -> bool {
+    let fast = evidence
+        .ln_slowdown()
+        .is_some_and(|(mean, _)| mean <= SLOW_MAX.ln());
+    evidence.bad_share().1 <= limit && fast && evidence.served() >= SERVED_MIN
+}
+
+/// Risk that no request can prove or refute: what somebody says, the endpoint itself included.
+pub(crate) fn hearsay(primary: &Assessment) -> f64 {
+    let hazard: f64 = primary
+        .terms
+        .iter()
+        .filter(|term| matches!(term.group, Group::Resource | Group::Trend | Group::External))
+        .map(|term| term.hazard)
+        .sum();
+    1.0 - (-hazard).exp()
+}
+
+/// Wait before the next contact after `failed` ones: soon at first, half as long again each time.
+pub(super) fn next_contact(hold: Duration, failed: u32, longest: Duration) -> Duration {
+    hold.mul_f64(0.4 * 1.5f64.powi(i32::try_from(failed.min(32)).unwrap_or(32)))
+        .min(longest)
+}
+
+/// When a contact may be made at all.
+pub(super) fn may_contact(sight: &Sight<'_>, not_before: Moment) -> bool {
+    sight.now >= not_before
+        && sight.demand_rps >= DEMAND_MIN_RPS
+        && hearsay(sight.primary) < sight.policy.release
+        // Probes say for free what a contact would cost users.
+        && !(sight.primary.is_dead() && sight.probed)
+}

@@ -1,0 +1,247 @@
+//! How latencies are spread: a fixed array of counts on a logarithmic scale, eight buckets per octave.
+//!
+//! Not an `hdrhistogram`: that one records on the request path and is exact, this one is what remains of it in the risk
+//! model, where histograms are weighted, faded, shifted and mixed every tick. A shift by whole buckets is a
+//! multiplication of all latencies, which is how a class of slow requests and a class of fast ones are laid over each
+//! other. 832 bytes, no allocation; single precision is enough, since counts only feed shares.
+//!
+//! A bucket is 9 % wide; quantiles are interpolated inside it. Latencies beyond the ends count in the end buckets.
+
+/// Buckets per doubling of latency.
+const PER_OCTAVE: f64 = 8.0;
+
+/// Buckets in all: 26 octaves, 1 microsecond to 67 seconds.
+pub const BUCKETS: usize = 208;
+
+/// The bucket of "exactly as ever" in a spectrum of ratios.
+pub const CENTRE: f64 = 104.0;
+
+/// Natural logarithm of the ratio between two neighbouring buckets.
+pub const LN_BUCKET: f64 = std::f64::consts::LN_2 / PER_OCTAVE;
+
+/// Counts by logarithm of latency (or of a ratio of latencies).
+#[derive(Clone, Debug)]
+pub struct Spectrum {
+    counts: [f32; BUCKETS],
+    total: f64,
+}
+
+impl Default for Spectrum {
+    fn default() -> Self {
+        Self {
+            counts: [0.0; BUCKETS],
+            total: 0.0,
+        }
+    }
+}
+
+/// Where a latency in microseconds lies on the scale of buckets.
+pub fn position(us: f64) -> f64 {
+    us.max(1.0).ln() / LN_BUCKET
+}
+
+/// The latency in microseconds at a position.
+pub fn latency_us(position: f64) -> f64 {
+    (position * LN_BUCKET).exp()
+}
+
+/// A factor in the precision of the counts.
+#[expect(clippy::cast_possible_truncation, reason = "counts have no more digits")]
+pub fn single(factor: f64) -> f32 {
+    factor as f32
+}
+
+/// In eight lanes, so that additions need not wait for each other.
+fn sum(counts: &[f32]) -> f64 {
+    let (eights, rest) = counts.as_chunks::<8>();
+    let mut lanes = [0.0f32; 8];
+    for eight in eights {
+        for (lane, count) in lanes.iter_mut().zip(eight) {
+            *lane += count;
+        }
+    }
+    lanes.iter().chain(rest).map(|count| f64::from(*count)).sum()
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to 0..BUCKETS, and NaN becomes 0"
+)]
+fn bucket(position: f64) -> usize {
+    position.clamp(0.0, (BUCKETS - 1) as f64) as usize
+}
+
+impl Spectrum {
+    /// Adds `count` samples at a position.
+    pub fn add(&mut self, position: f64, count: f32) {
+        if let Some(slot) = self.counts.get_mut(bucket(position)) {
+            *slot += count;
+            self.total += f64::from(count);
+        }
+    }
+
+    /// Samples in here.
+    pub fn total(&self) -> f64 {
+        self.total
+    }
+
+    /// Adds another spectrum, moved by whole buckets and weighted.
+    pub fn add_shifted(&mut self, other: &Self, buckets: i32, weight: f64) {
+        let weight = single(weight);
+        for (from, &count) in (0i32..).zip(&other.counts) {
+            if count > 0.0 {
+                self.add(f64::from(from + buckets), count * weight);
+            }
+        }
+    }
+
+    /// Adds another spectrum.
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
+            *mine += theirs;
+        }
+        self.total += other.total;
+    }
+
+    /// Takes another spectrum away, as far as it is in here.
+    pub fn subtract(&mut self, other: &Self) {
+        for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
+            *mine = (*mine - theirs).max(0.0);
+        }
+        self.recount();
+    }
+
+    /// Weighs all samples by `factor`.
+    pub fn decay(&mut self, factor: f64) {
+        let factor = single(factor);
+        self.counts.iter_mut().for_each(|count| *count *= factor);
+        self.recount();
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        if self.total > 0.0 {
+            *self = Self::default();
+        }
+    }
+
+    /// The position below which a share `q` of the samples lies.
+    pub fn quantile(&self, q: f64) -> Option<f64> {
+        if self.total <= 0.0 {
+            return None;
+        }
+        let target = q * self.total;
+        let mut below = 0.0;
+        let mut last = 0.0;
+        for (index, &count) in self.counts.iter().enumerate().filter(|(_, count)| **count > 0.0) {
+            let count = f64::from(count);
+            if below + count >= target {
+                return Some(index as f64 + ((target - below) / count).clamp(0.0, 1.0));
+            }
+            below += count;
+            last = index as f64 + 1.0;
+        }
+        Some(last)
+    }
+
+    /// The first bucket from which on at most a share `most` of the samples lies, and the share that does.
+    pub fn edge(&self, most: f64) -> (f64, f64) {
+        let mut beyond = 0.0;
+        for (index, &count) in self.counts.iter().enumerate().rev() {
+            let next = beyond + f64::from(count);
+            if next > most * self.total {
+                return (index as f64 + 1.0, beyond / self.total.max(1.0));
+            }
+            beyond = next;
+        }
+        (0.0, 0.0)
+    }
+
+    /// Share of the samples in the buckets from `position` on.
+    pub fn share_from(&self, position: f64) -> f64 {
+        if self.total <= 0.0 {
+            return 0.0;
+        }
+        let beyond = self.counts.get(bucket(position.ceil())..).unwrap_or(&[]);
+        sum(beyond) / self.total
+    }
+
+    /// Mean and standard deviation of the positions.
+    pub fn moments(&self) -> (f64, f64) {
+        let (mut sum, mut squares) = (0.0, 0.0);
+        for (index, &count) in self.counts.iter().enumerate().filter(|(_, count)| **count > 0.0) {
+            let at = index as f64 + 0.5;
+            sum += f64::from(count) * at;
+            squares += f64::from(count) * at * at;
+        }
+        let n = self.total.max(f64::MIN_POSITIVE);
+        let mean = sum / n;
+        (mean, (squares / n - mean * mean).max(0.0).sqrt())
+    }
+
+    fn recount(&mut self) {
+        self.total = sum(&self.counts);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(latencies: &[f64]) -> Spectrum {
+        let mut spectrum = Spectrum::default();
+        for &us in latencies {
+            spectrum.add(position(us), 1.0);
+        }
+        spectrum
+    }
+
+    #[test]
+    fn quantiles_are_interpolated_to_within_a_bucket() {
+        let all: Vec<f64> = (1000..2000).map(f64::from).collect();
+        let spectrum = of(&all);
+        for (q, us) in [(0.5, 1500.0), (0.95, 1950.0), (0.1, 1100.0)] {
+            let found = latency_us(spectrum.quantile(q).unwrap());
+            assert!((found / us - 1.0).abs() < 0.03, "{q}: {found}");
+        }
+        assert_eq!(Spectrum::default().quantile(0.5), None);
+    }
+
+    #[test]
+    fn the_edge_leaves_exactly_its_share_beyond() {
+        let all: Vec<f64> = (1..=1000).map(|n| 1.02f64.powi(n / 2)).collect();
+        let spectrum = of(&all);
+        let (edge, share) = spectrum.edge(0.05);
+        assert!(share <= 0.05 && share > 0.0);
+        assert!((spectrum.share_from(edge) - share).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_shift_multiplies_latencies() {
+        let mut shifted = Spectrum::default();
+        shifted.add_shifted(&of(&[1000.0, 3000.0]), 8, 2.0);
+        assert!((shifted.total() - 4.0).abs() < 1e-9);
+        assert!(shifted.share_from(position(1800.0)) > 0.99);
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_merged_can_be_subtracted(a in proptest::collection::vec(1.0f64..1e8, 0..50),
+                                             b in proptest::collection::vec(1.0f64..1e8, 0..50)) {
+            let mut sum = of(&a);
+            sum.merge(&of(&b));
+            prop_assert!((sum.total() - (a.len() + b.len()) as f64).abs() < 1e-6);
+            sum.subtract(&of(&b));
+            prop_assert_eq!(sum.quantile(0.5), of(&a).quantile(0.5));
+        }
+
+        #[test]
+        fn quantiles_rise(a in proptest::collection::vec(1.0f64..1e8, 1..50), q in 0.0f64..0.5, more in 0.0f64..0.5) {
+            let spectrum = of(&a);
+            prop_assert!(spectrum.quantile(q) <= spectrum.quantile(q + more));
+        }
+    }
+}
