@@ -1,0 +1,207 @@
+//! Who asks for what, and when: open-loop arrivals.
+//!
+//! Users do not wait for each other: the next request arrives when it arrives, however slow the last one was. (A
+//! closed loop of clients would ask less as the endpoint gets slower, and so hide the very fault that is simulated.)
+//! Arrivals are a Poisson process whose rate may change over time, drawn by thinning.
+
+use std::f64::consts::TAU;
+use std::time::Duration;
+
+use rand::RngExt;
+use rand::rngs::Xoshiro256PlusPlus;
+
+use crate::moment::Moment;
+
+/// The users of a cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Load {
+    /// Requests per second, before the profile.
+    pub rps: f64,
+    /// How the rate changes over time.
+    pub profile: Profile,
+    /// Share of requests that must not be repeated.
+    pub posts: f64,
+    /// Distinct users, asking equally often.
+    pub users: u32,
+    /// Share of requests by path. Each path is a route class.
+    pub paths: Vec<f64>,
+    /// How much longer than the median one a request takes, by path; 1 where the path is not listed.
+    pub weights: Vec<f64>,
+    /// Median of the time that an endpoint works on a request of a path of weight 1.
+    pub median: Duration,
+    /// Standard deviation of the logarithm of that time.
+    pub sigma: f64,
+}
+
+/// A factor on the rate of requests.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Profile {
+    /// Always 1.
+    Steady,
+    /// From `low` to `high` and back within each `period`, as a sine.
+    Wave {
+        /// Smallest factor.
+        low: f64,
+        /// Largest factor.
+        high: f64,
+        /// From one minimum to the next.
+        period: Duration,
+    },
+    /// Each factor for its span, over and over.
+    Steps(Vec<(Duration, f64)>),
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self {
+            rps: 1200.0,
+            profile: Profile::Steady,
+            posts: 0.1,
+            users: 10_000,
+            paths: vec![0.4, 0.25, 0.15, 0.1, 0.1],
+            weights: Vec::new(),
+            // The mix of the requirement: p95 11.4 ms, p99 16 ms, p99.9 23 ms.
+            median: Duration::from_millis(5),
+            sigma: 0.5,
+        }
+    }
+}
+
+impl Profile {
+    /// The factor at `now`.
+    pub fn factor(&self, now: Moment) -> f64 {
+        match self {
+            Self::Steady => 1.0,
+            Self::Wave { low, high, period } => {
+                let turn = now.seconds_since(Moment::ZERO) / period.as_secs_f64();
+                low + (high - low) * (1.0 - (TAU * turn).cos()) / 2.0
+            }
+            Self::Steps(steps) => {
+                let cycle: f64 = steps.iter().map(|(span, _)| span.as_secs_f64()).sum();
+                let mut left = now.seconds_since(Moment::ZERO) % cycle;
+                for (span, factor) in steps {
+                    left -= span.as_secs_f64();
+                    if left < 0.0 {
+                        return *factor;
+                    }
+                }
+                1.0
+            }
+        }
+    }
+
+    fn max(&self) -> f64 {
+        match self {
+            Self::Steady => 1.0,
+            Self::Wave { high, .. } => *high,
+            Self::Steps(steps) => steps.iter().map(|(_, factor)| *factor).fold(0.0, f64::max),
+        }
+    }
+}
+
+/// One request of a user.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    pub(super) at_us: u64,
+    pub(super) user: u32,
+    pub(super) path: usize,
+    pub(super) post: bool,
+}
+
+impl Load {
+    /// The first arrival after `after_us`.
+    pub(super) fn next(&self, after_us: u64, rng: &mut Xoshiro256PlusPlus) -> Arrival {
+        let most = self.rps * self.profile.max();
+        let mut at_us = after_us as f64;
+        loop {
+            at_us += -(1.0 - rng.random::<f64>()).ln() / most * 1e6;
+            let at = Moment::ZERO + Duration::from_secs_f64(at_us / 1e6);
+            if self.profile == Profile::Steady
+                || rng.random::<f64>() * most < self.rps * self.profile.factor(at)
+            {
+                return Arrival {
+                    at_us: at.as_micros(),
+                    user: rng.random_range(0..self.users.max(1)),
+                    path: self.path(rng.random()),
+                    post: rng.random::<f64>() < self.posts,
+                };
+            }
+        }
+    }
+
+    fn path(&self, mut chance: f64) -> usize {
+        for (path, share) in self.paths.iter().enumerate() {
+            chance -= share;
+            if chance < 0.0 {
+                return path;
+            }
+        }
+        self.paths.len().saturating_sub(1)
+    }
+
+    /// How long a healthy endpoint works on a request for `path`, microseconds.
+    pub(super) fn work_us(&self, path: usize, rng: &mut Xoshiro256PlusPlus) -> f64 {
+        let weight = self.weights.get(path).copied().unwrap_or(1.0);
+        self.median.as_secs_f64() * 1e6 * weight * (self.sigma * normal(rng)).exp()
+    }
+}
+
+/// A standard normal variate, by the method of Box and Muller.
+fn normal(rng: &mut Xoshiro256PlusPlus) -> f64 {
+    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
+    radius * (TAU * rng.random::<f64>()).cos()
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    #[test]
+    fn service_times_have_the_quantiles_of_the_requirement() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+        let load = Load::default();
+        let mut drawn: Vec<f64> = (0..200_000).map(|_| load.work_us(0, &mut rng)).collect();
+        drawn.sort_by(f64::total_cmp);
+        for (rank, expected) in [
+            (100_000, 5_000.0),
+            (190_000, 11_400.0),
+            (198_000, 16_000.0),
+            (199_800, 23_400.0),
+        ] {
+            let at = drawn[rank];
+            assert!((at / expected - 1.0).abs() < 0.05, "{rank}: {at}");
+        }
+    }
+
+    #[test]
+    fn arrivals_follow_the_profile() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(2);
+        let load = Load {
+            profile: Profile::Steps(vec![
+                (Duration::from_secs(10), 1.0),
+                (Duration::from_secs(10), 0.25),
+            ]),
+            ..Load::default()
+        };
+        let (mut at_us, mut busy, mut calm) = (0, 0, 0);
+        while at_us < 20_000_000 {
+            at_us = load.next(at_us, &mut rng).at_us;
+            *(if at_us < 10_000_000 { &mut busy } else { &mut calm }) += 1;
+        }
+        assert!((11_500..12_500).contains(&busy), "{busy}");
+        assert!((2_800..3_200).contains(&calm), "{calm}");
+    }
+
+    #[test]
+    fn a_wave_turns_between_its_bounds() {
+        let wave = Profile::Wave {
+            low: 0.5,
+            high: 1.5,
+            period: Duration::from_secs(60),
+        };
+        assert!((wave.factor(Moment::ZERO) - 0.5).abs() < 1e-9);
+        assert!((wave.factor(Moment::from_micros(30_000_000)) - 1.5).abs() < 1e-9);
+    }
+}
