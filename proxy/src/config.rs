@@ -1,0 +1,269 @@
+//! The configuration, checked: what the rest of the proxy is built from.
+//!
+//! From text to these types in four steps, one file each: `yaml` makes a tree that knows its places, `read` makes
+//! typed values out of it by the declarations in `raw`, `check` (and `cluster`) decide what needs more than one value.
+//! Each step goes on after a mistake, so the result is a [`Config`] or *all* [`Mistakes`], each with its place. Nothing
+//! behind this door looks at text again: addresses are resolved, names exist, shadows are not their own primaries.
+
+mod yaml;
+
+mod read;
+
+mod scalar;
+
+mod text;
+
+mod raw;
+
+mod check;
+
+mod cluster;
+
+mod mistake;
+
+mod nearest;
+
+use std::fs::File;
+use std::io::Read as _;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
+use std::time::Duration;
+
+use foreshade_contract::{Name, Share};
+use foreshade_engine::spec::{BalancePolicy, Role, ShiftPolicy};
+
+pub use self::check::Resolve;
+pub use self::mistake::{Mistake, Mistakes, Place};
+pub(crate) use self::nearest::nearest;
+use self::read::{Read, Scalar, described};
+use self::scalar::Lasting;
+
+/// A duration in the notation of the file, from `MS_MIN` to `MS_MAX` milliseconds: for whoever else takes durations from
+/// people. The error is a sentence.
+pub(crate) fn duration<const MS_MIN: u64, const MS_MAX: u64>(text: &str) -> Result<Duration, String> {
+    let parsed = <Lasting<MS_MIN, MS_MAX> as Scalar>::parse(text);
+    let expected = <Lasting<MS_MIN, MS_MAX> as Scalar>::expected();
+    parsed
+        .map(|lasting| lasting.0)
+        .map_err(|wrong| wrong.sentence(text, &expected))
+}
+
+/// Reads and checks a file. Host names are resolved by the system, which may block.
+///
+/// # Errors
+/// Everything that is wrong with the file, or that it cannot be read.
+pub fn load(path: &Path) -> Result<Config, Mistakes> {
+    let origin = path.display().to_string();
+    let refused = |what: String| {
+        let mut mistakes = Mistakes::none_yet(&origin, "");
+        mistakes.add(Mistake::of_the_file(what));
+        mistakes
+    };
+    let mut text = String::new();
+    // One byte more than allowed: enough to see that the file is too large, however large it is.
+    let limit = u64::try_from(yaml::BYTES_MAX)
+        .unwrap_or(u64::MAX)
+        .saturating_add(1);
+    File::open(path)
+        .and_then(|file| file.take(limit).read_to_string(&mut text))
+        .map_err(|error| refused(format!("cannot be read: {error}")))?;
+    parse(&text, &origin)
+}
+
+/// Checks a text. `origin` stands before each place in messages. Host names are resolved by the system.
+///
+/// # Errors
+/// Everything that is wrong with the text.
+pub fn parse(text: &str, origin: &str) -> Result<Config, Mistakes> {
+    parse_with(text, origin, &|host, port| {
+        (host, port).to_socket_addrs().map(Vec::from_iter)
+    })
+}
+
+/// Like [`parse`], with another way to resolve host names.
+///
+/// # Errors
+/// Everything that is wrong with the text.
+pub fn parse_with(text: &str, origin: &str, resolve: &Resolve<'_>) -> Result<Config, Mistakes> {
+    let mut mistakes = Mistakes::none_yet(origin, text);
+    let config = yaml::read(text, &mut mistakes)
+        .and_then(|node| raw::File::read(&node, "the file", &mut mistakes))
+        .and_then(|file| check::config(file, resolve, &mut mistakes));
+    mistakes.or(config)
+}
+
+/// The JSON schema (draft 2020-12) of the file, made for editors: each key has its meaning, default and range. The
+/// judge is [`parse`], which knows more (do names exist?) and takes a plain `1` for a name, which the schema does not.
+pub fn schema() -> serde_json::Value {
+    let about = "Configuration of foreshade-proxy, version foreshade/v1.";
+    let mut schema = described::<raw::File>(about, None);
+    if let Some(members) = schema.as_object_mut() {
+        members.insert(
+            "$schema".to_owned(),
+            "https://json-schema.org/draft/2020-12/schema".into(),
+        );
+    }
+    schema
+}
+
+/// A whole, consistent configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where operators look and act.
+    pub admin: Admin,
+    /// Worker threads; one per core where the file does not say.
+    pub workers: usize,
+    /// Where users connect.
+    pub listeners: Vec<Listener>,
+    /// Where requests go.
+    pub clusters: Vec<Cluster>,
+    /// How long requests in flight may take after SIGTERM.
+    pub grace: Duration,
+}
+
+/// The admin listener.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Loopback, unless the file insists otherwise.
+    pub address: SocketAddr,
+}
+
+/// One address on which users connect.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Its name.
+    pub name: Name,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Routes, in the order of the file; the most specific match wins, see `route`.
+    pub routes: Vec<Route>,
+    /// How long a connection may stay idle between requests.
+    pub idle_timeout: Duration,
+}
+
+/// A rule from a request to a cluster.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Host to match, lower case, without port; any where `None`.
+    pub host: Option<String>,
+    /// Path prefix, starting with a slash. Matches whole segments: `/a` matches `/a` and `/a/b`, not `/ab`.
+    pub path_prefix: String,
+    /// Index into [`Config::clusters`].
+    pub cluster: usize,
+    /// Total time for a request, retries included.
+    pub timeout: Duration,
+    /// The operator vouches that every request of this route may be sent twice.
+    pub idempotent: bool,
+}
+
+/// A set of endpoints that serve the same thing, and their shadows.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// Its name.
+    pub name: Name,
+    /// Primaries first, shadows after them.
+    pub endpoints: Vec<Endpoint>,
+    /// How to choose among primaries.
+    pub balance: BalancePolicy,
+    /// What decides which users move first.
+    pub cohort: CohortKey,
+    /// Users who move first, in order; everybody else follows.
+    pub segments: Vec<Segment>,
+    /// Active health checks.
+    pub health: Option<HealthCheck>,
+    /// Shift policy.
+    pub shift: ShiftPolicy,
+    /// Time to establish a connection.
+    pub connect_timeout: Duration,
+    /// Ramp of a new or returning endpoint.
+    pub slow_start: Duration,
+    /// Idle connections are closed after this; shorter than what servers usually grant.
+    pub idle_timeout: Duration,
+}
+
+/// One endpoint.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Its name.
+    pub name: Name,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Primary (with the index of its shadow, if any) or shadow.
+    pub role: Role,
+    /// Region, shown to operators.
+    pub region: Option<Name>,
+    /// Relative weight, above 0.
+    pub weight: f64,
+    /// Requests per second it can carry, where known.
+    pub capacity_rps: Option<f64>,
+}
+
+/// What a user is recognised by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CohortKey {
+    /// The client's address. The default.
+    ClientAddress,
+    /// A header; the client's address where it is absent.
+    Header(String),
+    /// A cookie; the client's address where it is absent.
+    Cookie(String),
+}
+
+/// Some of the users.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Segment {
+    /// Its name.
+    pub name: Name,
+    /// Who belongs to it: all rules have to hold.
+    pub rules: Vec<SegmentRule>,
+    /// How much of the shift's way this segment takes.
+    pub part: Share,
+}
+
+/// One property of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SegmentRule {
+    /// A header has this value.
+    Header {
+        /// Lower-case name.
+        name: String,
+        /// Exact value.
+        value: String,
+    },
+    /// A cookie has this value.
+    Cookie {
+        /// Name.
+        name: String,
+        /// Exact value.
+        value: String,
+    },
+}
+
+/// Active probes.
+#[derive(Clone, Debug)]
+pub struct HealthCheck {
+    /// What is asked.
+    pub probe: Probe,
+    /// Between two probes of one endpoint.
+    pub interval: Duration,
+    /// For one probe.
+    pub timeout: Duration,
+    /// Passes in a row until it is healthy again.
+    pub rise: u32,
+    /// Failures in a row until it is dead.
+    pub fall: u32,
+}
+
+/// What a probe asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// A connection.
+    Tcp,
+    /// `GET path`, answered below 400.
+    Http {
+        /// With its slash.
+        path: String,
+        /// Value of the `Host` header; the endpoint's address where `None`.
+        host: Option<String>,
+    },
+}

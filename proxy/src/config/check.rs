@@ -1,0 +1,266 @@
+//! What no value can know alone: that names exist, addresses are free, and nothing leads back to itself.
+//!
+//! Runs also after mistakes of reading, on whatever was understood, and is careful not to report what only follows
+//! from an earlier mistake: a name is "unknown" only where all names could be read. `None` for a part means that
+//! something is wrong with it, and reported.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+
+use foreshade_contract::Name;
+
+use super::mistake::{Mistake, Mistakes, quoted};
+use super::read::{At, List};
+use super::scalar::Reference;
+use super::text::Address;
+use super::{Admin, Config, Listener, Route, cluster, raw};
+
+/// How a host name and a port become addresses, the preferred one first.
+pub type Resolve<'a> = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + 'a;
+
+/// Checks a file as a whole.
+pub(super) fn config(file: raw::File, resolve: &Resolve<'_>, mistakes: &mut Mistakes) -> Option<Config> {
+    let clusters = file.clusters.unwrap_or_else(List::unread);
+    let listeners = file.listeners.unwrap_or_else(List::unread);
+    let names = Names::collect(
+        "cluster",
+        clusters.items.iter().map(|cluster| cluster.name.as_ref()),
+        clusters.whole,
+        mistakes,
+    );
+    // Nothing refers to a listener by its name, but metrics and logs tell them apart by it.
+    Names::collect(
+        "listener",
+        listeners.items.iter().map(|listener| listener.name.as_ref()),
+        listeners.whole,
+        mistakes,
+    );
+
+    let admin = address(Some(&file.admin.address), resolve, mistakes);
+    let mut taken: Vec<_> = admin
+        .iter()
+        .map(|admin| (admin.value, "the admin interface".to_owned()))
+        .collect();
+    let bound: Vec<_> = listeners
+        .items
+        .iter()
+        .map(|listener| bind(listener, &mut taken, resolve, mistakes))
+        .collect();
+    let listeners: Vec<_> = listeners
+        .items
+        .into_iter()
+        .zip(bound)
+        .map(|(raw, address)| listener(raw, address, &names, mistakes))
+        .collect();
+    let clusters: Vec<_> = clusters
+        .items
+        .into_iter()
+        .map(|raw| cluster::cluster(raw, &taken, resolve, mistakes))
+        .collect();
+    // The only version there is; a second one needs a second reader.
+    let raw::ApiVersion = file.api_version?;
+    Some(Config {
+        admin: Admin {
+            address: admin?.value,
+        },
+        workers: file
+            .workers
+            .map_or_else(one_per_core, |workers| usize::try_from(workers.0).unwrap_or(1)),
+        listeners: listeners.into_iter().collect::<Option<_>>()?,
+        clusters: clusters.into_iter().collect::<Option<_>>()?,
+        grace: file.grace.0,
+    })
+}
+
+fn one_per_core() -> usize {
+    // The range of the key holds for the machine, too.
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().min(256))
+}
+
+/// The address of a listener, provided that nobody listens there yet.
+fn bind(
+    listener: &raw::Listener,
+    taken: &mut Vec<(SocketAddr, String)>,
+    resolve: &Resolve<'_>,
+    mistakes: &mut Mistakes,
+) -> Option<SocketAddr> {
+    let address = address(listener.address.as_ref(), resolve, mistakes)?;
+    if let Some((_, by)) = taken.iter().find(|(other, _)| overlap(*other, address.value)) {
+        let what = format!("address: {} is taken by {by}", address.value);
+        mistakes.add(Mistake::at(address.place(), what).expected("an address of its own"));
+    }
+    let name = listener
+        .name
+        .as_ref()
+        .map_or("another listener".to_owned(), |name| {
+            format!("the listener {}", quoted(name.value.as_str()))
+        });
+    taken.push((address.value, name));
+    Some(address.value)
+}
+
+/// Whether two sockets that listen would get in each other's way: an unspecified address stands for all of them.
+pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() == b.port() && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+}
+
+fn listener(
+    raw: raw::Listener,
+    address: Option<SocketAddr>,
+    clusters: &Names,
+    mistakes: &mut Mistakes,
+) -> Option<Listener> {
+    let mut lines: HashMap<_, usize> = HashMap::new();
+    let mut routes = Vec::new();
+    for raw in raw.routes.map(|routes| routes.items).unwrap_or_default() {
+        let place = raw.place();
+        let raw = raw.value;
+        let host = raw.matches.host.map(|host| host.0);
+        let prefix = raw.matches.path.prefix.0;
+        let line = place.map_or(0, |place| place.line);
+        if let Some(first) = lines.insert((host.clone(), prefix.clone()), line) {
+            let what = format!(
+                "a route for {}{prefix} exists already",
+                host.as_deref().unwrap_or("any host, ")
+            );
+            mistakes.add(
+                Mistake::at(place, what)
+                    .expected("one route per host and path prefix")
+                    .hint(format!(
+                        "the first one is in line {first}; this one would never be used"
+                    )),
+            );
+        }
+        routes.push(
+            clusters
+                .find("cluster", raw.cluster.as_ref(), mistakes)
+                .map(|cluster| Route {
+                    host,
+                    path_prefix: prefix,
+                    cluster,
+                    timeout: raw.timeout.0,
+                    idempotent: raw.idempotent,
+                }),
+        );
+    }
+    // The only protocol there is; a second one stops the compiler here.
+    let raw::Protocol::Http = raw.protocol;
+    Some(Listener {
+        name: raw.name?.value,
+        address: address?,
+        routes: routes.into_iter().collect::<Option<_>>()?,
+        idle_timeout: raw.idle_timeout.0,
+    })
+}
+
+/// The socket address behind what was written.
+pub(super) fn address(
+    written: Option<&At<Address>>,
+    resolve: &Resolve<'_>,
+    mistakes: &mut Mistakes,
+) -> Option<At<SocketAddr>> {
+    let written = written?;
+    let (host, port) = match &written.value {
+        Address::Ip(address) => return Some(written.with(*address)),
+        Address::Host(host, port) => (host, *port),
+    };
+    let fault = match resolve(host, port) {
+        Ok(addresses) => match addresses.first() {
+            Some(address) => return Some(written.with(*address)),
+            None => "no addresses".to_owned(),
+        },
+        Err(error) => error.to_string(),
+    };
+    mistakes.add(
+        Mistake::at(
+            written.place(),
+            format!("address: the host {} cannot be resolved: {fault}", quoted(host)),
+        )
+        .expected("a host that has an address when the file is loaded")
+        .hint("write its IP address, or check the name and the resolver of this machine".to_owned()),
+    );
+    None
+}
+
+/// The names of one kind of thing, each with the position of the first that bears it.
+pub(super) struct Names {
+    positions: HashMap<Name, usize>,
+    in_order: Vec<Name>,
+    /// Whether every name could be read.
+    whole: bool,
+    /// Whether no name occurs twice.
+    pub(super) unique: bool,
+}
+
+impl Names {
+    /// Collects the names and reports those that occur twice.
+    pub(super) fn collect<'a>(
+        kind: &str,
+        names: impl IntoIterator<Item = Option<&'a At<Name>>>,
+        whole: bool,
+        mistakes: &mut Mistakes,
+    ) -> Self {
+        let mut all = Self {
+            positions: HashMap::new(),
+            in_order: Vec::new(),
+            whole,
+            unique: true,
+        };
+        let mut lines = Vec::new();
+        for (position, name) in names.into_iter().enumerate() {
+            lines.push(name.and_then(At::place).map(|place| place.line));
+            let Some(name) = name else {
+                all.whole = false;
+                continue;
+            };
+            let first = *all.positions.entry(name.value.clone()).or_insert(position);
+            if first == position {
+                all.in_order.push(name.value.clone());
+            } else {
+                all.unique = false;
+                let what = format!("duplicate {kind} name {}", quoted(name.value.as_str()));
+                let line = lines.get(first).copied().flatten();
+                mistakes.add(
+                    Mistake::at(name.place(), what)
+                        .expected(format!("a name that no other {kind} has"))
+                        .hint(line.map(|line| format!("line {line} has the same name"))),
+                );
+            }
+        }
+        all
+    }
+
+    /// The position of what a reference names. `wanted` says what kind of thing that should be.
+    pub(super) fn find(
+        &self,
+        wanted: &str,
+        reference: Option<&At<Reference>>,
+        mistakes: &mut Mistakes,
+    ) -> Option<usize> {
+        let reference = reference?;
+        let word = reference.value.0.as_str();
+        let position = self.positions.get(word).copied();
+        if position.is_none() && self.whole {
+            let what = format!("unknown {wanted} {}", quoted(word));
+            let hint = mistakes.did_you_mean(word, self.in_order.iter().map(Name::as_str));
+            mistakes.add(
+                Mistake::at(reference.place(), what)
+                    .expected(self.listed())
+                    .hint(hint),
+            );
+        }
+        position
+    }
+
+    /// Some of the names, for a message.
+    fn listed(&self) -> String {
+        const SHOWN_MAX: usize = 10;
+        let shown: Vec<_> = self.in_order.iter().take(SHOWN_MAX).map(Name::as_str).collect();
+        let shown = shown.join(", ");
+        match self.in_order.len().saturating_sub(SHOWN_MAX) {
+            0 => format!("one of {shown}"),
+            more => format!("one of {shown} and {more} more"),
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! A cluster: who shadows whom, and whether its numbers go together.
+//!
+//! `shadow:` names a standby or another endpoint of the same cluster, and it ends there: a shadow that has a shadow of
+//! its own would make one failure travel, and a circle would hand a burning load round and round. Both are refused. So
+//! is a standby that nobody names: its owner believes to be protected and is not.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use foreshade_contract::Share;
+use foreshade_engine::spec::{Role, ShiftPolicy};
+
+use super::check::{Names, Resolve, address, overlap};
+use super::mistake::{Mistake, Mistakes, Place, quoted};
+use super::read::{At, List};
+use super::{Cluster, CohortKey, Endpoint, HealthCheck, Probe, Segment, SegmentRule, raw};
+
+/// An endpoint or a shadow, before its role is known.
+struct Member {
+    raw: raw::Endpoint,
+    standby: bool,
+    address: Option<At<SocketAddr>>,
+}
+
+impl Member {
+    fn called(&self) -> String {
+        self.raw
+            .name
+            .as_ref()
+            .map_or("another endpoint".to_owned(), |name| quoted(name.value.as_str()))
+    }
+}
+
+/// Checks a cluster. `listening` are the addresses of this proxy itself and whose they are.
+pub(super) fn cluster(
+    raw: raw::Cluster,
+    listening: &[(SocketAddr, String)],
+    resolve: &Resolve<'_>,
+    mistakes: &mut Mistakes,
+) -> Option<Cluster> {
+    let endpoints = raw.endpoints.unwrap_or_else(List::unread);
+    let (whole, sound) = (endpoints.whole && raw.shadows.whole, endpoints.sound);
+    let endpoints = endpoints.items.into_iter().map(|endpoint| (endpoint, false));
+    let shadows = raw.shadows.items.into_iter().map(|shadow| (shadow.into(), true));
+    let members: Vec<_> = endpoints
+        .chain(shadows)
+        .map(|(raw, standby): (raw::Endpoint, bool)| Member {
+            address: address(raw.address.as_ref(), resolve, mistakes),
+            raw,
+            standby,
+        })
+        .collect();
+
+    let names = Names::collect(
+        "endpoint or shadow",
+        members.iter().map(|member| member.raw.name.as_ref()),
+        whole,
+        mistakes,
+    );
+    let shadows: Vec<Option<usize>> = members
+        .iter()
+        .map(|member| names.find("shadow", member.raw.shadow.as_ref(), mistakes))
+        .collect();
+    check_shadows(&members, &shadows, mistakes);
+    check_idle(&members, &shadows, sound && names.unique, mistakes);
+    check_addresses(&members, &shadows, listening, mistakes);
+
+    let shift = shift(&raw.shift, mistakes);
+    let health = match raw.health {
+        raw::Health::Off => None,
+        raw::Health::On(probes) => Some(health(probes, mistakes)),
+    };
+    let segments = segments(raw.segments.items, mistakes);
+    Some(Cluster {
+        name: raw.name?.value,
+        endpoints: members
+            .into_iter()
+            .zip(shadows)
+            .map(endpoint)
+            .collect::<Option<_>>()?,
+        balance: raw.balance.0,
+        cohort: match raw.cohort {
+            raw::Cohort::ClientAddress => CohortKey::ClientAddress,
+            raw::Cohort::Header(name) => CohortKey::Header(name.0),
+            raw::Cohort::Cookie(name) => CohortKey::Cookie(name.0),
+        },
+        segments: segments?,
+        health,
+        shift,
+        connect_timeout: raw.connect_timeout.0,
+        slow_start: raw.slow_start.0,
+        idle_timeout: raw.idle_timeout.0,
+    })
+}
+
+fn endpoint((member, shadow): (Member, Option<usize>)) -> Option<Endpoint> {
+    Some(Endpoint {
+        name: member.raw.name?.value,
+        address: member.address?.value,
+        role: if member.standby {
+            Role::Shadow
+        } else {
+            Role::Primary { shadow }
+        },
+        region: member.raw.region,
+        weight: member.raw.weight.0,
+        capacity_rps: member.raw.capacity.map(|rate| rate.0),
+    })
+}
+
+/// No endpoint shadows itself, and every shadow is the end of the line.
+fn check_shadows(members: &[Member], shadows: &[Option<usize>], mistakes: &mut Mistakes) {
+    let next = |position: usize| shadows.get(position).copied().flatten();
+    for (position, member) in members.iter().enumerate() {
+        let (Some(first), Some(reference)) = (next(position), &member.raw.shadow) else {
+            continue;
+        };
+        if first == position {
+            mistakes.add(
+                Mistake::at(
+                    reference.place(),
+                    format!("{} is its own shadow", member.called()),
+                )
+                .expected("the name of another endpoint or shadow"),
+            );
+            continue;
+        }
+        let Some(second) = next(first) else { continue };
+        if first == second {
+            // The one that shadows itself is reported; whoever names it is not to blame.
+            continue;
+        }
+        let way = way_from(position, shadows);
+        if next(way.last().copied().unwrap_or(position)) != Some(position) {
+            let shadow = members.get(first).map_or_else(String::new, Member::called);
+            mistakes.add(
+                Mistake::at(
+                    reference.place(),
+                    format!("the shadow {shadow} has a shadow of its own"),
+                )
+                .expected("a shadow without a shadow"),
+            );
+        } else if way.iter().min() == Some(&position) {
+            // A circle is one mistake, told at the first endpoint of it.
+            let names = way
+                .iter()
+                .chain([&position])
+                .filter_map(|position| members.get(*position));
+            let names = names.map(Member::called).collect::<Vec<_>>().join(" -> ");
+            mistakes.add(
+                Mistake::at(reference.place(), format!("a circle of shadows: {names}"))
+                    .expected("shadows without shadows of their own"),
+            );
+        }
+    }
+}
+
+/// The positions from `start` along the shadows, until the way ends or comes to a place where it was.
+fn way_from(start: usize, shadows: &[Option<usize>]) -> Vec<usize> {
+    /// A longer circle is reported as what it also is: shadows with shadows.
+    const STEPS_MAX: usize = 64;
+    let mut way = vec![start];
+    while let Some(next) = way.last().and_then(|last| shadows.get(*last).copied().flatten()) {
+        if way.contains(&next) || way.len() >= STEPS_MAX {
+            break;
+        }
+        way.push(next);
+    }
+    way
+}
+
+/// Every standby stands by for somebody.
+fn check_idle(members: &[Member], shadows: &[Option<usize>], sound: bool, mistakes: &mut Mistakes) {
+    // An endpoint that could not be read in full, or a name that was not found, may have meant any of them.
+    let unclear = members
+        .iter()
+        .zip(shadows)
+        .any(|(member, found)| member.raw.shadow.is_some() && found.is_none());
+    if unclear || !sound {
+        return;
+    }
+    let mut used = vec![false; members.len()];
+    for position in shadows.iter().flatten() {
+        if let Some(used) = used.get_mut(*position) {
+            *used = true;
+        }
+    }
+    for (member, used) in members.iter().zip(used) {
+        if let (true, false, Some(name)) = (member.standby, used, &member.raw.name) {
+            let what = format!("no endpoint has the shadow {}", member.called());
+            mistakes.add(
+                Mistake::at(name.place(), what)
+                    .expected("a shadow that an endpoint names")
+                    .hint(format!(
+                        "write shadow: {} at an endpoint, or remove the shadow",
+                        name.value
+                    )),
+            );
+        }
+    }
+}
+
+/// Every member has an address of its own, and none is this proxy.
+fn check_addresses(
+    members: &[Member],
+    shadows: &[Option<usize>],
+    listening: &[(SocketAddr, String)],
+    mistakes: &mut Mistakes,
+) {
+    let mut first_at: HashMap<SocketAddr, usize> = HashMap::new();
+    for (position, member) in members.iter().enumerate() {
+        let Some(address) = &member.address else { continue };
+        let (place, address) = (address.place(), address.value);
+        if address.ip().is_unspecified() {
+            mistakes.add(
+                Mistake::at(
+                    place,
+                    format!("address: nobody can be reached at {}", address.ip()),
+                )
+                .expected("the address of one machine"),
+            );
+        } else if let Some((_, whose)) = listening.iter().find(|(own, _)| is_own(*own, address)) {
+            mistakes.add(
+                Mistake::at(place, format!("address: {address} is {whose} of this proxy"))
+                    .expected("the address of another server; requests would go round in circles"),
+            );
+        }
+        let first = *first_at.entry(address).or_insert(position);
+        let Some(other) = members.get(first).filter(|_| first != position) else {
+            continue;
+        };
+        let pair = |a: usize, b: usize| shadows.get(a) == Some(&Some(b));
+        let what = if pair(first, position) || pair(position, first) {
+            format!(
+                "{} and its shadow are one: both are {address}",
+                if pair(first, position) { other } else { member }.called()
+            )
+        } else {
+            format!("address: {address} is the address of {} already", other.called())
+        };
+        mistakes.add(Mistake::at(place, what).expected("an address of its own"));
+    }
+}
+
+/// Whether a request to `address` would come back to a socket of this proxy that listens on `own`.
+fn is_own(own: SocketAddr, address: SocketAddr) -> bool {
+    // The port of an unspecified address is taken on this machine only; other machines are free to use it.
+    if own.ip().is_unspecified() {
+        own.port() == address.port() && address.ip().is_loopback()
+    } else {
+        overlap(own, address)
+    }
+}
+
+fn shift(raw: &raw::Shift, mistakes: &mut Mistakes) -> ShiftPolicy {
+    let mut ordered = |holds: bool, places: [Option<Place>; 2], what: &str, expected: &str| {
+        if !holds {
+            let [first, second] = places;
+            mistakes.add(Mistake::at(first.or(second), what).expected(expected));
+        }
+    };
+    ordered(
+        raw.release.value.0 < raw.engage.value.0,
+        [raw.release.place(), raw.engage.place()],
+        &format!("release ({}) is not below engage ({})", raw.release, raw.engage),
+        "release below engage, or a shift would end as it begins",
+    );
+    ordered(
+        raw.engage.value.0 < raw.full.value.0,
+        [raw.full.place(), raw.engage.place()],
+        &format!("full ({}) is not above engage ({})", raw.full, raw.engage),
+        "full above engage, or a shift would not be gradual",
+    );
+    ordered(
+        raw.canary.value.0 <= raw.share_max.value.0,
+        [raw.canary.place(), raw.share_max.place()],
+        &format!("canary ({}) is above shareMax ({})", raw.canary, raw.share_max),
+        "canary at most shareMax",
+    );
+    ordered(
+        raw.hold.value.0 <= raw.hold_max.value.0,
+        [raw.hold.place(), raw.hold_max.place()],
+        &format!("hold ({}) is above holdMax ({})", raw.hold, raw.hold_max),
+        "hold at most holdMax",
+    );
+    ShiftPolicy {
+        enabled: raw.enabled,
+        engage: raw.engage.value.0,
+        release: raw.release.value.0,
+        full: raw.full.value.0,
+        share_max: Share::clamped(raw.share_max.value.0),
+        canary: Share::clamped(raw.canary.value.0),
+        hold: raw.hold.value.0,
+        hold_max: raw.hold_max.value.0,
+        return_per_second: raw.return_per_second.0,
+        capacity_fill: raw.capacity_fill.0,
+    }
+}
+
+fn health(raw: raw::Probes, mistakes: &mut Mistakes) -> HealthCheck {
+    if raw.timeout.value.0 > raw.interval.value.0 {
+        let what = format!("timeout ({}) is above interval ({})", raw.timeout, raw.interval);
+        mistakes.add(
+            Mistake::at(raw.timeout.place().or(raw.interval.place()), what)
+                .expected("timeout at most interval, or probes would pile up"),
+        );
+    }
+    if let (Some(_), Some(tcp)) = (&raw.http, &raw.tcp) {
+        mistakes.add(Mistake::at(tcp.place(), "a probe asks one thing").expected("either http or tcp"));
+    }
+    HealthCheck {
+        probe: match raw.http {
+            Some(http) => Probe::Http {
+                path: http.path.0,
+                host: http.host.map(|host| host.0),
+            },
+            None => Probe::Tcp,
+        },
+        interval: raw.interval.value.0,
+        timeout: raw.timeout.value.0,
+        rise: raw.rise.0,
+        fall: raw.fall.0,
+    }
+}
+
+fn segments(raw: Vec<raw::Segment>, mistakes: &mut Mistakes) -> Option<Vec<Segment>> {
+    Names::collect(
+        "segment",
+        raw.iter().map(|segment| segment.name.as_ref()),
+        true,
+        mistakes,
+    );
+    /// All of it, but for what ten additions of 0.1 lack of 1.
+    const WHOLE: f64 = 1.0 - 1e-9;
+    let mut total = 0.0;
+    let mut segments = Vec::new();
+    for raw in raw {
+        if let Some(part) = &raw.part {
+            let before = total;
+            total += part.value.0;
+            if before < WHOLE && total >= WHOLE {
+                mistakes.add(
+                    Mistake::at(
+                        part.place(),
+                        "the segments up to here take the whole way of a shift",
+                    )
+                    .expected("parts of less than 100% together: everybody else needs the rest"),
+                );
+            }
+        }
+        segments.push(segment(raw));
+    }
+    segments.into_iter().collect()
+}
+
+fn segment(raw: raw::Segment) -> Option<Segment> {
+    let raw::SegmentMatch { header, cookie } = raw.matches?.0;
+    let mut rules = Vec::new();
+    if let Some(rule) = header {
+        rules.push(SegmentRule::Header {
+            name: rule.name?.0,
+            value: rule.value?.0,
+        });
+    }
+    if let Some(rule) = cookie {
+        rules.push(SegmentRule::Cookie {
+            name: rule.name?.0,
+            value: rule.value?.0,
+        });
+    }
+    Some(Segment {
+        name: raw.name?.value,
+        rules,
+        part: Share::clamped(raw.part?.value.0),
+    })
+}

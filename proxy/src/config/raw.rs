@@ -1,0 +1,501 @@
+//! Every key of the format: its name, type, default and meaning. Each is declared here and nowhere else.
+//!
+//! These are the types between the text and the checked ones of [`super`]: what one value alone can tell about itself
+//! is known, what needs a second one (does the cluster exist? is the address free?) is not; `check` decides that.
+
+use std::time::Duration;
+
+use foreshade_contract::Name;
+use foreshade_engine::spec::{BalancePolicy, HealthPolicy, ShiftPolicy};
+use serde_json::{Map, Value as Json, json};
+
+use super::mistake::{Mistake, Mistakes};
+use super::read::{
+    At, Entries, List, Read, Section, Shown, described, scalar, section, section_schema, unexpected,
+};
+use super::scalar::{Choice, Count, Lasting, Level, Part, Rate, Reference, Weight, word};
+use super::text::{Address, Authority, Content, Cookie, Header, Host, Prefix, Target, loopback};
+use super::yaml::{Node, Value};
+
+/// A limit for something that users wait for.
+type Limit = Lasting<1, 3_600_000>;
+/// A span that may be nothing.
+type Span = Lasting<0, 3_600_000>;
+
+const fn seconds<const MIN: u64, const MAX: u64>(seconds: u64) -> Lasting<MIN, MAX> {
+    Lasting(Duration::from_secs(seconds))
+}
+
+const fn millis<const MIN: u64, const MAX: u64>(millis: u64) -> Lasting<MIN, MAX> {
+    Lasting(Duration::from_millis(millis))
+}
+
+section! {
+    /// The whole file.
+    File "the file":
+    /// Version of this format.
+    api_version "apiVersion": required ApiVersion;
+    /// Where operators look and act.
+    admin "admin": nested Admin;
+    /// Worker threads; one per core where left out.
+    workers "workers": optional Count<1, 256>;
+    /// How long requests in flight may take after SIGTERM.
+    grace "grace": default Span = seconds(30);
+    /// Where users connect.
+    listeners "listeners": required List<Listener, 1>;
+    /// Where requests go.
+    clusters "clusters": required List<Cluster, 1>;
+}
+
+/// The versions of the format that this program reads.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ApiVersion;
+
+impl Choice for ApiVersion {
+    const ALL: &'static [(&'static str, Self)] = &[("foreshade/v1", Self)];
+}
+
+section! {
+    /// The admin listener.
+    Admin "the admin section":
+    /// Address of the admin interface. Whoever reaches it can act; keep it on loopback or a private network.
+    address "address": default At<Address> = loopback(9901);
+}
+
+section! {
+    /// One address on which users connect.
+    Listener "a listener":
+    /// Name, unique among listeners.
+    name "name": required At<Name>;
+    /// Address to listen on.
+    address "address": required At<Address>;
+    /// What is spoken.
+    protocol "protocol": default Protocol = Protocol::Http;
+    /// How long a connection may stay idle between requests.
+    idle_timeout "idleTimeout": default Limit = seconds(60);
+    /// Rules from requests to clusters. The most specific match wins: with a host before without, then the longer path.
+    routes "routes": required List<At<Route>, 1>;
+}
+
+/// What users speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Http,
+}
+
+impl Choice for Protocol {
+    const ALL: &'static [(&'static str, Self)] = &[("http", Self::Http)];
+    const PLANNED: &'static [&'static str] = &["tcp", "tls-passthrough"];
+}
+
+impl Shown for Protocol {
+    fn shown(&self) -> Json {
+        word(*self).into()
+    }
+}
+
+section! {
+    /// A rule from a request to a cluster.
+    Route "a route":
+    /// Which requests; all where left out.
+    matches "match": nested Match;
+    /// Name of the cluster that serves them.
+    cluster "cluster": required At<Reference>;
+    /// Total time for a request, retries included.
+    timeout "timeout": default Limit = seconds(15);
+    /// Vouches that every request of this route may be sent twice, POST included.
+    idempotent "idempotent": default bool = false;
+}
+
+section! {
+    /// Which requests a route takes.
+    Match "a match":
+    /// Host, without port; any where left out.
+    host "host": optional Host;
+    /// The path.
+    path "path": nested PathMatch;
+}
+
+section! {
+    /// Which paths a route takes.
+    PathMatch "a path match":
+    /// Prefix in whole segments: /a matches /a and /a/b, not /ab.
+    prefix "prefix": default Prefix = Prefix("/".to_owned());
+}
+
+section! {
+    /// A set of endpoints that serve the same thing, and their shadows.
+    Cluster "a cluster":
+    /// Name, unique among clusters.
+    name "name": required At<Name>;
+    /// The endpoints that serve users.
+    endpoints "endpoints": required List<Endpoint, 1>;
+    /// Standbys that serve nobody until a shift.
+    shadows "shadows": list List<Shadow, 0>;
+    /// How to choose among endpoints: a policy, or a mapping with the key policy.
+    balance "balance": default Balance = Balance(BalancePolicy::default());
+    /// What a user is recognised by, so that a shift moves users and not single requests.
+    cohort "cohort": default Cohort = Cohort::ClientAddress;
+    /// Users who move first in a shift, in this order; everybody else follows.
+    segments "segments": list List<Segment, 0>;
+    /// Active health checks.
+    health "health": default Health = Health::On(Probes::unwritten());
+    /// How traffic moves to shadows. The defaults are meant to fit.
+    shift "shift": nested Shift;
+    /// Time to establish a connection. More than any round trip on earth, less than the second after which a lost SYN
+    /// is sent again: a connection that takes longer goes to another endpoint.
+    connect_timeout "connectTimeout": default Limit = millis(500);
+    /// Ramp of a new or returning endpoint; 0s for none.
+    slow_start "slowStart": default Span = seconds(10);
+    /// Idle connections to endpoints are closed after this. Stay below what the endpoints grant.
+    idle_timeout "idleTimeout": default Limit = seconds(50);
+}
+
+section! {
+    /// An endpoint that serves users.
+    Endpoint "an endpoint":
+    /// Name, unique among the endpoints and shadows of the cluster.
+    name "name": required At<Name>;
+    /// Where it is. A host name is resolved once, when the file is loaded.
+    address "address": required At<Address>;
+    /// Name of the shadow that takes over, or of another endpoint of the cluster.
+    shadow "shadow": optional At<Reference>;
+    /// Region, shown to operators.
+    region "region": optional Name;
+    /// Relative weight.
+    weight "weight": default Weight = Weight(1.0);
+    /// What it can carry, where known.
+    capacity "capacity": optional Rate;
+}
+
+section! {
+    /// A standby.
+    Shadow "a shadow":
+    /// Name, unique among the endpoints and shadows of the cluster.
+    name "name": required At<Name>;
+    /// Where it is. A host name is resolved once, when the file is loaded.
+    address "address": required At<Address>;
+    /// Region, shown to operators.
+    region "region": optional Name;
+    /// Relative weight.
+    weight "weight": default Weight = Weight(1.0);
+    /// What it can carry, where known; a shift never asks more of it.
+    capacity "capacity": optional Rate;
+}
+
+impl From<Shadow> for Endpoint {
+    fn from(shadow: Shadow) -> Self {
+        let Shadow {
+            name,
+            address,
+            region,
+            weight,
+            capacity,
+        } = shadow;
+        Self {
+            name,
+            address,
+            shadow: None,
+            region,
+            weight,
+            capacity,
+        }
+    }
+}
+
+/// How to choose among endpoints.
+#[derive(Debug)]
+pub(super) struct Balance(pub(super) BalancePolicy);
+
+section! {
+    /// The long form of [`Balance`].
+    BalanceSection "a balance section":
+    /// The policy.
+    policy "policy": required BalancePolicy;
+}
+
+impl Choice for BalancePolicy {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("least-load", Self::LeastLoad),
+        ("weighted-random", Self::WeightedRandom),
+        ("round-robin", Self::RoundRobin),
+        ("consistent-hash", Self::ConsistentHash),
+    ];
+}
+
+impl Read for Balance {
+    fn read(node: &Node, key: &str, mistakes: &mut Mistakes) -> Option<Self> {
+        if matches!(node.value, Value::Map(_)) {
+            return BalanceSection::read(node, key, mistakes)?.policy.map(Self);
+        }
+        scalar(node, key, &Self::title(), mistakes).map(Self)
+    }
+
+    fn title() -> String {
+        BalancePolicy::title()
+    }
+
+    fn schema() -> Json {
+        json!({ "anyOf": [<BalancePolicy as Read>::schema(), BalanceSection::schema()] })
+    }
+}
+
+impl Shown for Balance {
+    fn shown(&self) -> Json {
+        word(self.0).into()
+    }
+}
+
+/// What a user is recognised by.
+#[derive(Debug)]
+pub(super) enum Cohort {
+    ClientAddress,
+    Header(Header),
+    Cookie(Cookie),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ClientAddress;
+
+impl Choice for ClientAddress {
+    const ALL: &'static [(&'static str, Self)] = &[("client-address", Self)];
+}
+
+section! {
+    /// The long form of [`Cohort`].
+    CohortSection "a cohort":
+    /// Name of the header that names the user.
+    header "header": optional Header;
+    /// Name of the cookie that names the user.
+    cookie "cookie": optional Cookie;
+}
+
+impl Read for Cohort {
+    fn read(node: &Node, key: &str, mistakes: &mut Mistakes) -> Option<Self> {
+        if !matches!(node.value, Value::Map(_)) {
+            let word: Option<ClientAddress> = scalar(node, key, &Self::title(), mistakes);
+            return word.map(|_| Self::ClientAddress);
+        }
+        let before = mistakes.count();
+        let section = CohortSection::read(node, key, mistakes)?;
+        match (section.header, section.cookie) {
+            (Some(header), None) => Some(Self::Header(header)),
+            (None, Some(cookie)) => Some(Self::Cookie(cookie)),
+            // What was meant is wrong already.
+            (None, None) if mistakes.count() > before => None,
+            _ => {
+                let what = "a user is recognised by one thing";
+                mistakes.add(Mistake::at(node.place, what).expected("either header or cookie"));
+                None
+            }
+        }
+    }
+
+    fn title() -> String {
+        "client-address, or a mapping with the key header or cookie".to_owned()
+    }
+
+    fn schema() -> Json {
+        json!({ "anyOf": [<ClientAddress as Read>::schema(), CohortSection::schema()] })
+    }
+}
+
+impl Shown for Cohort {
+    fn shown(&self) -> Json {
+        // Only the first is a default.
+        match self {
+            Self::ClientAddress => "client-address".into(),
+            Self::Header(name) => json!({ "header": name.0 }),
+            Self::Cookie(name) => json!({ "cookie": name.0 }),
+        }
+    }
+}
+
+// Concept: endpoint-shift-groups
+section! {
+    /// Some of the users.
+    Segment "a segment":
+    /// Name, unique among the segments of the cluster.
+    name "name": required At<Name>;
+    /// Who belongs to it: all rules have to hold, and there has to be one.
+    matches "match": required Rules;
+    /// How much of the way of a shift this segment takes. Something has to be left for everybody else.
+    part "part": required At<Part>;
+}
+
+section! {
+    /// Who belongs to a segment.
+    SegmentMatch "a segment's match":
+    /// A header has a value.
+    header "header": optional HeaderRule;
+    /// A cookie has a value.
+    cookie "cookie": optional CookieRule;
+}
+
+/// A [`SegmentMatch`] with at least one rule.
+#[derive(Debug)]
+pub(super) struct Rules(pub(super) SegmentMatch);
+
+impl Read for Rules {
+    fn read(node: &Node, key: &str, mistakes: &mut Mistakes) -> Option<Self> {
+        let before = mistakes.count();
+        let section = SegmentMatch::read(node, key, mistakes)?;
+        let none = section.header.is_none() && section.cookie.is_none();
+        if none && mistakes.count() == before {
+            mistakes.add(
+                Mistake::at(node.place, "a segment of nobody in particular")
+                    .expected("header, cookie, or both"),
+            );
+        }
+        Some(Self(section))
+    }
+
+    fn title() -> String {
+        SegmentMatch::title()
+    }
+
+    fn schema() -> Json {
+        SegmentMatch::schema()
+    }
+}
+
+section! {
+    /// A header has a value.
+    HeaderRule "a header rule":
+    /// Name of the header.
+    name "name": required Header;
+    /// Its exact value.
+    value "value": required Content;
+}
+
+section! {
+    /// A cookie has a value.
+    CookieRule "a cookie rule":
+    /// Name of the cookie.
+    name "name": required Cookie;
+    /// Its exact value.
+    value "value": required Content;
+}
+
+/// Active health checks, or none.
+#[derive(Debug)]
+pub(super) enum Health {
+    Off,
+    On(Probes),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum HealthWord {
+    Tcp,
+    Off,
+}
+
+impl Choice for HealthWord {
+    const ALL: &'static [(&'static str, Self)] = &[("tcp", Self::Tcp), ("off", Self::Off)];
+}
+
+section! {
+    /// Active health checks.
+    Probes "a health section":
+    /// Ask this over HTTP; an answer below 400 passes.
+    http "http": optional HttpProbe;
+    /// Open a connection only; so it is where http is left out, too.
+    tcp "tcp": optional At<TcpProbe>;
+    /// Between two probes of one endpoint.
+    interval "interval": default At<Lasting<100, 3_600_000>> = seconds(1);
+    /// For one probe; at most the interval.
+    timeout "timeout": default At<Limit> = millis(500);
+    /// Passes in a row until an endpoint is healthy again.
+    rise "rise": default Count<1, 100> = Count(HealthPolicy::default().rise);
+    /// Failures in a row until an endpoint is dead.
+    fall "fall": default Count<1, 100> = Count(HealthPolicy::default().fall);
+}
+
+section! {
+    /// A probe over HTTP.
+    HttpProbe "an http probe":
+    /// Path, with its slash.
+    path "path": default Target = Target("/".to_owned());
+    /// Value of the Host header; the endpoint's address where left out.
+    host "host": optional Authority;
+}
+
+/// A probe that needs no more words: `{}` or nothing.
+#[derive(Debug)]
+pub(super) struct TcpProbe;
+
+impl Read for TcpProbe {
+    fn read(node: &Node, key: &str, mistakes: &mut Mistakes) -> Option<Self> {
+        match &node.value {
+            Value::Nothing => Some(Self),
+            Value::Map(entries) if entries.is_empty() => Some(Self),
+            _ => {
+                mistakes.add(unexpected(node, key, Self::title()));
+                None
+            }
+        }
+    }
+
+    fn title() -> String {
+        "an empty mapping: {}".to_owned()
+    }
+
+    fn schema() -> Json {
+        json!({ "type": ["object", "null"], "maxProperties": 0 })
+    }
+}
+
+impl Read for Health {
+    fn read(node: &Node, key: &str, mistakes: &mut Mistakes) -> Option<Self> {
+        if matches!(node.value, Value::Map(_)) {
+            return Probes::read(node, key, mistakes).map(Self::On);
+        }
+        scalar(node, key, &Self::title(), mistakes).map(|word| match word {
+            HealthWord::Off => Self::Off,
+            HealthWord::Tcp => Self::On(Probes::unwritten()),
+        })
+    }
+
+    fn title() -> String {
+        "tcp, off, or a mapping".to_owned()
+    }
+
+    fn schema() -> Json {
+        json!({ "anyOf": [<HealthWord as Read>::schema(), Probes::schema()] })
+    }
+}
+
+impl Shown for Health {
+    fn shown(&self) -> Json {
+        // Only probes as they are unwritten are a default.
+        match self {
+            Self::Off => "off".into(),
+            Self::On(_) => "tcp".into(),
+        }
+    }
+}
+
+section! {
+    /// How traffic moves to shadows.
+    Shift "a shift section":
+    /// Whether traffic may move at all. Where false, risk is computed and shown, and nothing moves.
+    enabled "enabled": default bool = ShiftPolicy::default().enabled;
+    /// Risk at which a shift is engaged.
+    engage "engage": default At<Level> = Level(ShiftPolicy::default().engage);
+    /// Risk below which a shift may be released; below engage.
+    release "release": default At<Level> = Level(ShiftPolicy::default().release);
+    /// Risk at which all traffic is wanted on the shadow; above engage.
+    full "full": default At<Level> = Level(ShiftPolicy::default().full);
+    /// Largest share that may ever move.
+    share_max "shareMax": default At<Part> = Part(ShiftPolicy::default().share_max.value());
+    /// Share of the canary, while the shadow is unproven; at most shareMax.
+    canary "canary": default At<Part> = Part(ShiftPolicy::default().canary.value());
+    /// First hold before a return is tried; doubled per relapse.
+    hold "hold": default At<Lasting<1000, 86_400_000>> = Lasting(ShiftPolicy::default().hold);
+    /// Longest hold; at least hold.
+    hold_max "holdMax": default At<Lasting<1000, 86_400_000>> = Lasting(ShiftPolicy::default().hold_max);
+    /// Share per second that returns to an endpoint that has proven itself.
+    return_per_second "returnPerSecond": default Part = Part(ShiftPolicy::default().return_per_second);
+    /// Part of a shadow's capacity that a shift may fill.
+    capacity_fill "capacityFill": default Part = Part(ShiftPolicy::default().capacity_fill);
+}

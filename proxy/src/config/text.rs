@@ -1,0 +1,270 @@
+//! The texts of the format that have an inner form: addresses, hosts, paths, headers, cookies.
+//!
+//! What the `http` crate would refuse when a request is on its way is refused here instead, by the same parser.
+
+use std::fmt::Display;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue};
+use serde_json::{Value as Json, json};
+
+use super::read::{Scalar, Shown, Wrong};
+
+/// A host and a port, not resolved yet.
+#[derive(Clone, Debug)]
+pub(super) enum Address {
+    Ip(SocketAddr),
+    Host(String, u16),
+}
+
+impl Scalar for Address {
+    fn expected() -> String {
+        "an address, as 127.0.0.1:8080, [::1]:8080 or host:8080".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        if let Some((_, rest)) = text.split_once("://") {
+            let rest = rest.trim_end_matches('/');
+            return Err(Wrong::because("has a scheme").hint(format!("write {rest}")));
+        }
+        if text.parse::<Ipv6Addr>().is_ok() {
+            return Err(Wrong::because("has no port").hint(format!("write [{text}]:8080")));
+        }
+        let Some((host, port)) = text.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) else {
+            return Err(Wrong::because("has no port").hint(format!("write {text}:8080")));
+        };
+        let port: u16 = port
+            .parse()
+            .map_err(|_| Wrong::because("has a port that is not from 1 to 65535"))?;
+        if port == 0 {
+            return Err(Wrong::because("has port 0").hint("write the port that is meant".to_owned()));
+        }
+        if let Ok(address) = text.parse() {
+            return Ok(Self::Ip(address));
+        }
+        if host.is_empty() || host == "*" {
+            let hint = format!("write 0.0.0.0:{port} to listen on every address");
+            return Err(Wrong::because("has no host").hint(hint));
+        }
+        if host.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+            return Err(Wrong::because(
+                "has a host that is neither an IPv4 address nor a name",
+            ));
+        }
+        if !is_host_name(host) {
+            return Err(Wrong::because("has a host with characters that no host has"));
+        }
+        Ok(Self::Host(host.to_owned(), port))
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^.+:[0-9]{1,5}$" })
+    }
+}
+
+impl Shown for Address {
+    fn shown(&self) -> Json {
+        match self {
+            Self::Ip(address) => address.to_string().into(),
+            Self::Host(host, port) => format!("{host}:{port}").into(),
+        }
+    }
+}
+
+/// Loopback: the only default that an operator can be given without asking.
+pub(super) fn loopback(port: u16) -> Address {
+    Address::Ip((Ipv4Addr::LOCALHOST, port).into())
+}
+
+fn is_host_name(text: &str) -> bool {
+    // 253 is what the DNS can carry; `_` is no letter of a host name, but of many a container's.
+    let letters = text
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    letters && (1..=253).contains(&text.len()) && !text.starts_with('.')
+}
+
+/// A scalar that is a checked text.
+macro_rules! text {
+    ($(#[doc = $doc:literal])+ $Name:ident, $expected:literal, $parse:expr, $pattern:literal) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+        pub(super) struct $Name(pub(super) String);
+
+        impl Scalar for $Name {
+            fn expected() -> String {
+                $expected.to_owned()
+            }
+
+            fn parse(text: &str) -> Result<Self, Wrong> {
+                let parse: fn(&str) -> Result<String, Wrong> = $parse;
+                parse(text).map(Self)
+            }
+
+            fn schema() -> Json {
+                json!({ "type": "string", "pattern": $pattern })
+            }
+        }
+
+        impl Shown for $Name {
+            fn shown(&self) -> Json {
+                self.0.as_str().into()
+            }
+        }
+    };
+}
+
+text! {
+    /// The host that users ask for, in lower case, without port.
+    Host, "a host name without port", host, "^[A-Za-z0-9._-]+$|^\\[[0-9A-Fa-f:.]+\\]$"
+}
+
+fn host(text: &str) -> Result<String, Wrong> {
+    if text.contains('*') {
+        return Err(Wrong::because("has a wildcard").hint("leave host out to match every host".to_owned()));
+    }
+    let bracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if bracketed.is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok()) || is_host_name(text) {
+        return Ok(text.trim_end_matches('.').to_ascii_lowercase());
+    }
+    match text.rsplit_once(':') {
+        Some((host, port)) if port.parse::<u16>().is_ok() => {
+            Err(Wrong::because("has a port").hint(format!("write {host}; the listener decides the port")))
+        }
+        _ => Err(Wrong::default()),
+    }
+}
+
+text! {
+    /// A prefix of the path in whole segments, without a slash at its end unless it is all of it.
+    Prefix, "a path that starts with a slash", prefix, "^/[^?#\\s]*$"
+}
+
+fn prefix(text: &str) -> Result<String, Wrong> {
+    if !text.starts_with('/') {
+        return Err(Wrong::default().hint(format!("write /{text}")));
+    }
+    if text.contains(['?', '#', '*']) {
+        return Err(Wrong::because("has a character that no path prefix has")
+            .hint("a prefix has no query and needs no '*' at its end".to_owned()));
+    }
+    parsed::<PathAndQuery>(text)?;
+    let trimmed = text.trim_end_matches('/');
+    Ok(if trimmed.is_empty() { "/" } else { trimmed }.to_owned())
+}
+
+text! {
+    /// What a probe asks for.
+    Target, "a path that starts with a slash", target, "^/[^#\\s]*$"
+}
+
+fn target(text: &str) -> Result<String, Wrong> {
+    if !text.starts_with('/') {
+        return Err(Wrong::default().hint(format!("write /{text}")));
+    }
+    parsed::<PathAndQuery>(text)?;
+    Ok(text.to_owned())
+}
+
+text! {
+    /// The value of a `Host` header.
+    Authority, "a host, with or without port", |text| {
+        parsed::<http::uri::Authority>(text)?;
+        Ok(text.to_owned())
+    }, "^[^\\s/@]+$"
+}
+
+text! {
+    /// The name of a header, in lower case.
+    Header, "the name of a header", |text| Ok(parsed::<HeaderName>(text)?.as_str().to_owned()),
+    "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
+}
+
+text! {
+    /// The name of a cookie: the letters of a header's name, but their case matters.
+    Cookie, "the name of a cookie", |text| parsed::<HeaderName>(text).map(|_| text.to_owned()),
+    "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
+}
+
+text! {
+    /// The value of a header or a cookie.
+    Content, "a value of visible characters", |text| {
+        let value = parsed::<HeaderValue>(text)?;
+        let visible = value.to_str().is_ok_and(|text| !text.is_empty() && text.trim() == text);
+        if visible { Ok(text.to_owned()) } else { Err(Wrong::default()) }
+    }, "^[\\x21-\\x7e]([\\x20-\\x7e]*[\\x21-\\x7e])?$"
+}
+
+fn parsed<T: FromStr<Err: Display>>(text: &str) -> Result<T, Wrong> {
+    text.parse().map_err(|_| Wrong::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_a_host_and_a_port() {
+        for text in [
+            "127.0.0.1:80",
+            "[::1]:80",
+            "localhost:80",
+            "my_app.svc.local.:65535",
+        ] {
+            assert!(Address::parse(text).is_ok(), "{text}");
+        }
+        for text in [
+            "",
+            ":",
+            ":80",
+            "*:80",
+            "localhost",
+            "127.0.0.1",
+            "::1",
+            "[::1]",
+            "a:0",
+            "a:65536",
+            "a:x",
+            "a:-1",
+            "http://a:80",
+            "256.1.1.1:80",
+            "a b:80",
+            "[::1:80",
+            "[x]:80",
+            "é:80",
+        ] {
+            assert!(Address::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_host_has_no_port_and_no_case() {
+        assert_eq!(Host::parse("Shop.Example.").unwrap().0, "shop.example");
+        assert_eq!(Host::parse("[::1]").unwrap().0, "[::1]");
+        for text in ["", "a:80", "*.a", "a/b", "[::1]:80", ".", "[a]"] {
+            assert!(Host::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_has_no_slash_at_its_end() {
+        assert_eq!(Prefix::parse("/").unwrap().0, "/");
+        assert_eq!(Prefix::parse("//").unwrap().0, "/");
+        assert_eq!(Prefix::parse("/a/b/").unwrap().0, "/a/b");
+        for text in ["", "a", "/a?b", "/a#b", "/a/*", "/a b", "/\u{1}"] {
+            assert!(Prefix::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn header_and_cookie_texts_cannot_smuggle_lines() {
+        assert_eq!(Header::parse("X-User").unwrap().0, "x-user");
+        assert_eq!(Cookie::parse("SID").unwrap().0, "SID");
+        assert!(Header::parse("x y").is_err() && Cookie::parse("a=b").is_err());
+        for text in ["", " a", "a\r\nb", "\u{7f}"] {
+            assert!(Content::parse(text).is_err(), "{text:?}");
+        }
+    }
+}

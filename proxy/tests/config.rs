@@ -1,0 +1,1162 @@
+//! What an operator sees: every kind of mistake in its own test, as it is rendered.
+//!
+//! Each test changes one thing in a sound file. No test asks a resolver of this machine.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use foreshade_engine::spec::{BalancePolicy, Role, ShiftPolicy};
+use foreshade_proxy::config::{self, CohortKey, Config, Mistakes, Probe, SegmentRule};
+use insta::assert_snapshot;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::test_runner::RngSeed;
+use serde_json::Value as Json;
+
+const SOUND: &str = "\
+apiVersion: foreshade/v1
+listeners:
+  - name: web
+    address: 127.0.0.1:8080
+    routes:
+      - cluster: shop
+clusters:
+  - name: shop
+    endpoints:
+      - { name: a, address: 127.0.0.1:9001, shadow: a-standby }
+      - { name: b, address: 127.0.0.1:9002 }
+    shadows:
+      - { name: a-standby, address: 127.0.0.1:9101 }
+";
+
+fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    match host {
+        "one.example" => Ok(vec![([10, 0, 0, 1], port).into(), ([10, 0, 0, 2], port).into()]),
+        "nothing.example" => Ok(Vec::new()),
+        _ => Err(io::Error::other("no such host")),
+    }
+}
+
+fn parse(text: &str) -> Result<Config, Mistakes> {
+    config::parse_with(text, "shop.yaml", &resolve)
+}
+
+/// The sound file with one piece of it replaced.
+fn with(old: &str, new: &str) -> String {
+    assert_eq!(SOUND.matches(old).count(), 1, "{old:?} has to occur once");
+    SOUND.replace(old, new)
+}
+
+/// The sound file with more keys in its cluster.
+fn in_cluster(keys: &str) -> String {
+    with("  - name: shop\n", &format!("  - name: shop\n    {keys}\n"))
+}
+
+/// What an operator sees of the mistakes.
+fn shown(text: &str) -> String {
+    let Err(mistakes) = parse(text) else {
+        panic!("no mistake in:\n{text}");
+    };
+    mistakes.to_string()
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+// Sound files.
+
+#[test]
+fn every_file_in_configs_is_sound() {
+    let mut seen = 0;
+    for file in std::fs::read_dir(repository().join("configs")).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            if let Err(mistakes) = config::load(&path) {
+                panic!("{mistakes}");
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen >= 3);
+}
+
+#[test]
+fn what_the_file_leaves_out_has_its_default() {
+    let config = parse(SOUND).unwrap();
+    assert_eq!(config.admin.address, "127.0.0.1:9901".parse().unwrap());
+    assert!((1..=256).contains(&config.workers));
+    assert_eq!(config.grace, Duration::from_secs(30));
+
+    let listener = &config.listeners[0];
+    assert_eq!(listener.idle_timeout, Duration::from_secs(60));
+    let route = &listener.routes[0];
+    assert_eq!(
+        (route.host.as_deref(), route.path_prefix.as_str(), route.cluster),
+        (None, "/", 0)
+    );
+    assert_eq!(
+        (route.timeout, route.idempotent),
+        (Duration::from_secs(15), false)
+    );
+
+    let cluster = &config.clusters[0];
+    assert_eq!(cluster.balance, BalancePolicy::LeastLoad);
+    assert_eq!(cluster.cohort, CohortKey::ClientAddress);
+    assert_eq!(cluster.shift, ShiftPolicy::default());
+    assert!(cluster.segments.is_empty());
+    assert_eq!(cluster.connect_timeout, Duration::from_millis(500));
+    assert_eq!(
+        (cluster.slow_start, cluster.idle_timeout),
+        (Duration::from_secs(10), Duration::from_secs(50))
+    );
+    let health = cluster.health.as_ref().unwrap();
+    assert_eq!((&health.probe, health.rise, health.fall), (&Probe::Tcp, 2, 3));
+    assert_eq!(
+        (health.interval, health.timeout),
+        (Duration::from_secs(1), Duration::from_millis(500))
+    );
+    let roles: Vec<_> = cluster.endpoints.iter().map(|endpoint| endpoint.role).collect();
+    assert_eq!(
+        roles,
+        [
+            Role::Primary { shadow: Some(2) },
+            Role::Primary { shadow: None },
+            Role::Shadow
+        ]
+    );
+}
+
+// Concept: endpoint-shift-groups
+#[test]
+fn what_the_file_says_is_what_comes_out() {
+    let config = config::load(&repository().join("configs/full.yaml")).unwrap();
+    assert_eq!(config.workers, 4);
+    let routes = &config.listeners[0].routes;
+    assert_eq!(
+        (routes[0].host.as_deref(), routes[0].path_prefix.as_str()),
+        (Some("shop.example"), "/reports")
+    );
+    assert_eq!(
+        (routes[0].cluster, routes[0].idempotent, routes[1].cluster),
+        (1, true, 0)
+    );
+
+    let shop = &config.clusters[0];
+    assert_eq!(shop.cohort, CohortKey::Cookie("session".to_owned()));
+    assert_eq!(shop.shift, ShiftPolicy::default());
+    assert_eq!(shop.endpoints[0].capacity_rps, Some(500.0));
+    assert_eq!(shop.endpoints[2].capacity_rps, Some(800.0));
+    assert!(
+        shop.endpoints[..2]
+            .iter()
+            .all(|endpoint| endpoint.role == Role::Primary { shadow: Some(2) })
+    );
+    assert_eq!(
+        shop.segments[1].rules,
+        [
+            SegmentRule::Header {
+                name: "x-region".to_owned(),
+                value: "eu-west".to_owned()
+            },
+            SegmentRule::Cookie {
+                name: "beta".to_owned(),
+                value: "1".to_owned()
+            },
+        ]
+    );
+    let probe = &shop.health.as_ref().unwrap().probe;
+    let host = Some("shop.example".to_owned());
+    assert_eq!(
+        probe,
+        &Probe::Http {
+            path: "/healthz".to_owned(),
+            host
+        }
+    );
+
+    let reports = &config.clusters[1];
+    assert_eq!(reports.balance, BalancePolicy::RoundRobin);
+    assert_eq!(reports.cohort, CohortKey::Header("x-user".to_owned()));
+    assert_eq!(reports.endpoints[0].role, Role::Primary { shadow: Some(1) });
+}
+
+#[test]
+fn health_checks_can_be_off_or_short() {
+    assert!(
+        parse(&in_cluster("health: off")).unwrap().clusters[0]
+            .health
+            .is_none()
+    );
+    assert!(
+        parse(&in_cluster("health: tcp")).unwrap().clusters[0]
+            .health
+            .is_some()
+    );
+}
+
+#[test]
+fn a_host_name_is_resolved_to_its_first_address() {
+    let config = parse(&with("127.0.0.1:9002", "one.example:80")).unwrap();
+    assert_eq!(
+        config.clusters[0].endpoints[1].address,
+        "10.0.0.1:80".parse().unwrap()
+    );
+}
+
+#[test]
+fn a_part_may_be_written_once_and_used_twice() {
+    let text = in_cluster("health: &health { interval: 2s }")
+        + "  - name: other\n    health: *health\n    endpoints: [{ name: a, address: 127.0.0.1:9201 }]\n";
+    let config = parse(&text).unwrap();
+    assert!(
+        config
+            .clusters
+            .iter()
+            .all(|c| c.health.as_ref().unwrap().interval == Duration::from_secs(2))
+    );
+}
+
+// The text.
+
+#[test]
+fn a_syntax_error_is_one_mistake_with_its_place() {
+    assert_snapshot!(shown(&with("9002 }", "9002")), @r#"
+    shop.yaml:13:7: not valid YAML: "-" is only valid inside a block
+       13 |       - { name: a-standby, address: 127.0.0.1:9101 }
+          |       ^
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn an_empty_file_is_a_mistake() {
+    assert_snapshot!(shown("# nothing\n"), @r#"
+    shop.yaml: the file is empty
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn a_file_that_is_something_else_is_a_mistake() {
+    assert_snapshot!(shown("worker_processes 4;\n"), @r#"
+    shop.yaml:1:1: the file is "worker_processes 4;"
+        1 | worker_processes 4;
+          | ^^^^^^^^^^^^^^^^^^^
+           expected: a mapping with the keys apiVersion, admin, workers, grace, listeners, clusters
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn a_file_that_does_not_exist_is_a_mistake() {
+    let mistakes = config::load(Path::new("/nowhere/x.yaml"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        mistakes.starts_with("/nowhere/x.yaml: cannot be read: "),
+        "{mistakes}"
+    );
+}
+
+#[test]
+fn a_duplicate_key_is_a_mistake() {
+    assert_snapshot!(shown(&in_cluster("slowStart: 1s\n    slowStart: 2s")), @r#"
+    shop.yaml:10:5: duplicate key "slowStart"
+       10 |     slowStart: 2s
+          |     ^^^^^^^^^
+           hint: it stands in line 9 already; remove one of them
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+// Keys and types.
+
+#[test]
+fn an_unknown_key_gets_a_hint() {
+    assert_snapshot!(shown(&with("9002 }", "9002, shadw: a-standby }")), @r#"
+    shop.yaml:11:45: unknown key "shadw" in an endpoint
+       11 |       - { name: b, address: 127.0.0.1:9002, shadw: a-standby }
+          |                                             ^^^^^
+           expected: one of name, address, shadow, region, weight, capacity
+           hint: did you mean "shadow"?
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn a_misspelt_required_key_is_not_reported_as_missing_too() {
+    assert_snapshot!(shown(&with("clusters:", "clutsers:")), @r#"
+    shop.yaml:7:1: unknown key "clutsers" in the file
+        7 | clutsers:
+          | ^^^^^^^^
+           expected: one of apiVersion, admin, workers, grace, listeners, clusters
+           hint: did you mean "clusters"?
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn a_missing_key_is_a_mistake() {
+    assert_snapshot!(shown(&with("    address: 127.0.0.1:8080\n", "")), @r#"
+    shop.yaml:3:5: address is missing
+        3 |   - name: web
+          |     ^
+           expected: an address, as 127.0.0.1:8080, [::1]:8080 or host:8080
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn a_version_that_does_not_exist_yet_is_a_mistake() {
+    assert_snapshot!(shown(&with("foreshade/v1", "foreshade/v2")), @r#"
+    shop.yaml:1:13: apiVersion: invalid value "foreshade/v2"
+        1 | apiVersion: foreshade/v2
+          |             ^^^^^^^^^^^^
+           expected: foreshade/v1
+           hint: did you mean "foreshade/v1"?
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn a_protocol_that_is_planned_says_so() {
+    assert_snapshot!(shown(&with("- name: web\n", "- name: web\n    protocol: tls-passthrough\n")), @r#"
+    shop.yaml:4:15: protocol: "tls-passthrough" is not supported yet
+        4 |     protocol: tls-passthrough
+          |               ^^^^^^^^^^^^^^^
+           expected: http
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn a_mapping_where_a_list_is_expected_is_a_mistake() {
+    assert_snapshot!(shown(&with("- cluster: shop", "cluster: shop")), @r#"
+    shop.yaml:6:7: routes is a mapping
+        6 |       cluster: shop
+          |       ^
+           expected: a list
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn a_word_where_a_mapping_is_expected_is_a_mistake() {
+    assert_snapshot!(shown(&in_cluster("health: { http: fast }")), @r#"
+    shop.yaml:9:21: http is "fast"
+        9 |     health: { http: fast }
+          |                     ^^^^
+           expected: a mapping with the keys path, host
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn a_word_where_a_number_is_expected_is_a_mistake() {
+    assert_snapshot!(shown(&with("9002 }", "9002, weight: heavy }")), @r#"
+    shop.yaml:11:53: weight: invalid value "heavy"
+       11 |       - { name: b, address: 127.0.0.1:9002, weight: heavy }
+          |                                                     ^^^^^
+           expected: a number above 0, at most 1000
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn a_key_without_a_value_is_a_mistake() {
+    assert_snapshot!(shown(&in_cluster("slowStart:")), @r#"
+    shop.yaml:9:14: slowStart has no value
+        9 |     slowStart:
+          |              ^
+           expected: a duration from 0s to 1h
+           hint: write a value, or remove slowStart
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn a_boolean_is_true_or_false() {
+    assert_snapshot!(shown(&in_cluster("shift: { enabled: no }")), @r#"
+    shop.yaml:9:23: enabled: invalid value "no"
+        9 |     shift: { enabled: no }
+          |                       ^^
+           expected: true or false
+           hint: write false
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn an_unknown_policy_gets_a_hint() {
+    assert_snapshot!(shown(&in_cluster("balance: least_loaded")), @r#"
+    shop.yaml:9:14: balance: invalid value "least_loaded"
+        9 |     balance: least_loaded
+          |              ^^^^^^^^^^^^
+           expected: least-load, weighted-random, round-robin or consistent-hash
+           hint: did you mean "least-load"?
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn an_unknown_policy_in_the_long_form_is_a_mistake() {
+    assert_snapshot!(shown(&in_cluster("balance: { policy: random }")), @r#"
+    shop.yaml:9:24: policy: invalid value "random"
+        9 |     balance: { policy: random }
+          |                        ^^^^^^
+           expected: least-load, weighted-random, round-robin or consistent-hash
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn health_is_not_on() {
+    assert_snapshot!(shown(&in_cluster("health: on")), @r#"
+    shop.yaml:9:13: health: invalid value "on"
+        9 |     health: on
+          |             ^^
+           expected: tcp, off, or a mapping
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn a_name_that_would_break_a_label_is_a_mistake() {
+    assert_snapshot!(shown(&with("- name: web", "- name: the web")), @r#"
+    shop.yaml:3:11: name: "the web" has ' ' where no name has it
+        3 |   - name: the web
+          |           ^^^^^^^
+           expected: a name of letters, digits, '.', '_' and '-'
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+// Units and ranges.
+
+#[test]
+fn a_bare_number_is_no_duration() {
+    assert_snapshot!(shown(&in_cluster("connectTimeout: 250")), @r#"
+    shop.yaml:9:21: connectTimeout: "250" has no unit
+        9 |     connectTimeout: 250
+          |                     ^^^
+           expected: a duration from 1ms to 1h
+           hint: write 250ms or 250s
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn an_unknown_unit_of_time_is_a_mistake() {
+    assert_snapshot!(shown(&in_cluster("connectTimeout: 2sec")), @r#"
+    shop.yaml:9:21: connectTimeout: "2sec" has the unknown unit "sec"
+        9 |     connectTimeout: 2sec
+          |                     ^^^^
+           expected: a duration from 1ms to 1h
+           hint: the units are ms, s, m and h
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn an_unknown_unit_of_capacity_is_a_mistake() {
+    assert_snapshot!(shown(&with("9002 }", "9002, capacity: 500rpm }")), @r#"
+    shop.yaml:11:55: capacity: "500rpm" has the unknown unit "rpm"
+       11 |       - { name: b, address: 127.0.0.1:9002, capacity: 500rpm }
+          |                                                       ^^^^^^
+           expected: requests per second above 0, as 500rps or 500
+           hint: write 500rps
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn a_count_out_of_range_is_a_mistake() {
+    assert_snapshot!(shown(&with("listeners:", "workers: 0\nlisteners:")), @r#"
+    shop.yaml:2:10: workers: "0" is out of range
+        2 | workers: 0
+          |          ^
+           expected: a whole number from 1 to 256
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn a_duration_out_of_range_is_a_mistake() {
+    assert_snapshot!(shown(&in_cluster("connectTimeout: 2h")), @r#"
+    shop.yaml:9:21: connectTimeout: "2h" is out of range
+        9 |     connectTimeout: 2h
+          |                     ^^
+           expected: a duration from 1ms to 1h
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn a_share_out_of_range_gets_a_hint() {
+    assert_snapshot!(shown(&in_cluster("shift: { canary: 5 }")), @r#"
+    shop.yaml:9:22: canary: "5" is out of range
+        9 |     shift: { canary: 5 }
+          |                      ^
+           expected: a share above 0% up to 100%, as 5% or 0.05
+           hint: write 5%
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn a_weight_of_0_is_a_mistake() {
+    assert_snapshot!(shown(&with("9002 }", "9002, weight: 0 }")), @r#"
+    shop.yaml:11:53: weight: "0" is out of range
+       11 |       - { name: b, address: 127.0.0.1:9002, weight: 0 }
+          |                                                     ^
+           expected: a number above 0, at most 1000
+           hint: leave the endpoint out if it is to get no traffic
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+// Addresses.
+
+#[test]
+fn an_address_without_a_port_is_a_mistake() {
+    assert_snapshot!(shown(&with("127.0.0.1:9002", "127.0.0.1")), @r#"
+    shop.yaml:11:29: address: "127.0.0.1" has no port
+       11 |       - { name: b, address: 127.0.0.1 }
+          |                             ^^^^^^^^^
+           expected: an address, as 127.0.0.1:8080, [::1]:8080 or host:8080
+           hint: write 127.0.0.1:8080
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn port_0_is_a_mistake() {
+    assert_snapshot!(shown(&with("127.0.0.1:9002", "127.0.0.1:0")), @r#"
+    shop.yaml:11:29: address: "127.0.0.1:0" has port 0
+       11 |       - { name: b, address: 127.0.0.1:0 }
+          |                             ^^^^^^^^^^^
+           expected: an address, as 127.0.0.1:8080, [::1]:8080 or host:8080
+           hint: write the port that is meant
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn an_address_with_a_scheme_is_a_mistake() {
+    assert_snapshot!(shown(&with("127.0.0.1:9002", "\"http://127.0.0.1:9002/\"")), @r#"
+    shop.yaml:11:29: address: "http://127.0.0.1:9002/" has a scheme
+       11 |       - { name: b, address: "http://127.0.0.1:9002/" }
+          |                             ^^^^^^^^^^^^^^^^^^^^^^^^
+           expected: an address, as 127.0.0.1:8080, [::1]:8080 or host:8080
+           hint: write 127.0.0.1:9002
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn a_listener_without_a_host_is_a_mistake() {
+    assert_snapshot!(shown(&with("address: 127.0.0.1:8080", "address: \":8080\"")), @r#"
+    shop.yaml:4:14: address: ":8080" has no host
+        4 |     address: ":8080"
+          |              ^^^^^^^
+           expected: an address, as 127.0.0.1:8080, [::1]:8080 or host:8080
+           hint: write 0.0.0.0:8080 to listen on every address
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn a_host_that_cannot_be_resolved_is_a_mistake() {
+    assert_snapshot!(shown(&with("127.0.0.1:9002", "two.example:80")), @r#"
+    shop.yaml:11:29: address: the host "two.example" cannot be resolved: no such host
+       11 |       - { name: b, address: two.example:80 }
+          |                             ^^^^^^^^^^^^^^
+           expected: a host that has an address when the file is loaded
+           hint: write its IP address, or check the name and the resolver of this machine
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn a_host_without_addresses_is_a_mistake() {
+    assert_snapshot!(shown(&with("127.0.0.1:9002", "nothing.example:80")), @r#"
+    shop.yaml:11:29: address: the host "nothing.example" cannot be resolved: no addresses
+       11 |       - { name: b, address: nothing.example:80 }
+          |                             ^^^^^^^^^^^^^^^^^^
+           expected: a host that has an address when the file is loaded
+           hint: write its IP address, or check the name and the resolver of this machine
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn two_listeners_need_two_addresses() {
+    let more = "  - { name: more, address: 0.0.0.0:8080, routes: [{ cluster: shop }] }\nclusters:";
+    assert_snapshot!(shown(&with("clusters:", more)), @r#"
+    shop.yaml:7:28: address: 0.0.0.0:8080 is taken by the listener "web"
+        7 |   - { name: more, address: 0.0.0.0:8080, routes: [{ cluster: shop }] }
+          |                            ^^^^^^^^^^^^
+           expected: an address of its own
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn a_listener_cannot_have_the_address_of_the_admin_interface() {
+    assert_snapshot!(shown(&with("127.0.0.1:8080", "127.0.0.1:9901")), @r#"
+    shop.yaml:4:14: address: 127.0.0.1:9901 is taken by the admin interface
+        4 |     address: 127.0.0.1:9901
+          |              ^^^^^^^^^^^^^^
+           expected: an address of its own
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn an_endpoint_that_is_this_proxy_is_a_mistake() {
+    assert_snapshot!(shown(&with("127.0.0.1:9002", "127.0.0.1:8080")), @r#"
+    shop.yaml:11:29: address: 127.0.0.1:8080 is the listener "web" of this proxy
+       11 |       - { name: b, address: 127.0.0.1:8080 }
+          |                             ^^^^^^^^^^^^^^
+           expected: the address of another server; requests would go round in circles
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn an_unspecified_address_reaches_nobody() {
+    assert_snapshot!(shown(&with("127.0.0.1:9002", "0.0.0.0:9002")), @r#"
+    shop.yaml:11:29: address: nobody can be reached at 0.0.0.0
+       11 |       - { name: b, address: 0.0.0.0:9002 }
+          |                             ^^^^^^^^^^^^
+           expected: the address of one machine
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn two_endpoints_need_two_addresses() {
+    assert_snapshot!(shown(&with("127.0.0.1:9002", "127.0.0.1:9001")), @r#"
+    shop.yaml:11:29: address: 127.0.0.1:9001 is the address of "a" already
+       11 |       - { name: b, address: 127.0.0.1:9001 }
+          |                             ^^^^^^^^^^^^^^
+           expected: an address of its own
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+// Names.
+
+#[test]
+fn an_unknown_cluster_gets_a_hint() {
+    assert_snapshot!(shown(&with("cluster: shop", "cluster: shpo")), @r#"
+    shop.yaml:6:18: unknown cluster "shpo"
+        6 |       - cluster: shpo
+          |                  ^^^^
+           expected: one of shop
+           hint: did you mean "shop"?
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn an_unknown_shadow_gets_a_hint() {
+    assert_snapshot!(shown(&with("shadow: a-standby", "shadow: a-standbye")), @r#"
+    shop.yaml:10:53: unknown shadow "a-standbye"
+       10 |       - { name: a, address: 127.0.0.1:9001, shadow: a-standbye }
+          |                                                     ^^^^^^^^^^
+           expected: one of a, b, a-standby
+           hint: did you mean "a-standby"?
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn two_listeners_need_two_names() {
+    let more = "  - { name: web, address: 127.0.0.1:8081, routes: [{ cluster: shop }] }\nclusters:";
+    assert_snapshot!(shown(&with("clusters:", more)), @r#"
+    shop.yaml:7:13: duplicate listener name "web"
+        7 |   - { name: web, address: 127.0.0.1:8081, routes: [{ cluster: shop }] }
+          |             ^^^
+           expected: a name that no other listener has
+           hint: line 3 has the same name
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn two_clusters_need_two_names() {
+    let more = "clusters:\n  - { name: shop, endpoints: [{ name: a, address: 127.0.0.1:9001 }] }";
+    assert_snapshot!(shown(&with("clusters:", more)), @r#"
+    shop.yaml:9:11: duplicate cluster name "shop"
+        9 |   - name: shop
+          |           ^^^^
+           expected: a name that no other cluster has
+           hint: line 8 has the same name
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn an_endpoint_and_a_shadow_need_two_names() {
+    assert_snapshot!(shown(&with("name: b", "name: a-standby")), @r#"
+    shop.yaml:13:17: duplicate endpoint or shadow name "a-standby"
+       13 |       - { name: a-standby, address: 127.0.0.1:9101 }
+          |                 ^^^^^^^^^
+           expected: a name that no other endpoint or shadow has
+           hint: line 11 has the same name
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn a_name_is_unknown_only_where_all_names_could_be_read() {
+    for text in [
+        with("- { name: a-standby,", "- { name: \"a standby\","),
+        with("- { name: a-standby,", "- a-standby\n      - { nme: a-standbye,"),
+        with("    shadows:", "    shdows:"),
+        with("  - name: shop", "  - shop\n  - name: shop2"),
+    ] {
+        let mistakes = shown(&text);
+        for follows in ["unknown endpoint", "unknown cluster", "no endpoint has"] {
+            assert!(!mistakes.contains(follows), "{mistakes}");
+        }
+    }
+}
+
+// Shadows.
+
+#[test]
+fn a_shadow_that_is_its_own_primary_is_a_mistake() {
+    assert_snapshot!(shown(&with("9002 }", "9002, shadow: b }")), @r#"
+    shop.yaml:11:53: "b" is its own shadow
+       11 |       - { name: b, address: 127.0.0.1:9002, shadow: b }
+          |                                                     ^
+           expected: the name of another endpoint or shadow
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn a_shadow_at_the_address_of_its_primary_is_a_mistake() {
+    assert_snapshot!(shown(&with("127.0.0.1:9101", "127.0.0.1:9001")), @r#"
+    shop.yaml:13:37: "a" and its shadow are one: both are 127.0.0.1:9001
+       13 |       - { name: a-standby, address: 127.0.0.1:9001 }
+          |                                     ^^^^^^^^^^^^^^
+           expected: an address of its own
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn a_circle_of_shadows_is_one_mistake() {
+    let circle = "9002, shadow: c }\n      \
+                  - { name: c, address: 127.0.0.1:9003, shadow: d }\n      \
+                  - { name: d, address: 127.0.0.1:9004, shadow: b }";
+    assert_snapshot!(shown(&with("9002 }", circle)), @r#"
+    shop.yaml:11:53: a circle of shadows: "b" -> "c" -> "d" -> "b"
+       11 |       - { name: b, address: 127.0.0.1:9002, shadow: c }
+          |                                                     ^
+           expected: shadows without shadows of their own
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn a_chain_of_shadows_is_a_mistake() {
+    assert_snapshot!(shown(&with("9002 }", "9002, shadow: a }")), @r#"
+    shop.yaml:11:53: the shadow "a" has a shadow of its own
+       11 |       - { name: b, address: 127.0.0.1:9002, shadow: a }
+          |                                                     ^
+           expected: a shadow without a shadow
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn a_shadow_that_nobody_names_is_a_mistake() {
+    assert_snapshot!(shown(&with(", shadow: a-standby", "")), @r#"
+    shop.yaml:13:17: no endpoint has the shadow "a-standby"
+       13 |       - { name: a-standby, address: 127.0.0.1:9101 }
+          |                 ^^^^^^^^^
+           expected: a shadow that an endpoint names
+           hint: write shadow: a-standby at an endpoint, or remove the shadow
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+// Routes, segments, policies.
+
+#[test]
+fn a_listener_needs_routes() {
+    assert_snapshot!(shown(&with("routes:\n      - cluster: shop", "routes: []")), @r#"
+    shop.yaml:5:13: routes is empty
+        5 |     routes: []
+          |             ^
+           expected: at least one entry
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn two_routes_cannot_match_the_same() {
+    let twice = "- { match: { host: SHOP.example, path: { prefix: /a/ } }, cluster: shop }\n      \
+                 - { match: { host: shop.example, path: { prefix: /a } }, cluster: shop }";
+    assert_snapshot!(shown(&with("- cluster: shop", twice)), @r#"
+    shop.yaml:7:9: a route for shop.example/a exists already
+        7 |       - { match: { host: shop.example, path: { prefix: /a } }, cluster: shop }
+          |         ^
+           expected: one route per host and path prefix
+           hint: the first one is in line 6; this one would never be used
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn a_host_to_match_has_no_port() {
+    let route = "- { match: { host: \"shop.example:8080\" }, cluster: shop }";
+    assert_snapshot!(shown(&with("- cluster: shop", route)), @r#"
+    shop.yaml:6:26: host: "shop.example:8080" has a port
+        6 |       - { match: { host: "shop.example:8080" }, cluster: shop }
+          |                          ^^^^^^^^^^^^^^^^^^^
+           expected: a host name without port
+           hint: write shop.example; the listener decides the port
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn a_prefix_starts_with_a_slash() {
+    let route = "- { match: { path: { prefix: api } }, cluster: shop }";
+    assert_snapshot!(shown(&with("- cluster: shop", route)), @r#"
+    shop.yaml:6:36: prefix: invalid value "api"
+        6 |       - { match: { path: { prefix: api } }, cluster: shop }
+          |                                    ^^^
+           expected: a path that starts with a slash
+           hint: write /api
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn a_cohort_is_one_thing() {
+    assert_snapshot!(shown(&in_cluster("cohort: { header: x-user, cookie: session }")), @r#"
+    shop.yaml:9:13: a user is recognised by one thing
+        9 |     cohort: { header: x-user, cookie: session }
+          |             ^
+           expected: either header or cookie
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn a_probe_asks_one_thing_and_ends_before_the_next() {
+    assert_snapshot!(shown(&in_cluster("health: { http: {}, tcp: {}, interval: 200ms }")), @r#"
+    shop.yaml:9:30: a probe asks one thing
+        9 |     health: { http: {}, tcp: {}, interval: 200ms }
+          |                              ^
+           expected: either http or tcp
+
+    shop.yaml:9:44: timeout (500ms) is above interval (200ms)
+        9 |     health: { http: {}, tcp: {}, interval: 200ms }
+          |                                            ^^^^^
+           expected: timeout at most interval, or probes would pile up
+
+    shop.yaml: 2 mistakes
+    "#);
+}
+
+#[test]
+fn segments_are_of_somebody_and_leave_something_for_everybody_else() {
+    let segments = "segments:\n      \
+                    - { name: staff, match: { cookie: { name: beta, value: b } }, part: 60% }\n      \
+                    - { name: beta, match: {}, part: 40% }";
+    assert_snapshot!(shown(&in_cluster(segments)), @r#"
+    shop.yaml:11:30: a segment of nobody in particular
+       11 |       - { name: beta, match: {}, part: 40% }
+          |                              ^
+           expected: header, cookie, or both
+
+    shop.yaml:11:40: the segments up to here take the whole way of a shift
+       11 |       - { name: beta, match: {}, part: 40% }
+          |                                        ^^^
+           expected: parts of less than 100% together: everybody else needs the rest
+
+    shop.yaml: 2 mistakes
+    "#);
+}
+
+#[test]
+fn a_release_at_or_above_engage_is_a_mistake() {
+    assert_snapshot!(shown(&in_cluster("shift: { release: 0.35 }")), @r#"
+    shop.yaml:9:23: release (0.35) is not below engage (0.35)
+        9 |     shift: { release: 0.35 }
+          |                       ^^^^
+           expected: release below engage, or a shift would end as it begins
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn the_numbers_of_a_shift_have_to_have_an_order() {
+    let shift = "shift: { engage: 0.1, full: 0.05, shareMax: 1%, hold: 10m }";
+    assert_snapshot!(shown(&in_cluster(shift)), @r#"
+    shop.yaml:9:22: release (0.15) is not below engage (0.1)
+        9 |     shift: { engage: 0.1, full: 0.05, shareMax: 1%, hold: 10m }
+          |                      ^^^
+           expected: release below engage, or a shift would end as it begins
+
+    shop.yaml:9:33: full (0.05) is not above engage (0.1)
+        9 |     shift: { engage: 0.1, full: 0.05, shareMax: 1%, hold: 10m }
+          |                                 ^^^^
+           expected: full above engage, or a shift would not be gradual
+
+    shop.yaml:9:49: canary (5%) is above shareMax (1%)
+        9 |     shift: { engage: 0.1, full: 0.05, shareMax: 1%, hold: 10m }
+          |                                                 ^^
+           expected: canary at most shareMax
+
+    shop.yaml:9:59: hold (600s) is above holdMax (300s)
+        9 |     shift: { engage: 0.1, full: 0.05, shareMax: 1%, hold: 10m }
+          |                                                           ^^^
+           expected: hold at most holdMax
+
+    shop.yaml: 4 mistakes
+    "#);
+}
+
+// All at once.
+
+#[test]
+fn all_mistakes_are_shown_at_once_in_the_order_of_the_file() {
+    let text = SOUND
+        .replace("name: web", "nme: web")
+        .replace("8080", "8080\n    idleTimeout: 60")
+        .replace("cluster: shop", "cluster: store")
+        .replace("9002 }", "9002, weight: -1, shadow: a-standbi }")
+        .replace("shadows:", "balance: fastest\n    shadows:")
+        .replace("9101", "0");
+    assert_snapshot!(shown(&text), @r#"
+    shop.yaml:3:5: unknown key "nme" in a listener
+        3 |   - nme: web
+          |     ^^^
+           expected: one of name, address, protocol, idleTimeout, routes
+           hint: did you mean "name"?
+
+    shop.yaml:5:18: idleTimeout: "60" has no unit
+        5 |     idleTimeout: 60
+          |                  ^^
+           expected: a duration from 1ms to 1h
+           hint: write 60ms or 60s
+
+    shop.yaml:7:18: unknown cluster "store"
+        7 |       - cluster: store
+          |                  ^^^^^
+           expected: one of shop
+
+    shop.yaml:12:53: weight: "-1" is out of range
+       12 |       - { name: b, address: 127.0.0.1:9002, weight: -1, shadow: a-standbi }
+          |                                                     ^^
+           expected: a number above 0, at most 1000
+
+    shop.yaml:12:65: unknown shadow "a-standbi"
+       12 |       - { name: b, address: 127.0.0.1:9002, weight: -1, shadow: a-standbi }
+          |                                                                 ^^^^^^^^^
+           expected: one of a, b, a-standby
+           hint: did you mean "a-standby"?
+
+    shop.yaml:13:14: balance: invalid value "fastest"
+       13 |     balance: fastest
+          |              ^^^^^^^
+           expected: least-load, weighted-random, round-robin or consistent-hash
+
+    shop.yaml:15:37: address: "127.0.0.1:0" has port 0
+       15 |       - { name: a-standby, address: 127.0.0.1:0 }
+          |                                     ^^^^^^^^^^^
+           expected: an address, as 127.0.0.1:8080, [::1]:8080 or host:8080
+           hint: write the port that is meant
+
+    shop.yaml: 7 mistakes
+    "#);
+}
+
+// The schema and the document.
+
+/// Every key of a schema with its type, default and meaning, as a row of the table in the document.
+fn rows(schema: &Json, path: &str, found: &mut Vec<String>) {
+    for variant in schema["anyOf"].as_array().into_iter().flatten() {
+        rows(variant, path, found);
+    }
+    if schema["items"].is_object() {
+        rows(&schema["items"], &format!("{path}[]"), found);
+    }
+    let required = schema["required"].as_array().cloned().unwrap_or_default();
+    for (key, property) in schema["properties"].as_object().into_iter().flatten() {
+        let path = if path.is_empty() {
+            key.clone()
+        } else {
+            format!("{path}.{key}")
+        };
+        let default = match &property["default"] {
+            _ if required.contains(&key.as_str().into()) => "required".to_owned(),
+            Json::Null => "–".to_owned(),
+            Json::String(text) => format!("`{text}`"),
+            other => format!("`{other}`"),
+        };
+        let text = |name: &str| property[name].as_str().unwrap_or_default().to_owned();
+        assert!(
+            !text("title").is_empty() && !text("description").is_empty(),
+            "{path}"
+        );
+        found.push(format!(
+            "| `{path}` | {} | {default} | {} |",
+            text("title"),
+            text("description")
+        ));
+        rows(property, &path, found);
+    }
+}
+
+fn all_rows() -> Vec<String> {
+    let mut found = Vec::new();
+    rows(&config::schema(), "", &mut found);
+    assert!(found.len() > 60, "{}", found.len());
+    found
+}
+
+#[test]
+fn the_document_explains_every_key_of_the_schema_and_no_other() {
+    let document = std::fs::read_to_string(repository().join("docs/configuration.md")).unwrap();
+    let expected = all_rows();
+    let missing: Vec<_> = expected
+        .iter()
+        .filter(|row| !document.lines().any(|line| line == *row))
+        .collect();
+    assert!(missing.is_empty(), "docs/configuration.md lacks:\n{missing:#?}");
+    let stale: Vec<_> = document
+        .lines()
+        .filter(|line| line.starts_with("| `") && !expected.iter().any(|row| row == line))
+        .collect();
+    assert!(
+        stale.is_empty(),
+        "docs/configuration.md has too much:\n{stale:#?}"
+    );
+}
+
+#[test]
+fn the_full_example_shows_every_key_of_the_schema() {
+    let full = std::fs::read_to_string(repository().join("configs/full.yaml")).unwrap();
+    for row in all_rows() {
+        let path = row.split('`').nth(1).unwrap();
+        let key = path.rsplit('.').next().unwrap();
+        assert!(
+            full.contains(&format!("{key}:")),
+            "configs/full.yaml lacks {path}"
+        );
+    }
+}
+
+// Hostile files.
+
+fn seeded() -> ProptestConfig {
+    ProptestConfig {
+        cases: 512,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(7),
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(seeded())]
+
+    #[test]
+    fn no_edit_of_a_sound_file_panics(
+        edits in vec((any::<Index>(), 0..6_usize, "[ -~\n\t{}:&*äé\u{202e}]{0,4}"), 1..8),
+    ) {
+        let mut text: Vec<char> = include_str!("../../configs/full.yaml").chars().collect();
+        for (place, removed, inserted) in edits {
+            let start = place.index(text.len());
+            let end = (start + removed).min(text.len());
+            text.splice(start..end, inserted.chars());
+        }
+        let text: String = text.into_iter().collect();
+        if let Err(mistakes) = parse(&text) {
+            prop_assert!(mistakes.count() > 0);
+            prop_assert!(mistakes.to_string().contains("mistake"));
+        }
+    }
+
+    #[test]
+    fn no_exchange_of_lines_panics(
+        moves in vec((any::<Index>(), any::<Index>(), 0..8_usize), 1..6),
+    ) {
+        let quickstart = include_str!("../../configs/quickstart.yaml");
+        let mut lines: Vec<String> = quickstart.lines().map(str::to_owned).collect();
+        for (from, to, indent) in moves {
+            let line = format!("{}{}", " ".repeat(indent), lines[from.index(lines.len())].trim_start());
+            let to = to.index(lines.len());
+            lines.insert(to, line);
+        }
+        if let Err(mistakes) = parse(&lines.join("\n")) {
+            prop_assert!(mistakes.count() > 0);
+            prop_assert!(mistakes.to_string().contains("mistake"));
+        }
+    }
+}
