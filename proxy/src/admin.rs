@@ -1,0 +1,267 @@
+//! Where operators look and act: health, metrics, what is believed of each endpoint and why, warnings and overrides.
+//!
+//! It runs beside the workers, on a runtime that serves no user, so that a large scrape never delays a request, and a
+//! wedged worker does not silence the place where one would look for the reason. It holds no state: every question goes
+//! to the scorer as a [`Command`] and is given up after [`PATIENCE`].
+//!
+//! There is no authentication; the port is bound to loopback unless the configuration insists. A browser on the same
+//! machine is a stranger all the same: orders need a JSON content type and must not carry an `Origin`, so that no page
+//! can give them. Clients are bounded in number, in bytes, and in time, and each connection carries one request: then
+//! one time limit bounds everything that a slow or vanished client can do.
+//!
+//! Every error is JSON with the one key `error`, and `choices` where there is something to choose from.
+
+mod endpoints;
+mod explain;
+mod orders;
+mod place;
+mod refusal;
+
+#[cfg(test)]
+pub(crate) mod fixture;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::header::{CONTENT_TYPE, ORIGIN};
+use axum::http::{Method, StatusCode};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use self::refusal::Refusal;
+use crate::command::Command;
+use crate::health::Dropped;
+use crate::metrics::{self, Extra, Process};
+use crate::topology::Topology;
+
+/// How long the scorer may take to answer. It ticks every 100 ms; twenty ticks late means that it is stuck.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Connections at a time. A scraper, a dashboard and a few operators; more wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 64;
+
+/// How long a client may take to send the head of its request.
+const HEAD_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a connection may last, from accept to the last byte of its answer.
+const LIFE_MAX: Duration = Duration::from_secs(30);
+
+/// Longest body of a request. Orders have a few hundred bytes.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Longest head of a request.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// After a failed accept, usually for want of file descriptors: trying again at once would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Whether users may be sent here. All clones speak of the same proxy. Starts as not yet.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(watch::Sender<Stage>);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Starting,
+    Serving,
+    Draining,
+}
+
+impl Readiness {
+    /// The listeners are open.
+    pub fn serving(&self) {
+        self.0.send_replace(Stage::Serving);
+    }
+
+    /// Requests in flight are finished, new ones should go elsewhere.
+    pub fn draining(&self) {
+        self.0.send_replace(Stage::Draining);
+    }
+
+    fn stage(&self) -> Stage {
+        *self.0.borrow()
+    }
+}
+
+/// What the admin interface is connected to.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// The way to the scorer.
+    pub commands: mpsc::Sender<Command>,
+    /// Names and addresses.
+    pub topology: Arc<Topology>,
+    /// Whether users may be sent here.
+    pub readiness: Readiness,
+    /// Results of probes that the scorer did not collect.
+    pub probes_dropped: Dropped,
+}
+
+/// Serves the admin interface until it is dropped: it says that the proxy drains for as long as it does.
+///
+/// # Errors
+/// When the listener cannot be registered with this runtime.
+pub async fn serve(listener: std::net::TcpListener, admin: Admin) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    accept(&TcpListener::from_std(listener)?, &router(admin)).await;
+    Ok(())
+}
+
+/// Dropping it ends all conversations.
+async fn accept(listener: &TcpListener, router: &Router) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
+                Ok((stream, _)) => drop(connections.spawn(converse(stream, router.clone()))),
+                Err(error) => {
+                    tracing::debug!(%error, "admin connection not accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+}
+
+/// One connection: one request, one answer.
+async fn converse(stream: TcpStream, router: Router) {
+    let conversation = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_PATIENCE)
+        .keep_alive(false)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    match timeout(LIFE_MAX, conversation).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "admin connection failed"),
+        Err(_) => tracing::debug!("admin client too slow"),
+    }
+}
+
+fn router(admin: Admin) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(show_metrics))
+        .route("/v1/endpoints", get(endpoints::list))
+        .route("/v1/explain/{endpoint}", get(explain::by_endpoint))
+        .route("/v1/explain/{cluster}/{endpoint}", get(explain::by_cluster))
+        .route("/v1/advisories", post(orders::advise))
+        .route("/v1/overrides", post(orders::overrule))
+        .route("/v1/overrides/{cluster}/{endpoint}", delete(orders::clear))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn(no_browsers))
+        .layer(from_fn(errors_as_json))
+        .with_state(admin)
+}
+
+/// The page at the root.
+const INDEX: &str = "\
+foreshade-proxy, admin interface
+
+GET    /livez                              200 while the process runs
+GET    /readyz                             200 while users may be sent here, else 503 and the reason
+GET    /metrics                            Prometheus text format
+GET    /v1/endpoints                       every endpoint: risk, share, and the terms behind them
+GET    /v1/explain/{endpoint}              what was decided lately, and why
+GET    /v1/explain/{cluster}/{endpoint}    the same, where the name alone is ambiguous
+POST   /v1/advisories                      warn of an endpoint:
+                                           {cluster?, endpoint, source, reason, risk, trust, half_life?, ttl}
+POST   /v1/overrides                       overrule the engine:
+                                           {cluster?, endpoint, share or risk, reason, ttl}
+DELETE /v1/overrides/{cluster}/{endpoint}  let the engine decide again
+";
+
+async fn index() -> &'static str {
+    INDEX
+}
+
+async fn livez() -> &'static str {
+    "ok\n"
+}
+
+async fn readyz(State(admin): State<Admin>) -> Result<&'static str, Refusal> {
+    let why = match admin.readiness.stage() {
+        Stage::Serving => return Ok("ready\n"),
+        Stage::Starting => "starting: the listeners are not open yet",
+        Stage::Draining => "draining: requests in flight are finished, new ones belong elsewhere",
+    };
+    Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why))
+}
+
+async fn show_metrics(State(admin): State<Admin>) -> Result<impl IntoResponse, Refusal> {
+    let view = admin.ask(Command::View).await?;
+    let extra = Extra {
+        ready: admin.readiness.stage() == Stage::Serving,
+        probes_dropped: admin.probes_dropped.count(),
+        process: Process::read(),
+    };
+    let page = metrics::render(&view, &admin.topology, &extra);
+    Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], page))
+}
+
+impl Admin {
+    /// Asks the scorer and waits for its answer, but not for ever.
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Refusal> {
+        let (to, answer) = oneshot::channel();
+        let answered = async {
+            self.commands.send(question(to)).await.ok()?;
+            answer.await.ok()
+        };
+        match timeout(PATIENCE, answered).await {
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => Err(Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the scorer has stopped",
+            )),
+            Err(_) => {
+                let why = "the scorer does not answer; if this was an order, it may still be carried out";
+                Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why))
+            }
+        }
+    }
+}
+
+/// Browsers send `Origin` with everything that is not a plain look; operators' tools do not.
+async fn no_browsers(request: Request, next: Next) -> Response {
+    let looks = matches!(*request.method(), Method::GET | Method::HEAD);
+    if !looks && request.headers().contains_key(ORIGIN) {
+        return Refusal::new(StatusCode::FORBIDDEN, "a web page may not give orders").into_response();
+    }
+    next.run(request).await
+}
+
+/// Errors that axum made itself (no such path, wrong method, body too large) look like ours.
+async fn errors_as_json(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let status = response.status();
+    let is_ours = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .is_some_and(|v| v == "application/json");
+    if is_ours || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let why = status.canonical_reason().unwrap_or("refused").to_lowercase();
+    let mut replaced = Refusal::new(status, why).into_response();
+    // The methods that are allowed.
+    if let Some(allow) = response.headers().get("allow") {
+        replaced.headers_mut().insert("allow", allow.clone());
+    }
+    replaced
+}
+
+#[cfg(test)]
+mod tests;

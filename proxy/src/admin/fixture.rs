@@ -1,0 +1,132 @@
+//! Two clusters, and a view of them in which everything that can be shown is there: for tests of what shows it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use foreshade_contract::{Risk, Share};
+use foreshade_engine::assessment::{Assessment, Group, Standing, Term};
+use foreshade_engine::decision::{Bound, EndpointDecision, Mode, Phase, ShiftDecision};
+
+use crate::command::{ClusterView, EndpointView, View};
+use crate::config;
+use crate::tally::Tally;
+use crate::topology::Topology;
+
+const CONFIG: &str = "
+apiVersion: foreshade/v1
+listeners:
+  - name: web
+    address: 127.0.0.1:8080
+    protocol: http
+    routes:
+      - match: { path: { prefix: / } }
+        cluster: shop
+      - match: { path: { prefix: /api } }
+        cluster: api
+clusters:
+  - name: shop
+    endpoints:
+      - { name: alpha, address: 127.0.0.1:9001, region: eu-west, shadow: standby }
+    shadows:
+      - { name: standby, address: 127.0.0.1:9101, region: eu-north }
+  - name: api
+    endpoints:
+      - { name: alpha, address: 127.0.0.1:9002 }
+      - { name: beta, address: 127.0.0.1:9003 }
+";
+
+pub(crate) fn topology() -> Arc<Topology> {
+    Topology::new(config::parse(CONFIG, "fixture").unwrap())
+}
+
+/// `shop/alpha` is slow and on its way to its shadow; nobody else has had traffic.
+pub(crate) fn view() -> View {
+    let mut total = Tally::default();
+    for (status, ms) in [(200, 4), (200, 60), (304, 3), (503, 40_000)] {
+        total.answered(status, Some(Duration::from_millis(ms)));
+    }
+    total.answered(0, None);
+    total.moved.add("refused", 3);
+    total.kept.add("budget", 1);
+    total.picked.add("balanced", 7);
+    View {
+        clusters: vec![
+            ClusterView {
+                mode: Mode::Frozen,
+                total,
+                endpoints: vec![slow(), idle()],
+            },
+            ClusterView {
+                mode: Mode::Normal,
+                total: Tally::default(),
+                endpoints: vec![idle(), idle()],
+            },
+        ],
+        unrouted: 5,
+        lag: Duration::from_micros(1500),
+        late: 2,
+    }
+}
+
+fn slow() -> EndpointView {
+    let term = Term {
+        group: Group::Performance,
+        component: "own_latency",
+        effect: 0.8,
+        evidence: 1.0,
+        hazard: 1.2,
+        observed: 4.0,
+        baseline: 1.0,
+        samples: 900.0,
+    };
+    let mut class_shares = [Share::clamped(0.25); foreshade_engine::outcome::ROUTE_CLASSES];
+    class_shares[3] = Share::ONE;
+    let shift = ShiftDecision {
+        phase: Phase::Ramp,
+        share: Share::clamped(0.25),
+        wanted: Share::clamped(0.9),
+        cap: Share::clamped(0.5),
+        bound: Bound::Ramp,
+        class_shares,
+        salt: 7,
+        reason: "risk 0.70 (performance)".to_owned(),
+    };
+    let mut seen = idle();
+    seen.assessment = Assessment {
+        risk: Risk::clamped(0.7),
+        raw: Risk::clamped(0.6),
+        terms: vec![term],
+        standing: Standing::Known,
+        p50_us: 40_000,
+        p99_us: 90_000,
+        p999_baseline: Some(Duration::from_millis(20)),
+        utilization: Some(0.9),
+        eta_seconds: Some(12.0),
+        in_flight: 17,
+        ..Assessment::unknown()
+    };
+    seen.decision.top_group = Some(Group::Performance);
+    seen.decision.shift = Some(shift);
+    seen.counts[0] = 100;
+    seen.counts[5] = 2;
+    seen
+}
+
+fn idle() -> EndpointView {
+    let decision = EndpointDecision {
+        risk: Risk::ZERO,
+        top_group: None,
+        available: true,
+        weight: 1.0,
+        attempt_timeout: Duration::from_millis(150),
+        accepts_failover: true,
+        typical_us: 1000.0,
+        trial: Share::ZERO,
+        shift: None,
+    };
+    EndpointView {
+        assessment: Assessment::unknown(),
+        decision,
+        counts: [0; foreshade_engine::outcome::Class::COUNT],
+    }
+}

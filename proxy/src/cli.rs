@@ -1,0 +1,106 @@
+//! The command line: `run` serves, `check` shows every mistake of a configuration, `schema` prints its JSON schema.
+//!
+//! Exit codes: 0 well, 1 the configuration has mistakes or the proxy could not start, 2 wrong usage.
+#![expect(clippy::print_stderr, reason = "this is what a command line is for")]
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{self, Config};
+use crate::server;
+
+/// foreshade's data plane: a proxy that moves traffic to a warm shadow before users notice that an endpoint is failing.
+#[derive(Debug, Parser)]
+#[command(name = "foreshade-proxy", version, about, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve traffic until SIGTERM or SIGINT, then finish what is in flight.
+    Run {
+        /// The configuration.
+        #[arg(long, short, value_name = "FILE")]
+        config: PathBuf,
+        /// One JSON object per log line instead of text.
+        #[arg(long)]
+        log_json: bool,
+    },
+    /// Show every mistake of a configuration, with its place and a hint.
+    Check {
+        /// The configuration.
+        #[arg(long, short, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Print the JSON schema of the configuration, for editors and pipelines.
+    Schema,
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Run { config, log_json } => run(&config, log_json),
+        Command::Check { config } => check(&config),
+        Command::Schema => say(format_args!("{:#}", config::schema())),
+    }
+}
+
+fn run(path: &std::path::Path, log_json: bool) -> ExitCode {
+    let Some(config) = load(path) else {
+        return ExitCode::FAILURE;
+    };
+    start_log(log_json);
+    match server::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {:#}", anyhow::Error::from(error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check(path: &std::path::Path) -> ExitCode {
+    let Some(config) = load(path) else {
+        return ExitCode::FAILURE;
+    };
+    let endpoints: usize = config.clusters.iter().map(|c| c.endpoints.len()).sum();
+    say(format_args!(
+        "{}: well ({} listeners, {} clusters, {endpoints} endpoints)",
+        path.display(),
+        config.listeners.len(),
+        config.clusters.len()
+    ))
+}
+
+/// Prints to standard output. A reader that has seen enough, as `head` does, is no error.
+fn say(text: std::fmt::Arguments<'_>) -> ExitCode {
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("error: cannot print: {error}");
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn load(path: &std::path::Path) -> Option<Config> {
+    config::load(path)
+        .inspect_err(|mistakes| eprintln!("{mistakes}"))
+        .ok()
+}
+
+/// Logs go to standard error, at `info` unless `RUST_LOG` says otherwise.
+fn start_log(json: bool) {
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,pingora_core=warn"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if json { log.json().init() } else { log.init() }
+}

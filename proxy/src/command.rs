@@ -1,0 +1,188 @@
+//! What operators ask of the scorer and tell it: the only way from the admin interface to the engine.
+
+use std::time::Duration;
+
+use foreshade_contract::Risk;
+use foreshade_engine::assessment::Assessment;
+use foreshade_engine::cluster::{Override, Setting};
+use foreshade_engine::decision::{EndpointDecision, Mode};
+use foreshade_engine::explain::Explanation;
+use foreshade_engine::outcome::Class;
+use foreshade_engine::risk::Advisory;
+use tokio::sync::oneshot;
+
+use crate::recorder::Place;
+use crate::scorer::Scorer;
+use crate::tally::Tally;
+
+/// A question or an order. A dropped answer channel means that nobody waits any more.
+#[derive(Debug)]
+pub enum Command {
+    /// Show everything.
+    View(oneshot::Sender<View>),
+    /// Explain one endpoint.
+    Explain(Place, oneshot::Sender<Option<Explanation>>),
+    /// Somebody warns of an endpoint.
+    Advise(Advice, oneshot::Sender<Result<(), String>>),
+    /// An operator overrules the engine.
+    Override(Order, oneshot::Sender<Result<(), String>>),
+    /// An operator takes an override back.
+    ClearOverride(Place, oneshot::Sender<Result<(), String>>),
+}
+
+/// A warning about an endpoint.
+#[derive(Clone, Debug)]
+pub struct Advice {
+    /// Which endpoint.
+    pub place: Place,
+    /// Who warns.
+    pub source: String,
+    /// Of what.
+    pub reason: String,
+    /// How bad it would be.
+    pub value: Risk,
+    /// How far the source is trusted, 0 to 1.
+    pub trust: f64,
+    /// After this time it counts half.
+    pub half_life: Duration,
+    /// After this time it counts nothing.
+    pub ttl: Duration,
+}
+
+/// An override of share or risk.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Which endpoint.
+    pub place: Place,
+    /// What is set.
+    pub setting: Setting,
+    /// Why.
+    pub reason: String,
+    /// After this time the engine decides again.
+    pub ttl: Duration,
+}
+
+/// All clusters as the scorer sees them, at one tick.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// By cluster index.
+    pub clusters: Vec<ClusterView>,
+    /// Requests that no route matched.
+    pub unrouted: u64,
+    /// How long the slowest worker took to answer in the last tick.
+    pub lag: Duration,
+    /// Workers that missed a tick.
+    pub late: u64,
+}
+
+/// One cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterView {
+    /// Its mode.
+    pub mode: Mode,
+    /// What users saw since the start.
+    pub total: Tally,
+    /// By endpoint index.
+    pub endpoints: Vec<EndpointView>,
+}
+
+/// One endpoint.
+#[derive(Clone, Debug)]
+pub struct EndpointView {
+    /// What is believed of it.
+    pub assessment: Assessment,
+    /// What was decided.
+    pub decision: EndpointDecision,
+    /// Ends of attempts since the start, by class.
+    pub counts: [u64; Class::COUNT],
+}
+
+impl Scorer {
+    /// Serves one command. An answer that nobody waits for is dropped.
+    pub(crate) fn serve(&mut self, command: Command) {
+        match command {
+            Command::View(to) => drop(to.send(self.view())),
+            Command::Explain(place, to) => drop(to.send(self.explain(place))),
+            Command::Advise(advice, to) => drop(to.send(self.advise(advice))),
+            Command::Override(order, to) => drop(to.send(self.overrule(order))),
+            Command::ClearOverride(place, to) => drop(to.send(self.clear_override(place))),
+        }
+    }
+
+    fn view(&self) -> View {
+        let clusters = self.clusters.iter().map(|score| {
+            let parts = score
+                .engine
+                .assessment()
+                .endpoints
+                .iter()
+                .zip(&score.decision.endpoints)
+                .zip(&score.counts);
+            ClusterView {
+                mode: score.decision.mode,
+                total: score.total.clone(),
+                endpoints: parts
+                    .map(|((assessment, decision), counts)| EndpointView {
+                        assessment: assessment.clone(),
+                        decision: decision.clone(),
+                        counts: *counts,
+                    })
+                    .collect(),
+            }
+        });
+        View {
+            clusters: clusters.collect(),
+            unrouted: self.unrouted,
+            lag: self.lag,
+            late: self.late,
+        }
+    }
+
+    fn explain(&self, place: Place) -> Option<Explanation> {
+        self.clusters.get(place.cluster)?.engine.explain(place.endpoint)
+    }
+
+    // Concept: endpoint-external
+    fn advise(&mut self, advice: Advice) -> Result<(), String> {
+        let now = self.now();
+        let score = self
+            .clusters
+            .get_mut(advice.place.cluster)
+            .ok_or("no such cluster")?;
+        score.engine.handle_advisory(Advisory {
+            endpoint: advice.place.endpoint,
+            source: advice.source,
+            reason: advice.reason,
+            value: advice.value,
+            trust: advice.trust,
+            half_life: advice.half_life,
+            at: now,
+            expires: now + advice.ttl,
+        });
+        Ok(())
+    }
+
+    fn overrule(&mut self, order: Order) -> Result<(), String> {
+        let now = self.now();
+        let score = self
+            .clusters
+            .get_mut(order.place.cluster)
+            .ok_or("no such cluster")?;
+        let order = Override {
+            endpoint: order.place.endpoint,
+            setting: order.setting,
+            reason: order.reason,
+            expires: now + order.ttl,
+        };
+        score.engine.handle_override(order).map_err(|e| e.to_string())
+    }
+
+    fn clear_override(&mut self, place: Place) -> Result<(), String> {
+        let score = self.clusters.get_mut(place.cluster).ok_or("no such cluster")?;
+        if score.engine.clear_override(place.endpoint) {
+            Ok(())
+        } else {
+            Err("no override is set".to_owned())
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Active probes: asking each endpoint at intervals whether it is there, users or no users.
+//!
+//! A probe says little (an endpoint can answer it and fail every user) but it says it about endpoints that nobody uses:
+//! shadows, and primaries that have been drained. So primaries and shadows are probed alike, each on a schedule of its
+//! own that starts at a random place of the interval: probes are spread out, and a fleet of proxies that was started at
+//! once does not knock at once.
+//!
+//! What a row of results means (`rise`, `fall`) is the engine's to decide; here each probe stands for itself. A probe
+//! that gets no answer in its time has failed. Results nobody collects are dropped and counted: the prober never waits.
+//!
+//! The request is written by hand: one fixed head out, one bounded head back, whose body nobody reads. A client library
+//! would pool, follow and buffer, and a probe must do none of that.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rand::RngExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+
+use crate::config::Probe;
+use crate::recorder::Place;
+use crate::topology::Topology;
+
+/// Longest head of an answer, in bytes. Servers grant 8 KiB by custom; twice that is generous.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Most header lines in it.
+const HEADERS_MAX: usize = 128;
+
+/// What one probe found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeResult {
+    /// Which endpoint was asked.
+    pub place: Place,
+    /// Whether it answered as it should.
+    pub passed: bool,
+    /// How long it took to answer, or to fail.
+    pub latency: Duration,
+}
+
+/// Results that were dropped, because nobody collected them in time. All clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct Dropped(Arc<AtomicU64>);
+
+impl Dropped {
+    /// How many since the start.
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One endpoint's probe.
+#[derive(Clone, Debug)]
+struct Schedule {
+    place: Place,
+    address: SocketAddr,
+    probe: Probe,
+    interval: Duration,
+    timeout: Duration,
+}
+
+/// Probes all endpoints of all clusters that want it, until `shutdown` turns true or its sender is gone.
+// Concept: endpoint-metrics
+pub async fn run(
+    topology: Arc<Topology>,
+    results: mpsc::Sender<ProbeResult>,
+    dropped: Dropped,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    // Dropping the set stops every task in it.
+    let mut tasks = JoinSet::new();
+    for schedule in schedules(&topology) {
+        tasks.spawn(keep_probing(schedule, results.clone(), dropped.clone()));
+    }
+    let _ = shutdown.wait_for(|down| *down).await;
+}
+
+fn schedules(topology: &Topology) -> Vec<Schedule> {
+    let mut schedules = Vec::new();
+    for (cluster, config) in topology.config().clusters.iter().enumerate() {
+        let Some(check) = &config.health else { continue };
+        schedules.extend(config.endpoints.iter().enumerate().map(|(endpoint, e)| Schedule {
+            place: Place { cluster, endpoint },
+            address: e.address,
+            probe: check.probe.clone(),
+            interval: check.interval,
+            timeout: check.timeout,
+        }));
+    }
+    schedules
+}
+
+async fn keep_probing(schedule: Schedule, results: mpsc::Sender<ProbeResult>, dropped: Dropped) {
+    // An interval of zero would be a busy loop, and tokio refuses it.
+    let period = schedule.interval.max(Duration::from_millis(1));
+    let first = Instant::now() + rand::rng().random_range(Duration::ZERO..period);
+    let mut ticks = interval_at(first, period);
+    // A probe that takes longer than the interval must not be followed by a burst.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut passed_before = None;
+    loop {
+        ticks.tick().await;
+        let (passed, latency) = probe_once(&schedule).await;
+        if passed_before.replace(passed) != Some(passed) {
+            let Place { cluster, endpoint } = schedule.place;
+            tracing::debug!(cluster, endpoint, address = %schedule.address, passed, "probe changed its mind");
+        }
+        match results.try_send(ProbeResult {
+            place: schedule.place,
+            passed,
+            latency,
+        }) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                dropped.0.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => return,
+        }
+    }
+}
+
+async fn probe_once(schedule: &Schedule) -> (bool, Duration) {
+    let asked_at = Instant::now();
+    let answer = timeout(schedule.timeout, ask(schedule)).await;
+    let passed = matches!(answer, Ok(Ok(true)));
+    (passed, asked_at.elapsed())
+}
+
+async fn ask(schedule: &Schedule) -> io::Result<bool> {
+    let mut stream = TcpStream::connect(schedule.address).await?;
+    let Probe::Http { path, host } = &schedule.probe else {
+        return Ok(true);
+    };
+    let host = host.clone().unwrap_or_else(|| schedule.address.to_string());
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: foreshade-probe/{}\r\nAccept: */*\r\n\
+         Connection: close\r\n\r\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    stream.write_all(request.as_bytes()).await?;
+    let mut head = Vec::with_capacity(1024);
+    loop {
+        match status(&head)? {
+            Some(status) => return Ok(status < 400),
+            None if head.len() >= HEAD_BYTES_MAX => return Err(io::ErrorKind::InvalidData.into()),
+            None => {}
+        }
+        let room = HEAD_BYTES_MAX.saturating_sub(head.len());
+        let read = (&mut stream).take(room as u64).read_buf(&mut head).await?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+/// The status of the final answer in these bytes, if its head is complete. Interim answers (RFC 9110 section 15.2) are
+/// skipped; all of them and the final head share the limit in bytes.
+fn status(mut bytes: &[u8]) -> io::Result<Option<u16>> {
+    loop {
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut response = httparse::Response::new(&mut headers);
+        let parsed = response
+            .parse(bytes)
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        match (parsed, response.code) {
+            (httparse::Status::Complete(length), Some(100..=199)) => {
+                bytes = bytes.get(length..).unwrap_or_default()
+            }
+            (httparse::Status::Complete(_), code) => return Ok(code),
+            (httparse::Status::Partial, _) => return Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,359 @@
+//! pingora's phases, each in a line or two: the full path.
+//!
+//! Everything that decides is a call into the [`Worker`](crate::worker::Worker); this file only translates. pingora
+//! calls the phases in the order in which they stand here. Trailers are lost on HTTP/1.1, both ways: pingora reads and
+//! drops them.
+
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HOST, RETRY_AFTER};
+use pingora_core::modules::http::HttpModules;
+use pingora_core::protocols::Digest;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_error::{BError, Error, ErrorType};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+
+use crate::cohort::ATTEMPT_HEADER;
+use crate::orca;
+use crate::outcome::Failure;
+use crate::recorder::Place;
+use crate::request::RequestView;
+use crate::server::local;
+use crate::upstream::{ELSEWHERE, connect_failure, exchange_failure};
+use crate::worker::{Flow, Next};
+
+use foreshade_engine::failover::REPLAY_BODY_MAX;
+
+/// The full path for one listener of one worker.
+#[derive(Debug)]
+pub struct EdgeProxy {
+    /// Index of the listener in the configuration.
+    pub listener: usize,
+}
+
+/// What pingora carries for us from phase to phase.
+#[derive(Debug, Default)]
+pub struct Exchange {
+    flow: Option<Flow>,
+    place: Option<Place>,
+    socket: RawFd,
+    reused: bool,
+    attempts: u32,
+    /// The head of an answer has come, and it is the user's to see.
+    answered: bool,
+    /// What the last failure tells the client.
+    status: u16,
+}
+
+impl Drop for Exchange {
+    /// A connection task that is dropped in the middle must not leave its request in flight for ever.
+    fn drop(&mut self) {
+        if let Some(mut flow) = self.flow.take() {
+            local::with(|l| l.worker.abandon(&mut flow));
+        }
+    }
+}
+
+impl Exchange {
+    /// A piece of a body has passed.
+    fn progress(&mut self, piece: &Option<Bytes>) {
+        if let (Some(_), Some(flow)) = (piece, self.flow.as_mut()) {
+            local::with(|l| l.worker.progress(flow));
+        }
+    }
+
+    /// Reports a failed attempt, and marks the error for another one where the policy says so.
+    fn fail(&mut self, failure: Failure, replayable: bool, mut error: BError) -> BError {
+        let next = match self.flow.as_mut() {
+            Some(flow) => local::with(|l| l.worker.fail(flow, failure, replayable)),
+            None => None,
+        };
+        self.answered = false;
+        self.status = match next {
+            Some(Next::Elsewhere) => 0,
+            Some(Next::Answer(status)) => status,
+            None => 500,
+        };
+        error.set_retry(next == Some(Next::Elsewhere));
+        error
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for EdgeProxy {
+    type CTX = Exchange;
+
+    fn new_ctx(&self) -> Exchange {
+        Exchange::default()
+    }
+
+    /// None: the default adds a compression module, which costs three allocations per request even when it is off.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn request_filter(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+    ) -> pingora_error::Result<bool> {
+        exchange.flow = local::with(|l| l.worker.admit(self.listener, &view(session))).flatten();
+        if exchange.flow.is_some() {
+            return Ok(false);
+        }
+        session
+            .respond_error_with_body(
+                404,
+                Bytes::from_static(b"foreshade: no route for this host and path\n"),
+            )
+            .await?;
+        Ok(true)
+    }
+
+    async fn upstream_peer(
+        &self,
+        _session: &mut Session,
+        exchange: &mut Exchange,
+    ) -> pingora_error::Result<Box<HttpPeer>> {
+        let started = exchange.flow.as_mut().and_then(|flow| {
+            local::with(|l| {
+                l.worker
+                    .start(flow)
+                    .and_then(|place| Some((place, l.peers.peer(place)?)))
+            })
+            .flatten()
+        });
+        match started {
+            Some((place, peer)) => {
+                exchange.place = Some(place);
+                exchange.attempts += 1;
+                Ok(peer)
+            }
+            None => {
+                let error = Error::explain(ErrorType::HTTPStatus(503), "no endpoint is left to serve");
+                Err(exchange.fail(Failure::NobodyLeft, false, error))
+            }
+        }
+    }
+
+    fn fail_to_connect(
+        &self,
+        session: &mut Session,
+        _peer: &HttpPeer,
+        exchange: &mut Exchange,
+        error: BError,
+    ) -> BError {
+        exchange.fail(connect_failure(&error), is_replayable(session), error)
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        reused: bool,
+        _peer: &HttpPeer,
+        socket: RawFd,
+        _digest: Option<&Digest>,
+        exchange: &mut Exchange,
+    ) -> pingora_error::Result<()> {
+        exchange.socket = socket;
+        exchange.reused = reused;
+        if !reused {
+            local::with(|l| l.sampler.connected(socket));
+        }
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        exchange: &mut Exchange,
+    ) -> pingora_error::Result<()> {
+        if exchange.attempts > 1 {
+            request.insert_header(ATTEMPT_HEADER, exchange.attempts.to_string())?;
+        }
+        let replayable = body_fits(session);
+        if let Some(flow) = exchange.flow.as_mut() {
+            local::sent(flow, exchange.socket, replayable);
+        }
+        Ok(())
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end: bool,
+        exchange: &mut Exchange,
+    ) -> pingora_error::Result<()> {
+        exchange.progress(body);
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> pingora_error::Result<()> {
+        let status = response.status.as_u16();
+        if response.status.is_informational() && status != 101 {
+            return Ok(());
+        }
+        let (Some(flow), Some(place)) = (exchange.flow.as_mut(), exchange.place) else {
+            return Ok(());
+        };
+        let retry_after = status == 503 && response.headers.contains_key(RETRY_AFTER);
+        let report = orca::parse(&response.headers);
+        if report.is_some() {
+            // Meant for us; how loaded an endpoint is concerns nobody outside.
+            for name in orca::HEADERS {
+                response.remove_header(&name);
+            }
+        }
+        let replayable = is_replayable(session);
+        let elsewhere = local::with(|l| {
+            let elsewhere = l.worker.first_byte(flow, status, retry_after, replayable);
+            l.observe(place, exchange.socket, report);
+            elsewhere
+        });
+        if elsewhere == Some(true) {
+            return Error::e_explain(ELSEWHERE, "the answer's status asks for another try");
+        }
+        exchange.answered = true;
+        Ok(())
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        exchange: &mut Exchange,
+    ) -> pingora_error::Result<Option<Duration>> {
+        if !end {
+            exchange.progress(body);
+        }
+        Ok(None)
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: BError,
+        exchange: &mut Exchange,
+        _reused: bool,
+    ) -> BError {
+        if *error.etype() == ELSEWHERE {
+            // Counted and decided at its first byte; only its connection had to go.
+            if let Some(flow) = exchange.flow.as_mut() {
+                local::with(|l| l.worker.end(flow));
+            }
+            error.set_retry(true);
+            return error;
+        }
+        // Bytes that the client has seen cannot be taken back.
+        let seen = session
+            .response_written()
+            .is_some_and(|r| !r.status.is_informational());
+        let failure = exchange_failure(&error, exchange.reused, exchange.answered || seen);
+        exchange.fail(failure, is_replayable(session) && !seen, error)
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        exchange: &mut Exchange,
+    ) -> FailToProxy {
+        let status = match exchange.status {
+            // Before any attempt: the request itself was refused.
+            0 if exchange.attempts == 0 => match error.etype() {
+                ErrorType::HTTPStatus(code) => *code,
+                ErrorType::InvalidHTTPHeader => 400,
+                _ => 0,
+            },
+            status => status,
+        };
+        if status > 0 {
+            let body = Bytes::from(format!("foreshade: {}\n", sentence(status)));
+            if let Err(error) = session.respond_error_with_body(status, body).await {
+                tracing::debug!(%error, status, "the client went away before it could be told");
+            }
+        }
+        FailToProxy {
+            error_code: status,
+            can_reuse_downstream: false,
+        }
+    }
+
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, exchange: &mut Exchange) {
+        let status = session.response_written().map_or(0, |r| r.status.as_u16());
+        if let Some(mut flow) = exchange.flow.take() {
+            local::with(|l| l.worker.answered(&mut flow, status));
+        }
+    }
+
+    /// During an incident a line per failed request is one more load; failures are counted by reason instead.
+    fn suppress_error_log(&self, _session: &Session, _exchange: &Exchange, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _exchange: &Exchange,
+        _error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+fn view(session: &Session) -> RequestView<'_> {
+    let head = session.req_header();
+    let host = head
+        .headers
+        .get(HOST)
+        .and_then(|h| h.to_str().ok())
+        .or_else(|| head.uri.authority().map(|a| a.as_str()));
+    RequestView {
+        method: head.method.as_str(),
+        host: host.unwrap_or_default(),
+        path: head.uri.path(),
+        headers: &head.headers,
+        client: session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip()),
+    }
+}
+
+/// Whether the request can be sent again with what has been kept of it.
+fn is_replayable(session: &Session) -> bool {
+    !session.as_ref().retry_buffer_truncated()
+}
+
+/// Whether the request's body will be kept whole, known before it has come.
+fn body_fits(session: &mut Session) -> bool {
+    if session.is_body_empty() {
+        return true;
+    }
+    let length = session
+        .req_header()
+        .headers
+        .get(CONTENT_LENGTH)
+        .and_then(|l| l.to_str().ok()?.parse::<usize>().ok());
+    length.is_some_and(|l| l <= REPLAY_BODY_MAX)
+}
+
+fn sentence(status: u16) -> &'static str {
+    match status {
+        400 => "the request breaks the rules of HTTP",
+        408 => "the request did not arrive in time",
+        502 => "the endpoint did not answer",
+        503 => "no endpoint is left to serve this request",
+        504 => "the endpoint did not answer in time",
+        _ => "the request could not be served",
+    }
+}

@@ -1,0 +1,38 @@
+//! The data plane: it serves requests, sees risk, and moves traffic to the shadow.
+//!
+//! Read the modules in the order in which data meets them:
+//!
+//! - **a request**: [`http`] (pingora's phases, a line or two each) -> [`route`] -> [`cohort`] -> [`table`] -> [`worker`]
+//!   (pick, attempts, failover) -> [`upstream`] -> [`outcome`] -> [`recorder`];
+//! - **a tick**: [`recorder`] -> [`scorer`] -> the engine -> [`table`];
+//! - **an operator**: [`admin`] -> [`command`] -> [`scorer`].
+//!
+//! Only [`server`], [`http`] and [`upstream`] know pingora.
+
+#![warn(clippy::indexing_slicing)]
+
+pub mod config;
+pub mod topology;
+
+pub mod cohort;
+pub mod http;
+pub mod outcome;
+pub mod recorder;
+pub mod request;
+pub mod route;
+pub mod table;
+pub mod tally;
+pub mod upstream;
+pub mod worker;
+
+pub mod clock;
+pub mod health;
+pub mod orca;
+pub mod scorer;
+
+pub mod admin;
+pub mod cli;
+pub mod command;
+pub mod metrics;
+
+pub mod server;

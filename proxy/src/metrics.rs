@@ -1,0 +1,207 @@
+//! The metrics page: what the scorer sees, in the text format of Prometheus.
+//!
+//! Written by hand from the same view that the admin interface shows, so that the two can never disagree, and without a
+//! registry: there is no second place where a number lives. Counters are the scorer's sums since the start. Every label
+//! is a name out of the configuration or out of a closed set in the code, so the configuration bounds the number of
+//! series: about sixty per endpoint. States are one-hot, because a series that vanishes cannot be alerted on.
+//!
+//! Every metric is listed with its labels in `docs/metrics.md`; a test holds the two against each other. Source of the
+//! format: prometheus.io, "Exposition formats", text format 0.0.4.
+
+mod endpoints;
+mod page;
+mod process;
+
+use std::time::Duration;
+
+use foreshade_engine::decision::Mode;
+
+use self::endpoints::{Row, write_endpoints, write_shifts};
+use self::page::{Kind, Page};
+pub use self::process::Process;
+use crate::command::{ClusterView, View};
+use crate::config::Cluster;
+use crate::tally::{Counts, Tally};
+use crate::topology::Topology;
+
+/// The media type of the page.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What is on the page and not in the scorer's view.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extra {
+    /// Whether users may be sent here.
+    pub ready: bool,
+    /// Results of probes that the scorer did not collect.
+    pub probes_dropped: u64,
+    /// What the process uses.
+    pub process: Process,
+}
+
+/// Upper bounds of the latency histogram, seconds. Two or three per decade, closer where users begin to notice.
+const LATENCY_BOUNDS_S: [f64; 16] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
+
+/// Classes of answers, in the order of [`Tally::answers`].
+const CODE_CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+const MODES: [Mode; 3] = [Mode::Normal, Mode::Frozen, Mode::Panic];
+
+/// Counters by label: name, label, help, and where they are.
+type Counted = (&'static str, &'static str, &'static str, fn(&Tally) -> &Counts);
+
+/// The whole page.
+pub fn render(view: &View, topology: &Topology, extra: &Extra) -> String {
+    let mut page = Page::default();
+    let clusters: Vec<_> = topology.config().clusters.iter().zip(&view.clusters).collect();
+    write_proxy(&mut page, view, extra);
+    write_clusters(&mut page, &clusters);
+    let endpoints: Vec<_> = clusters
+        .iter()
+        .flat_map(|(cluster, seen)| {
+            cluster
+                .endpoints
+                .iter()
+                .zip(&seen.endpoints)
+                .map(|(endpoint, seen)| Row::new(cluster, endpoint, seen))
+        })
+        .collect();
+    write_endpoints(&mut page, &endpoints);
+    write_shifts(&mut page, &endpoints);
+    extra.process.write(&mut page);
+    page.finish()
+}
+
+fn write_proxy(page: &mut Page, view: &View, extra: &Extra) {
+    page.family(
+        "foreshade_build_info",
+        Kind::Gauge,
+        "Always 1; the version is in the label.",
+    );
+    page.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+    page.family(
+        "foreshade_ready",
+        Kind::Gauge,
+        "Whether users may be sent to this proxy.",
+    );
+    page.sample(&[], f64::from(u8::from(extra.ready)));
+    page.family(
+        "foreshade_unrouted_requests_total",
+        Kind::Counter,
+        "Requests that no route matched.",
+    );
+    page.sample(&[], view.unrouted as f64);
+    page.family(
+        "foreshade_scorer_lag_seconds",
+        Kind::Gauge,
+        "How long the slowest worker took to report last.",
+    );
+    page.sample(&[], view.lag.as_secs_f64());
+    page.family(
+        "foreshade_late_workers_total",
+        Kind::Counter,
+        "Reports of workers that missed their tick.",
+    );
+    page.sample(&[], view.late as f64);
+    page.family(
+        "foreshade_dropped_probes_total",
+        Kind::Counter,
+        "Results of probes that nobody collected in time.",
+    );
+    page.sample(&[], extra.probes_dropped as f64);
+}
+
+fn write_clusters(page: &mut Page, clusters: &[(&Cluster, &ClusterView)]) {
+    page.family(
+        "foreshade_cluster_mode",
+        Kind::Gauge,
+        "1 for the mode that the cluster is in.",
+    );
+    for (cluster, seen) in clusters {
+        for mode in MODES {
+            let labels = [("cluster", cluster.name.as_str()), ("mode", mode.label())];
+            page.sample(&labels, f64::from(u8::from(seen.mode == mode)));
+        }
+    }
+    page.family(
+        "foreshade_answers_total",
+        Kind::Counter,
+        "Answers that users got, by the hundreds of their status.",
+    );
+    for (cluster, seen) in clusters {
+        for (label, n) in CODE_CLASSES.iter().zip(seen.total.answers) {
+            page.sample(
+                &[("cluster", cluster.name.as_str()), ("code_class", label)],
+                n as f64,
+            );
+        }
+    }
+    let help = "Time from a request's head to the first byte of its answer, as the user saw it.";
+    page.family("foreshade_answer_latency_seconds", Kind::Histogram, help);
+    for (cluster, seen) in clusters {
+        write_latency(page, cluster.name.as_str(), &seen.total);
+    }
+    let counts: [Counted; 3] = [
+        (
+            "foreshade_failovers_total",
+            "reason",
+            "Requests that went on to another endpoint.",
+            |t| &t.moved,
+        ),
+        (
+            "foreshade_kept_failures_total",
+            "reason",
+            "Failed requests that did not go on, by why not.",
+            |t| &t.kept,
+        ),
+        (
+            "foreshade_picks_total",
+            "why",
+            "Attempts, by why their endpoint was chosen.",
+            |t| &t.picked,
+        ),
+    ];
+    for (name, label, help, of) in counts {
+        page.family(name, Kind::Counter, help);
+        for (cluster, seen) in clusters {
+            for (value, n) in of(&seen.total).iter() {
+                page.sample(&[("cluster", cluster.name.as_str()), (label, value)], n as f64);
+            }
+        }
+    }
+}
+
+/// The recorded buckets are a sixteenth of an octave wide; each counts by its middle, so a bound is off by 3 % at most.
+fn write_latency(page: &mut Page, cluster: &str, tally: &Tally) {
+    let mut counts = [0u64; LATENCY_BOUNDS_S.len()];
+    let mut sum_s = 0.0;
+    for step in tally.latency.iter_recorded() {
+        let middle = Duration::from_micros(tally.latency.median_equivalent(step.value_iterated_to()));
+        let seconds = middle.as_secs_f64();
+        sum_s += seconds * step.count_at_value() as f64;
+        let bound = LATENCY_BOUNDS_S.iter().position(|bound| seconds <= *bound);
+        if let Some(count) = bound.and_then(|at| counts.get_mut(at)) {
+            *count += step.count_at_value();
+        }
+    }
+    let mut below = 0;
+    for (bound, count) in LATENCY_BOUNDS_S.iter().zip(counts) {
+        below += count;
+        page.part(
+            "_bucket",
+            &[("cluster", cluster), ("le", &bound.to_string())],
+            below as f64,
+        );
+    }
+    page.part(
+        "_bucket",
+        &[("cluster", cluster), ("le", "+Inf")],
+        tally.latency.len() as f64,
+    );
+    page.part("_sum", &[("cluster", cluster)], sum_s);
+    page.part("_count", &[("cluster", cluster)], tally.latency.len() as f64);
+}
+
+#[cfg(test)]
+mod tests;

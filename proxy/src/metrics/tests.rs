@@ -1,0 +1,145 @@
+//! The page against its document and against the format: names, types, labels, escaping.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::endpoints::{BOUNDS, PHASES, STANDINGS};
+use super::*;
+use crate::admin::fixture;
+
+fn page() -> String {
+    let extra = Extra {
+        ready: true,
+        probes_dropped: 4,
+        process: Process::read(),
+    };
+    render(&fixture::view(), &fixture::topology(), &extra)
+}
+
+/// Name -> type and labels. Holds the page against the grammar of the format on the way.
+fn families(page: &str) -> BTreeMap<String, (String, BTreeSet<String>)> {
+    let mut families = BTreeMap::new();
+    let mut lines = page.lines().peekable();
+    while let Some(help) = lines.next() {
+        let (name, help) = help.strip_prefix("# HELP ").expect(help).split_once(' ').unwrap();
+        assert!(help.ends_with('.'), "{name}: {help}");
+        let kind = lines
+            .next()
+            .unwrap()
+            .strip_prefix(&format!("# TYPE {name} "))
+            .unwrap()
+            .to_owned();
+        assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
+        let mut labels = BTreeSet::new();
+        let mut series = BTreeSet::new();
+        while let Some(sample) = lines.next_if(|l| !l.starts_with('#')) {
+            let (id, value) = sample.rsplit_once(' ').unwrap();
+            let value: f64 = value.parse().expect(sample);
+            assert!(value.is_finite() && value >= 0.0, "{sample}");
+            assert!(series.insert(id), "twice: {id}");
+            let (own, pairs) = id.split_once('{').unwrap_or((id, "}"));
+            let suffix = own.strip_prefix(name).expect(sample);
+            assert!(
+                suffix.is_empty() || (kind == "histogram" && ["_bucket", "_sum", "_count"].contains(&suffix))
+            );
+            for pair in pairs
+                .strip_suffix('}')
+                .unwrap()
+                .split(',')
+                .filter(|p| !p.is_empty())
+            {
+                let (label, value) = pair.split_once('=').unwrap();
+                assert!(value.starts_with('"') && value.ends_with('"'), "{sample}");
+                labels.insert(label.to_owned());
+            }
+        }
+        assert!(!series.is_empty(), "the fixture shows no {name}");
+        labels.remove("le");
+        assert!(
+            families.insert(name.to_owned(), (kind, labels)).is_none(),
+            "{name} twice"
+        );
+    }
+    families
+}
+
+#[test]
+fn the_document_and_the_page_name_the_same_metrics_types_and_labels() {
+    let document = include_str!("../../../docs/metrics.md");
+    let mut documented = BTreeMap::new();
+    for row in document.lines().filter_map(|line| line.strip_prefix("| `")) {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let labels = cells[2]
+            .split(',')
+            .map(|l| l.trim().trim_matches('`').to_owned())
+            .filter(|l| !l.is_empty());
+        let entry = (cells[1].to_owned(), labels.collect::<BTreeSet<_>>());
+        assert!(!cells[3].is_empty(), "{row}");
+        assert!(
+            documented
+                .insert(cells[0].trim_matches('`').to_owned(), entry)
+                .is_none(),
+            "{row} twice"
+        );
+    }
+    assert_eq!(documented, families(&page()));
+}
+
+#[test]
+fn numbers_are_those_of_the_view() {
+    let page = page();
+    for line in [
+        "foreshade_unrouted_requests_total 5",
+        "foreshade_dropped_probes_total 4",
+        "foreshade_scorer_lag_seconds 0.0015",
+        "foreshade_cluster_mode{cluster=\"shop\",mode=\"frozen\"} 1",
+        "foreshade_cluster_mode{cluster=\"shop\",mode=\"normal\"} 0",
+        "foreshade_answers_total{cluster=\"shop\",code_class=\"2xx\"} 2",
+        "foreshade_answers_total{cluster=\"shop\",code_class=\"none\"} 1",
+        "foreshade_failovers_total{cluster=\"shop\",reason=\"refused\"} 3",
+        "foreshade_endpoint_risk_ratio{cluster=\"shop\",endpoint=\"alpha\"} 0.7",
+        "foreshade_endpoint_hazard{cluster=\"shop\",endpoint=\"alpha\",group=\"performance\"} 1.2",
+        "foreshade_endpoint_attempts_total{cluster=\"shop\",endpoint=\"alpha\",class=\"timeout\"} 2",
+        "foreshade_endpoint_latency_p99_seconds{cluster=\"shop\",endpoint=\"alpha\"} 0.09",
+        "foreshade_shift_share_ratio{cluster=\"shop\",endpoint=\"alpha\",shadow=\"standby\"} 0.25",
+        "foreshade_shift_phase{cluster=\"shop\",endpoint=\"alpha\",phase=\"ramp\"} 1",
+        "foreshade_endpoint_standing{cluster=\"shop\",endpoint=\"standby\",standing=\"unknown\"} 1",
+    ] {
+        assert!(page.lines().any(|l| l == line), "{line} is missing:\n{page}");
+    }
+    assert!(!page.contains("foreshade_endpoint_latency_p99_seconds{cluster=\"shop\",endpoint=\"standby\"}"));
+}
+
+#[test]
+fn the_histogram_counts_up_to_each_bound() {
+    let page = page();
+    let at = |le: &str| {
+        let id = format!("foreshade_answer_latency_seconds_bucket{{cluster=\"shop\",le=\"{le}\"}} ");
+        page.lines()
+            .find_map(|l| l.strip_prefix(&id))
+            .expect(le)
+            .parse::<u64>()
+            .unwrap()
+    };
+    let counted = ["0.0025", "0.005", "0.05", "0.1", "30", "+Inf"].map(at);
+    assert_eq!(counted, [0, 2, 2, 3, 3, 4]);
+    let sum = page
+        .lines()
+        .find_map(|l| l.strip_prefix("foreshade_answer_latency_seconds_sum{cluster=\"shop\"} "));
+    let sum: f64 = sum.unwrap().parse().unwrap();
+    assert!((sum / 40.067 - 1.0).abs() < 0.04, "{sum}");
+}
+
+#[test]
+fn labels_of_states_are_those_of_the_json() {
+    fn check<T: serde::Serialize>(states: &[(T, &str)]) {
+        let labels: BTreeSet<_> = states.iter().map(|(_, label)| *label).collect();
+        assert_eq!(labels.len(), states.len());
+        for (state, label) in states {
+            assert_eq!(serde_json::to_value(state).unwrap(), *label);
+        }
+    }
+    check(&MODES.map(|mode| (mode, mode.label())));
+    check(&STANDINGS);
+    check(&PHASES.map(|phase| (phase, phase.label())));
+    check(&BOUNDS.map(|bound| (bound, bound.label())));
+}

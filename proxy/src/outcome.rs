@@ -1,0 +1,106 @@
+//! How an attempt can fail, and all that follows from it: in one table.
+//!
+//! A failure decides four things: what the endpoint is charged with, at which stage the request was (and so whether it
+//! may go elsewhere), what the client is told if it may not, and under which label it is counted. One exhaustive match
+//! keeps them together, so that a new failure cannot be forgotten in one of them.
+
+use foreshade_engine::failover::Stage;
+use foreshade_engine::outcome::Class;
+
+/// Why an attempt brought no answer, or an answer that is not wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Nobody listens at the endpoint.
+    Refused,
+    /// No connection within the time for it, or no way there.
+    ConnectFailed,
+    /// A kept connection was dead, and not one byte of an answer came.
+    StaleConnection,
+    /// The connection broke before the answer's head was complete.
+    Reset,
+    /// The endpoint sent what is no HTTP.
+    Garbage,
+    /// No first byte within the endpoint's usual time, and another endpoint was willing.
+    AttemptTimeout,
+    /// No first byte within the route's time.
+    RouteTimeout,
+    /// The answer's status asks for another try.
+    Status(u16, /* Retry-After given */ bool),
+    /// The answer broke off after its head.
+    Truncated,
+    /// The client went away.
+    ClientGone,
+    /// The client's request broke the rules after its head.
+    ClientBroke,
+    /// The client did not send its request's body in time.
+    ClientSlow,
+    /// No endpoint is left to serve.
+    NobodyLeft,
+    /// We broke a rule of our own.
+    Internal,
+}
+
+/// What follows from a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Consequence {
+    /// What the endpoint is charged with.
+    pub class: Class,
+    /// At which stage the request was; `None` where going elsewhere is out of the question.
+    pub stage: Option<Stage>,
+    /// What the client is told where the request cannot go elsewhere; 0 where there is nobody to tell.
+    pub status: u16,
+    /// The label in metrics and logs.
+    pub reason: &'static str,
+}
+
+impl Failure {
+    /// What follows.
+    pub fn consequence(self) -> Consequence {
+        use Failure::{
+            AttemptTimeout, ClientBroke, ClientGone, ClientSlow, ConnectFailed, Garbage, Internal,
+            NobodyLeft, Refused, Reset, RouteTimeout, StaleConnection, Status, Truncated,
+        };
+        let sent = Some(Stage::Sent);
+        let (class, stage, status, reason) = match self {
+            Refused => (Class::Refused, Some(Stage::NeverSent), 502, "refused"),
+            ConnectFailed => (
+                Class::ConnectFailed,
+                Some(Stage::NeverSent),
+                502,
+                "connect_failed",
+            ),
+            // Bytes may have been written before the end was seen, so the careful reading applies.
+            StaleConnection => (
+                Class::Reset,
+                Some(Stage::StaleConnection { written: true }),
+                502,
+                "stale_connection",
+            ),
+            Reset => (Class::Reset, sent, 502, "reset"),
+            Garbage => (Class::AppError, sent, 502, "garbage"),
+            AttemptTimeout => (Class::Timeout, sent, 504, "attempt_timeout"),
+            RouteTimeout => (Class::Timeout, None, 504, "timeout"),
+            Status(code, retry_after) => (
+                Class::of_status(code, retry_after),
+                Some(Stage::Status {
+                    code,
+                    marked_unprocessed: false,
+                }),
+                code,
+                "status",
+            ),
+            Truncated => (Class::Reset, Some(Stage::BodyStarted), 0, "truncated"),
+            ClientGone => (Class::Cancelled, None, 0, "client_gone"),
+            ClientBroke => (Class::Cancelled, None, 400, "client_broke"),
+            ClientSlow => (Class::Cancelled, None, 408, "client_slow"),
+            Internal => (Class::Cancelled, None, 500, "internal"),
+            NobodyLeft => (Class::Cancelled, None, 503, "nobody_left"),
+        };
+        Consequence {
+            class,
+            stage,
+            status,
+            reason,
+        }
+    }
+}

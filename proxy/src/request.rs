@@ -1,0 +1,63 @@
+//! A request as the policy sees it: borrowed, and the same whichever engine read it from the wire.
+
+use std::net::IpAddr;
+
+use http::HeaderMap;
+use http::header::COOKIE;
+
+/// Head of a request, and who sent it.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestView<'a> {
+    /// Method, as on the wire.
+    pub method: &'a str,
+    /// Host or authority, possibly with a port; empty where the request names none.
+    pub host: &'a str,
+    /// Path with query.
+    pub path: &'a str,
+    /// All headers.
+    pub headers: &'a HeaderMap,
+    /// The client's address.
+    pub client: Option<IpAddr>,
+}
+
+impl<'a> RequestView<'a> {
+    /// The bytes of a header's first value.
+    pub fn header(&self, name: &str) -> Option<&'a [u8]> {
+        self.headers.get(name).map(|v| v.as_bytes())
+    }
+
+    /// The bytes of a cookie's first value. Source: RFC 6265 section 4.2.1; quotes are part of the value.
+    pub fn cookie(&self, name: &str) -> Option<&'a [u8]> {
+        self.headers
+            .get_all(COOKIE)
+            .iter()
+            .flat_map(|line| line.as_bytes().split(|b| *b == b';'))
+            .find_map(|pair| {
+                let pair = pair.trim_ascii_start();
+                let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+                Some(value.trim_ascii_end())
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookie_is_found_by_its_whole_name_in_any_line() {
+        let mut headers = HeaderMap::new();
+        headers.append(COOKIE, "xsid=no; sid=yes ; other=1".parse().unwrap());
+        headers.append(COOKIE, "late=2".parse().unwrap());
+        let view = RequestView {
+            method: "GET",
+            host: "",
+            path: "/",
+            headers: &headers,
+            client: None,
+        };
+        assert_eq!(view.cookie("sid"), Some(&b"yes"[..]));
+        assert_eq!(view.cookie("late"), Some(&b"2"[..]));
+        assert_eq!(view.cookie("si"), None);
+    }
+}

@@ -1,0 +1,70 @@
+//! Listening sockets that several workers share: each worker has its own, the kernel spreads connections over them.
+//!
+//! `SO_REUSEPORT` also lets a second *process* of the same user bind the same port, so a port in use would go unnoticed
+//! and half of the connections would vanish into the other process. Therefore each address is first claimed without the
+//! option: if anybody else listens there, that fails as everybody expects.
+
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Fails as a plain bind does when another process listens on `address`.
+///
+/// # Errors
+/// What `bind` says: the address is in use, not of this host, or needs privileges.
+pub fn claim(address: SocketAddr) -> io::Result<()> {
+    socket(address)?.bind(&address.into())
+}
+
+/// The only listening socket on `address`, ready for tokio.
+///
+/// # Errors
+/// What `bind` or `listen` says.
+pub fn exclusive(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = socket(address)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// One of several listening sockets on `address`, ready for tokio.
+///
+/// # Errors
+/// What `bind` or `listen` says.
+pub fn shared(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = socket(address)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.nonblocking(),
+        Some(Protocol::TCP),
+    )?;
+    // Connections of a predecessor in TIME_WAIT must not keep its successor from starting.
+    socket.set_reuse_address(true)?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_share_a_port_but_strangers_are_refused() {
+        let first = shared("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = first.local_addr().unwrap();
+        let _second = shared(address).unwrap();
+        assert_eq!(claim(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop((first, _second));
+        claim(address).unwrap();
+    }
+}

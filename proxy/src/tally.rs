@@ -1,0 +1,103 @@
+//! What users saw, counted per cluster: answers by status, latency, failovers and why requests were not repeated.
+//!
+//! Filled by a worker beside its recorder and harvested with it. Labels are a closed set in the code, so the number of
+//! time series is bounded by the configuration.
+
+use std::time::Duration;
+
+use foreshade_engine::observation::LATENCY_MAX_US;
+use hdrhistogram::Histogram;
+
+/// Counters of one cluster.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    /// Answers to users by hundreds of the status; 0 where the user got none.
+    pub answers: [u64; 6],
+    /// Microseconds from the request's head to the first byte of the answer, as the user saw it.
+    pub latency: Histogram<u64>,
+    /// Requests that went to another endpoint, by what had failed.
+    pub moved: Counts,
+    /// Failed requests that stayed failed, by why they did not move.
+    pub kept: Counts,
+    /// Attempts by why their endpoint was chosen.
+    pub picked: Counts,
+}
+
+/// A few counters by label. A vector, because there are about ten labels and a map would cost more.
+#[derive(Clone, Debug, Default)]
+pub struct Counts(Vec<(&'static str, u64)>);
+
+impl Counts {
+    /// Counts one.
+    pub fn add(&mut self, label: &'static str, n: u64) {
+        match self.0.iter_mut().find(|(l, _)| *l == label) {
+            Some((_, count)) => *count += n,
+            None => self.0.push((label, n)),
+        }
+    }
+
+    /// All labels and their counts.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.0.iter().copied()
+    }
+
+    fn merge(&mut self, other: &Self) {
+        other.iter().for_each(|(label, n)| self.add(label, n));
+    }
+
+    fn clear(&mut self) {
+        self.0.iter_mut().for_each(|(_, n)| *n = 0);
+    }
+}
+
+impl Default for Tally {
+    #[expect(
+        clippy::expect_used,
+        reason = "the bounds are constants, checked by every test that makes a tally"
+    )]
+    fn default() -> Self {
+        let latency =
+            Histogram::new_with_bounds(1, LATENCY_MAX_US, 1).expect("invariant: constant bounds are valid");
+        Self {
+            answers: [0; 6],
+            latency,
+            moved: Counts::default(),
+            kept: Counts::default(),
+            picked: Counts::default(),
+        }
+    }
+}
+
+impl Tally {
+    /// A user got an answer, or none (`status` 0).
+    pub fn answered(&mut self, status: u16, latency: Option<Duration>) {
+        if let Some(count) = self.answers.get_mut(usize::from(status / 100).min(5)) {
+            *count += 1;
+        }
+        if let Some(latency) = latency {
+            self.latency
+                .saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+        }
+    }
+
+    /// Adds another worker's counters.
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.answers.iter_mut().zip(other.answers) {
+            *mine += theirs;
+        }
+        // Both histograms have the same constant bounds, so the sum always fits.
+        let _ = self.latency.add(&other.latency);
+        self.moved.merge(&other.moved);
+        self.kept.merge(&other.kept);
+        self.picked.merge(&other.picked);
+    }
+
+    /// Sets all counters to zero and keeps their memory.
+    pub fn clear(&mut self) {
+        self.answers = [0; 6];
+        self.latency.reset();
+        self.moved.clear();
+        self.kept.clear();
+        self.picked.clear();
+    }
+}

@@ -1,0 +1,718 @@
+//! One worker's state, and the life of a request in it: route, pick, attempt, outcome, and on to the next attempt.
+//!
+//! This is the policy's side of the request path. It knows nothing of pingora, so that a second, leaner engine can call
+//! the same steps. Nothing in here is shared between threads: the worker's thread owns it, and the only thing it reads
+//! from outside is the snapshot, which it takes over between two requests.
+//!
+//! Steps, in the order of a request: [`Worker::admit`], then per attempt [`Worker::start`], [`Worker::sent`],
+//! [`Worker::first_byte`], [`Worker::progress`] for each piece of a body, and [`Worker::end`] or [`Worker::fail`], and
+//! at last [`Worker::answered`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+use foreshade_engine::balance::{Loads, Pick, Request, Tried};
+use foreshade_engine::budget::RetryBudget;
+use foreshade_engine::failover::{ATTEMPTS_MAX_NEVER_SENT, Attempted, Keep, Stage, Verdict, verdict};
+use foreshade_engine::moment::Moment;
+use foreshade_engine::outcome::{Class, Outcome};
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+use crate::clock::Clock;
+use crate::cohort;
+use crate::outcome::Failure;
+use crate::recorder::{Place, Recorded, Recorder};
+use crate::request::RequestView;
+use crate::table::{Snapshot, Table};
+use crate::tally::Tally;
+use crate::topology::Topology;
+use crate::upstream::deadline::{Armed, Deadlines, Ended, Entry};
+
+/// Most endpoints that one request can be sent to.
+const TRIED_MAX: usize = ATTEMPTS_MAX_NEVER_SENT as usize;
+
+/// The status of an answer after which bytes of another protocol follow.
+const SWITCHING_PROTOCOLS: u16 = 101;
+
+/// An answer may pause this long between two pieces of its body.
+const BODY_PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// Everything one worker owns.
+#[derive(Debug)]
+pub struct Worker {
+    clock: Clock,
+    topology: Arc<Topology>,
+    table: Arc<Table>,
+    snapshot: Arc<Snapshot>,
+    /// By cluster index.
+    clusters: Vec<ClusterState>,
+    recorder: Recorder,
+    deadlines: Deadlines<Waiting>,
+    rng: SmallRng,
+    unrouted: u64,
+    latest: Moment,
+}
+
+#[derive(Debug)]
+struct ClusterState {
+    loads: Loads,
+    budget: RetryBudget,
+    tally: Tally,
+}
+
+/// A request on its way: what the policy remembers of it between two steps.
+#[derive(Debug)]
+pub struct Flow {
+    cluster: usize,
+    request: Request,
+    arrived: Moment,
+    /// The route's limit for the first byte, from the last byte of the request.
+    timeout: Duration,
+    limit: Moment,
+    tried: ArrayVec<usize, TRIED_MAX>,
+    /// Where the next attempt goes, decided when the last one failed.
+    next: Option<Pick>,
+    attempt: Option<Attempt>,
+    first_byte: Option<Moment>,
+}
+
+/// One attempt at one endpoint.
+#[derive(Debug)]
+struct Attempt {
+    place: Place,
+    started: Moment,
+    recorded: Recorded,
+    armed: Option<Armed>,
+    /// How long its first byte is waited for before the request may go elsewhere; `None` where it may not.
+    patience: Option<Duration>,
+    /// Its outcome, once there is one.
+    outcome: Option<Outcome>,
+}
+
+/// What a deadline knows of its request.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    cluster: usize,
+    endpoint: usize,
+    request: Request,
+    attempts: u32,
+    replayable: bool,
+    limit: Moment,
+    /// Decided and paid for when the deadline was reached.
+    moved: Option<Pick>,
+}
+
+/// What becomes of a request whose attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Start another attempt.
+    Elsewhere,
+    /// Tell the client this status; 0 where there is nobody to tell.
+    Answer(u16),
+}
+
+impl Worker {
+    /// A worker that has not served yet. `workers` is how many share the retry budgets.
+    pub fn new(clock: Clock, topology: Arc<Topology>, table: Arc<Table>, workers: usize) -> Self {
+        let sizes = topology.sizes();
+        let now = clock.now();
+        Self {
+            clock,
+            snapshot: table.newest(),
+            table,
+            clusters: sizes
+                .iter()
+                .map(|n| ClusterState {
+                    loads: Loads::new(*n),
+                    budget: RetryBudget::new(workers, now),
+                    tally: Tally::default(),
+                })
+                .collect(),
+            recorder: Recorder::new(&sizes),
+            topology,
+            deadlines: Deadlines::default(),
+            rng: SmallRng::from_rng(&mut rand::rng()),
+            unrouted: 0,
+            latest: now,
+        }
+    }
+
+    /// When the worker last read its clock: now, for whoever comes right after one of its steps.
+    pub fn latest(&self) -> Moment {
+        self.latest
+    }
+
+    fn now(&mut self) -> Moment {
+        self.latest = self.clock.now();
+        self.latest
+    }
+
+    /// Takes the newest snapshot over, for all attempts to come.
+    pub fn refresh(&mut self) {
+        self.snapshot = self.table.newest();
+    }
+
+    /// Finds the request's cluster. `None` where no route matches; that is counted.
+    pub fn admit(&mut self, listener: usize, view: &RequestView<'_>) -> Option<Flow> {
+        let route = self
+            .topology
+            .listener(listener)
+            .and_then(|(_, router)| router.route(view.host, view.path));
+        let found = route.and_then(|route| Some((route, self.topology.cluster(route.cluster)?)));
+        let Some((route, cluster)) = found else {
+            self.unrouted += 1;
+            return None;
+        };
+        let arrived = self.clock.now();
+        Some(Flow {
+            cluster: route.cluster,
+            request: cohort::request(view, route, cluster),
+            arrived,
+            timeout: route.timeout,
+            limit: arrived + route.timeout,
+            tried: ArrayVec::new(),
+            next: None,
+            attempt: None,
+            first_byte: None,
+        })
+    }
+
+    /// Starts the next attempt and says where. `None` where nobody is left to serve.
+    pub fn start(&mut self, flow: &mut Flow) -> Option<Place> {
+        // The first attempt starts when the request is admitted; reading the clock again would tell the same.
+        let now = if flow.tried.is_empty() {
+            flow.arrived
+        } else {
+            self.clock.now()
+        };
+        let state = self.clusters.get_mut(flow.cluster)?;
+        let pick = match flow.next.take() {
+            Some(pick) => pick,
+            None => {
+                let table = self.snapshot.clusters.get(flow.cluster)?;
+                table.pick(&flow.request, &state.loads, &mut self.rng, now)?
+            }
+        };
+        // Full only if a caller starts more attempts than `fail` granted; then there is nowhere left to go.
+        flow.tried.try_push(pick.endpoint).ok()?;
+        let place = Place {
+            cluster: flow.cluster,
+            endpoint: pick.endpoint,
+        };
+        state.loads.begin(pick.endpoint);
+        state.tally.picked.add(pick.why.label(), 1);
+        let recorded = self.recorder.begin(place, now);
+        flow.attempt = Some(Attempt {
+            place,
+            started: now,
+            recorded,
+            armed: None,
+            patience: None,
+            outcome: None,
+        });
+        Some(place)
+    }
+
+    /// The attempt's request goes out on `socket`: from here on its first byte is waited for, no longer than the
+    /// endpoint's usual time if the request can go elsewhere, and never longer than the route's.
+    pub fn sent(&mut self, flow: &mut Flow, socket: std::os::fd::RawFd, replayable: bool) {
+        let (Some(attempt), Some(table)) = (flow.attempt.as_mut(), self.snapshot.clusters.get(flow.cluster))
+        else {
+            return;
+        };
+        attempt.patience = table
+            .attempt_timeout(attempt.place.endpoint)
+            .filter(|_| flow.request.repeatable && replayable);
+        let at = attempt
+            .patience
+            .map_or(flow.limit, |p| (self.clock.now() + p).min(flow.limit));
+        let what = Waiting {
+            cluster: flow.cluster,
+            endpoint: attempt.place.endpoint,
+            request: flow.request,
+            attempts: attempts(&flow.tried),
+            replayable,
+            limit: flow.limit,
+            moved: None,
+        };
+        attempt.armed = Some(self.deadlines.arm(Entry { socket, at, what }));
+    }
+
+    /// The head of an answer is there. True where it is not the user's to see, because the request goes elsewhere:
+    /// drop the answer and start the next attempt.
+    pub fn first_byte(&mut self, flow: &mut Flow, status: u16, retry_after: bool, replayable: bool) -> bool {
+        let now = self.now();
+        let Some(attempt) = flow.attempt.as_mut() else {
+            return false;
+        };
+        if status == SWITCHING_PROTOCOLS
+            && let Some(armed) = attempt.armed.take()
+        {
+            // From here on it is the users' own conversation, which may rest as long as they like.
+            self.deadlines.end(armed);
+        }
+        if let Some(armed) = attempt.armed {
+            let pause_ends = now + BODY_PAUSE_MAX;
+            self.deadlines
+                .renew(armed, pause_ends, |waiting| waiting.limit = pause_ends);
+        }
+        self.recorder.first_byte(attempt.place, &mut attempt.recorded);
+        self.count(flow, Class::of_status(status, retry_after), now);
+        if matches!(status, 502..=504) {
+            let what = Failure::Status(status, retry_after).consequence();
+            if let Some(stage) = what.stage
+                && self.move_on(flow, stage, what.reason, replayable, now)
+            {
+                return true;
+            }
+        }
+        flow.first_byte = Some(now);
+        false
+    }
+
+    /// A piece of a body has passed, of the request or of the answer: the time for the next one starts anew.
+    pub fn progress(&mut self, flow: &mut Flow) {
+        let Some((attempt, armed)) = flow.attempt.as_ref().and_then(|a| Some((a, a.armed?))) else {
+            return;
+        };
+        let now = self.clock.now();
+        let (at, limit) = if flow.first_byte.is_some() {
+            (now + BODY_PAUSE_MAX, now + BODY_PAUSE_MAX)
+        } else {
+            flow.limit = now + flow.timeout;
+            (
+                attempt.patience.map_or(flow.limit, |p| now + p).min(flow.limit),
+                flow.limit,
+            )
+        };
+        self.deadlines.renew(armed, at, |waiting| waiting.limit = limit);
+    }
+
+    /// The attempt's answer is complete.
+    pub fn end(&mut self, flow: &mut Flow) {
+        let now = self.clock.now();
+        self.release(flow, now);
+    }
+
+    /// The attempt failed. Charges the endpoint and decides what becomes of the request.
+    pub fn fail(&mut self, flow: &mut Flow, failure: Failure, replayable: bool) -> Next {
+        let now = self.clock.now();
+        let (failure, granted) = self.explain(flow, failure, now);
+        let consequence = failure.consequence();
+        if flow.attempt.is_some() {
+            self.count(flow, consequence.class, now);
+        }
+        self.release(flow, now);
+        if let Some(pick) = granted {
+            flow.next = Some(pick);
+            if let Some(state) = self.clusters.get_mut(flow.cluster) {
+                state.tally.moved.add(consequence.reason, 1);
+            }
+            return Next::Elsewhere;
+        }
+        match consequence.stage {
+            Some(stage) if self.move_on(flow, stage, consequence.reason, replayable, now) => Next::Elsewhere,
+            _ => Next::Answer(consequence.status),
+        }
+    }
+
+    /// The user has been answered, with `status`; 0 where nothing could be said.
+    pub fn answered(&mut self, flow: &mut Flow, status: u16) {
+        self.end(flow);
+        let latency = flow.first_byte.map(|at| at.since(flow.arrived));
+        if let Some(state) = self.clusters.get_mut(flow.cluster) {
+            state.tally.answered(status, latency);
+        }
+    }
+
+    /// The connection's task was dropped in the middle of a request.
+    pub fn abandon(&mut self, flow: &mut Flow) {
+        let now = self.clock.now();
+        self.release(flow, now);
+    }
+
+    /// Whether any request waits for its first byte against a deadline.
+    pub fn has_deadlines(&self) -> bool {
+        !self.deadlines.is_empty()
+    }
+
+    /// Looks after the deadlines that have been reached: a request that can go elsewhere gives its connection up, one
+    /// that cannot waits on until its route's limit.
+    pub fn sweep(&mut self, mut shut_down: impl FnMut(std::os::fd::RawFd)) {
+        let now = self.clock.now();
+        let (snapshot, clusters, rng) = (&self.snapshot, &mut self.clusters, &mut self.rng);
+        self.deadlines.sweep(now, |entry| {
+            let waiting = entry.what;
+            if now < waiting.limit {
+                let state = clusters.get_mut(waiting.cluster)?;
+                let Some(pick) = elsewhere(&waiting, snapshot, state, rng, now) else {
+                    return Some(waiting.limit);
+                };
+                entry.what.moved = Some(pick);
+            }
+            shut_down(entry.socket);
+            None
+        });
+    }
+
+    /// Swaps what was seen since the last harvest for the empty buffers in `spare`.
+    pub fn harvest(&mut self, spare: &mut Spoils) {
+        self.recorder.harvest(&mut spare.endpoints, self.clock.now());
+        for (state, tally) in self.clusters.iter_mut().zip(&mut spare.clusters) {
+            std::mem::swap(&mut state.tally, tally);
+        }
+        spare.unrouted = std::mem::take(&mut self.unrouted);
+    }
+
+    /// The recorder, for samples that come beside the requests.
+    pub fn recorder(&mut self) -> &mut Recorder {
+        &mut self.recorder
+    }
+
+    /// An ended connection may have been ended by us: then it was a timeout, and its way on may be paid for already.
+    fn explain(&mut self, flow: &mut Flow, failure: Failure, now: Moment) -> (Failure, Option<Pick>) {
+        let armed = flow.attempt.as_mut().and_then(|a| a.armed.take());
+        match armed.and_then(|a| self.deadlines.end(a)) {
+            Some(Ended::Reached(Waiting {
+                moved: Some(pick), ..
+            })) => (Failure::AttemptTimeout, Some(pick)),
+            Some(Ended::Reached(_)) if flow.first_byte.is_some() => (Failure::Truncated, None),
+            Some(Ended::Reached(waiting)) if now >= waiting.limit => (Failure::RouteTimeout, None),
+            _ => (failure, None),
+        }
+    }
+
+    /// Counts the attempt's outcome. A second, bad one counts an answer that broke off.
+    fn count(&mut self, flow: &mut Flow, class: Class, now: Moment) {
+        let Some(attempt) = flow.attempt.as_mut() else {
+            return;
+        };
+        if attempt.outcome.is_some() && !class.is_bad() {
+            return;
+        }
+        let outcome = Outcome {
+            class,
+            latency: now.since(attempt.started),
+            route_class: flow.request.class,
+            in_flight_at_start: attempt.recorded.in_flight_at_start,
+        };
+        attempt.outcome = Some(outcome);
+        self.recorder.count(attempt.place, &outcome);
+    }
+
+    /// The attempt holds its endpoint no longer.
+    fn release(&mut self, flow: &mut Flow, now: Moment) {
+        if flow.attempt.as_ref().is_some_and(|a| a.outcome.is_none()) {
+            self.count(flow, Class::Cancelled, now);
+        }
+        let Some(Attempt {
+            place,
+            recorded,
+            armed,
+            outcome: Some(outcome),
+            ..
+        }) = flow.attempt.take()
+        else {
+            return;
+        };
+        if let Some(armed) = armed {
+            self.deadlines.end(armed);
+        }
+        self.recorder.end(place, recorded);
+        if let Some(state) = self.clusters.get_mut(flow.cluster) {
+            state.loads.end(place.endpoint, &outcome, now);
+            if outcome.class.is_served() {
+                state.budget.earn();
+            }
+        }
+    }
+
+    /// Decides whether the request goes elsewhere, pays for it, and remembers where.
+    fn move_on(
+        &mut self,
+        flow: &mut Flow,
+        stage: Stage,
+        reason: &'static str,
+        replayable: bool,
+        now: Moment,
+    ) -> bool {
+        let (Some(table), Some(state)) = (
+            self.snapshot.clusters.get(flow.cluster),
+            self.clusters.get_mut(flow.cluster),
+        ) else {
+            return false;
+        };
+        let tried = Tried {
+            endpoints: &flow.tried,
+            never_sent: stage == Stage::NeverSent,
+        };
+        let Some(pick) = table.alternative(&flow.request, tried, &state.loads, &mut self.rng, now) else {
+            state.tally.kept.add("nobody_left", 1);
+            return false;
+        };
+        let attempted = Attempted {
+            repeatable: flow.request.repeatable,
+            attempts: attempts(&flow.tried),
+            replayable,
+            remaining: Some(flow.limit.since(now)),
+            target_typical: table.typical(pick.endpoint),
+            retries: table.retries(),
+        };
+        match verdict(stage, &attempted) {
+            Verdict::Move { cost } if state.budget.try_spend(cost, now) => {
+                flow.next = Some(pick);
+                state.tally.moved.add(reason, 1);
+                true
+            }
+            Verdict::Move { .. } => {
+                state.tally.kept.add("budget", 1);
+                false
+            }
+            Verdict::Keep(Keep::Final) => false,
+            Verdict::Keep(keep) => {
+                state.tally.kept.add(keep.label(), 1);
+                false
+            }
+        }
+    }
+}
+
+/// What a worker hands to the scorer each tick.
+#[derive(Debug)]
+pub struct Spoils {
+    /// By cluster and endpoint index.
+    pub endpoints: crate::recorder::Harvest,
+    /// By cluster index.
+    pub clusters: Vec<Tally>,
+    /// Requests that no route matched.
+    pub unrouted: u64,
+}
+
+impl Spoils {
+    /// Empty buffers for a topology.
+    pub fn empty(topology: &Topology) -> Self {
+        let sizes = topology.sizes();
+        Self {
+            endpoints: crate::recorder::empty_harvest(&sizes),
+            clusters: sizes.iter().map(|_| Tally::default()).collect(),
+            unrouted: 0,
+        }
+    }
+
+    /// Empties the buffers and keeps their memory.
+    pub fn clear(&mut self) {
+        self.endpoints.iter_mut().flatten().for_each(|o| o.clear());
+        self.clusters.iter_mut().for_each(Tally::clear);
+        self.unrouted = 0;
+    }
+}
+
+fn attempts(tried: &ArrayVec<usize, TRIED_MAX>) -> u32 {
+    u32::try_from(tried.len()).unwrap_or(u32::MAX)
+}
+
+/// Where a request whose first byte is late can go, paid for from the budget. Decided while it still waits, because a
+/// connection given up for nothing would make a slow request a failed one.
+fn elsewhere(
+    waiting: &Waiting,
+    snapshot: &Snapshot,
+    state: &mut ClusterState,
+    rng: &mut SmallRng,
+    now: Moment,
+) -> Option<Pick> {
+    let table = snapshot.clusters.get(waiting.cluster)?;
+    let tried = Tried {
+        endpoints: &[waiting.endpoint],
+        never_sent: false,
+    };
+    let pick = table.alternative(&waiting.request, tried, &state.loads, rng, now)?;
+    let attempted = Attempted {
+        repeatable: waiting.request.repeatable,
+        attempts: waiting.attempts,
+        replayable: waiting.replayable,
+        remaining: Some(waiting.limit.since(now)),
+        target_typical: table.typical(pick.endpoint),
+        retries: table.retries(),
+    };
+    match verdict(Stage::Sent, &attempted) {
+        Verdict::Move { cost } => state.budget.try_spend(cost, now).then_some(pick),
+        Verdict::Keep(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::scorer::Scorer;
+    use http::HeaderMap;
+
+    const CONFIG: &str = "
+apiVersion: foreshade/v1
+listeners:
+  - name: web
+    address: 127.0.0.1:8080
+    routes: [{ match: { path: { prefix: /shop } }, cluster: shop, timeout: 2s }]
+clusters:
+  - name: shop
+    endpoints:
+      - { name: a, address: 127.0.0.1:9001, shadow: a-standby }
+      - { name: b, address: 127.0.0.1:9002 }
+    shadows: [{ name: a-standby, address: 127.0.0.1:9101 }]
+";
+
+    fn worker() -> Worker {
+        let config = config::parse(CONFIG, "test").expect("the test's configuration is well");
+        let topology = Topology::new(config);
+        let clock = Clock::start();
+        let (_, table) = Scorer::new(clock, topology.clone());
+        Worker::new(clock, topology, table, 1)
+    }
+
+    fn admit(worker: &mut Worker, method: &str, path: &str) -> Option<Flow> {
+        let headers = HeaderMap::new();
+        worker.admit(
+            0,
+            &RequestView {
+                method,
+                host: "",
+                path,
+                headers: &headers,
+                client: None,
+            },
+        )
+    }
+
+    fn seen(worker: &mut Worker, class: Class) -> u32 {
+        let mut spoils = Spoils::empty(&worker.topology.clone());
+        worker.harvest(&mut spoils);
+        spoils.endpoints[0].iter().map(|o| o.count(class)).sum()
+    }
+
+    fn in_flight(worker: &mut Worker) -> u32 {
+        let mut spoils = Spoils::empty(&worker.topology.clone());
+        worker.harvest(&mut spoils);
+        spoils.endpoints[0]
+            .iter()
+            .map(|o| o.in_flight + o.ages.waiting())
+            .sum()
+    }
+
+    #[test]
+    fn a_request_that_no_route_matches_is_counted_and_goes_nowhere() {
+        let mut worker = worker();
+        assert!(admit(&mut worker, "GET", "/other").is_none());
+        let mut spoils = Spoils::empty(&worker.topology.clone());
+        worker.harvest(&mut spoils);
+        assert_eq!(spoils.unrouted, 1);
+    }
+
+    #[test]
+    fn a_refused_request_of_any_method_goes_elsewhere_and_never_to_the_same_endpoint() {
+        let mut worker = worker();
+        let mut flow = admit(&mut worker, "POST", "/shop").unwrap();
+        let first = worker.start(&mut flow).unwrap();
+        assert_eq!(worker.fail(&mut flow, Failure::Refused, true), Next::Elsewhere);
+        let second = worker.start(&mut flow).unwrap();
+        assert_ne!(first, second);
+        worker.sent(&mut flow, -1, true);
+        assert!(!worker.first_byte(&mut flow, 200, false, true));
+        worker.answered(&mut flow, 200);
+        assert_eq!(in_flight(&mut worker), 0);
+    }
+
+    #[test]
+    fn a_post_that_was_sent_is_never_sent_again_and_a_get_is() {
+        for failure in [
+            Failure::Reset,
+            Failure::StaleConnection,
+            Failure::AttemptTimeout,
+            Failure::Garbage,
+        ] {
+            for (method, next) in [("POST", false), ("PATCH", false), ("GET", true), ("DELETE", true)] {
+                let mut worker = worker();
+                let mut flow = admit(&mut worker, method, "/shop").unwrap();
+                worker.start(&mut flow).unwrap();
+                worker.sent(&mut flow, -1, true);
+                let moved = worker.fail(&mut flow, failure, true) == Next::Elsewhere;
+                assert_eq!(moved, next, "{method} after {failure:?}");
+                assert!(worker.fail(&mut flow, Failure::Reset, true) != Next::Elsewhere || moved);
+            }
+        }
+    }
+
+    #[test]
+    fn what_pauses_keeps_its_deadline_and_another_protocol_has_none() {
+        for (status, has) in [(200, true), (101, false)] {
+            let mut worker = worker();
+            let mut flow = admit(&mut worker, "GET", "/shop").unwrap();
+            worker.start(&mut flow).unwrap();
+            worker.sent(&mut flow, -1, true);
+            worker.first_byte(&mut flow, status, false, true);
+            worker.progress(&mut flow);
+            assert_eq!(worker.has_deadlines(), has, "{status}");
+            worker.answered(&mut flow, status);
+            assert!(!worker.has_deadlines());
+        }
+    }
+
+    #[test]
+    fn a_truncated_body_stays_with_its_request_and_is_charged_once_more() {
+        let mut worker = worker();
+        let mut flow = admit(&mut worker, "GET", "/shop").unwrap();
+        worker.start(&mut flow).unwrap();
+        worker.first_byte(&mut flow, 200, false, true);
+        assert_eq!(worker.fail(&mut flow, Failure::Truncated, true), Next::Answer(0));
+        let mut spoils = Spoils::empty(&worker.topology.clone());
+        worker.harvest(&mut spoils);
+        let count = |class| spoils.endpoints[0].iter().map(|o| o.count(class)).sum::<u32>();
+        assert_eq!((count(Class::Ok), count(Class::Reset)), (1, 1));
+    }
+
+    #[test]
+    fn a_gateway_error_is_shown_to_a_post_and_kept_from_a_get() {
+        for (method, hidden) in [("POST", false), ("GET", true)] {
+            let mut worker = worker();
+            let mut flow = admit(&mut worker, method, "/shop").unwrap();
+            let first = worker.start(&mut flow).unwrap();
+            assert_eq!(worker.first_byte(&mut flow, 502, false, true), hidden);
+            worker.end(&mut flow);
+            if hidden {
+                assert_ne!(worker.start(&mut flow).unwrap(), first);
+            }
+        }
+    }
+
+    #[test]
+    fn a_client_that_goes_away_is_not_the_endpoints_fault_and_leaves_nothing_in_flight() {
+        let mut worker = worker();
+        let mut flow = admit(&mut worker, "GET", "/shop").unwrap();
+        worker.start(&mut flow).unwrap();
+        worker.sent(&mut flow, -1, true);
+        worker.abandon(&mut flow);
+        worker.abandon(&mut flow);
+        assert!(!worker.has_deadlines());
+        assert_eq!(in_flight(&mut worker), 0);
+        let mut flow = admit(&mut worker, "GET", "/shop").unwrap();
+        worker.start(&mut flow).unwrap();
+        assert_eq!(worker.fail(&mut flow, Failure::ClientGone, true), Next::Answer(0));
+        assert_eq!(seen(&mut worker, Class::Cancelled), 1);
+    }
+
+    #[test]
+    fn a_request_is_tried_at_three_endpoints_at_most() {
+        let mut worker = worker();
+        let mut flow = admit(&mut worker, "GET", "/shop").unwrap();
+        let mut places = Vec::new();
+        while let Some(place) = worker.start(&mut flow) {
+            assert!(!places.contains(&place.endpoint));
+            places.push(place.endpoint);
+            if worker.fail(&mut flow, Failure::Refused, true) != Next::Elsewhere {
+                break;
+            }
+        }
+        assert_eq!(places.len(), 3);
+    }
+}
