@@ -1,0 +1,9 @@
+//! The subcommands: arguments in, text out. What they do is in the modules above.
+
+pub mod bare;
+pub mod cpu;
+pub mod demo;
+pub mod endpoints;
+pub mod guard;
+pub mod load;
+pub mod scenarios;

@@ -1,0 +1,56 @@
+//! The command line: which tool of the bench to run. Each subcommand is one module of the library.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use foreshade_bench::commands::{bare, cpu, demo, endpoints, guard, load, scenarios};
+use foreshade_bench::terminal;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Faulty endpoints, honest load, and the scenarios that foreshade is judged by.
+#[derive(Parser)]
+#[command(name = "foreshade-bench", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Watch for a minute how an endpoint becomes ten times slower and users hardly notice.
+    Demo(demo::Arguments),
+    /// Serve a farm of endpoints that can be made faulty while they serve.
+    Endpoints(endpoints::Arguments),
+    /// Make open-loop load and print what users saw, second by second.
+    Load(load::Arguments),
+    /// Play the scenarios with real processes, and judge the proxy by its promises.
+    Scenarios(scenarios::Arguments),
+    /// Compare the CPU time per request with that of a bare pingora-proxy.
+    Cpu(cpu::Arguments),
+    /// Serve as a bare pingora-proxy: round robin, and nothing else.
+    Bare(bare::Arguments),
+    /// End with the parent, whatever happens to it.
+    #[command(hide = true)]
+    Guard(guard::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Endpoints(arguments) => endpoints::run(&arguments),
+        Command::Load(arguments) => load::run(&arguments),
+        Command::Scenarios(arguments) => scenarios::run(&arguments),
+        Command::Cpu(arguments) => cpu::run(&arguments),
+        Command::Bare(arguments) => bare::run(&arguments),
+        Command::Guard(arguments) => guard::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            terminal::complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
