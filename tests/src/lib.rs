@@ -1,0 +1,13 @@
+//! The harness of the whole-system tests: real processes, real sockets, fakes named after the real things.
+//!
+//! Tests are one file per promise, in `tests/tests`. None of them judges by the clock: a test waits for something to
+//! become true, with a limit that only a broken build reaches.
+
+#![expect(
+    clippy::expect_used,
+    reason = "a harness that cannot start has to fail its test, and to say at what"
+)]
+
+pub mod proxy;
+pub mod tidy;
+pub mod wire;

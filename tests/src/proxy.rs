@@ -1,0 +1,177 @@
+//! A real `foreshade-proxy` process on free ports of the loopback interface.
+
+use std::fs;
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use foreshade_bench::client;
+
+/// Only a broken build takes this long for anything.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running proxy; dropping it kills it.
+#[derive(Debug)]
+pub struct Proxy {
+    /// Where users connect.
+    pub users: SocketAddr,
+    /// Where operators look.
+    pub admin: SocketAddr,
+    child: Child,
+    folder: PathBuf,
+}
+
+impl Proxy {
+    /// Starts a proxy with one listener on `clusters` (YAML from `clusters:` on, whose first cluster is named `shop`)
+    /// and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start(clusters: &str) -> Self {
+        Self::start_with_route(clusters, "{ match: { path: { prefix: / } }, cluster: shop }")
+    }
+
+    /// The same, with a route of the test's own.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_with_route(clusters: &str, route: &str) -> Self {
+        let (users, admin) = (free_address(), free_address());
+        let config = format!(
+            "apiVersion: foreshade/v1\nadmin: {{ address: {admin} }}\nworkers: 2\ngrace: 20s\nlisteners:\n  \
+             - name: web\n    address: {users}\n    protocol: http\n    routes:\n      - {route}\n{clusters}"
+        );
+        let folder = folder();
+        let file = folder.join("foreshade.yaml");
+        fs::write(&file, config).expect("the temporary folder is writable");
+        let child = Command::new(binary("foreshade-proxy"))
+            .args(["run", "--config"])
+            .arg(&file)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("foreshade-proxy starts");
+        let mut proxy = Self {
+            users,
+            admin,
+            child,
+            folder,
+        };
+        proxy.wait_until("ready", |p| {
+            client::request(p.admin, "GET", "/readyz", "").is_ok_and(|(s, _)| s == 200)
+        });
+        proxy
+    }
+
+    /// Waits until `done` holds.
+    ///
+    /// # Panics
+    /// When it does not come to hold, or the proxy ends.
+    pub fn wait_until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
+        let begun = Instant::now();
+        while !done(self) {
+            if let Some(status) = self.child.try_wait().expect("its state can be asked") {
+                let mut log = String::new();
+                let _ = self.child.stderr.take().map(|mut e| e.read_to_string(&mut log));
+                panic!("the proxy ended with {status} before it was {what}:\n{log}");
+            }
+            assert!(begun.elapsed() < PATIENCE, "the proxy is still not {what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What `/v1/endpoints` says of an endpoint.
+    ///
+    /// # Panics
+    /// When it says nothing.
+    pub fn endpoint(&self, name: &str) -> serde_json::Value {
+        let (status, body) =
+            client::request(self.admin, "GET", "/v1/endpoints", "").expect("the admin answers");
+        assert_eq!(status, 200, "{body}");
+        let all: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        let clusters = all["clusters"].as_array().expect("clusters");
+        let endpoints = clusters
+            .iter()
+            .flat_map(|c| c["endpoints"].as_array().expect("endpoints"));
+        endpoints
+            .clone()
+            .find(|e| e["name"] == name)
+            .unwrap_or_else(|| panic!("no endpoint {name} in {body}"))
+            .clone()
+    }
+
+    /// Sends SIGTERM.
+    ///
+    /// # Panics
+    /// When there is no such command on this machine.
+    pub fn terminate(&self) {
+        let status = Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("its state can be asked") {
+                return status;
+            }
+            assert!(begun.elapsed() < PATIENCE, "the proxy does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A program of this workspace, built beside this test.
+///
+/// # Panics
+/// When it has not been built.
+pub fn binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("this test has a file");
+    let profile = test.ancestors().find(|p| p.join(name).is_file());
+    profile
+        .map(|p| p.join(name))
+        .unwrap_or_else(|| panic!("no {name} beside {}; run `make test`", test.display()))
+}
+
+/// The root of the workspace.
+///
+/// # Panics
+/// Never, in this workspace.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the tests lie in the workspace")
+}
+
+/// An address of the loopback interface that nobody listens on.
+///
+/// # Panics
+/// When the machine has none left.
+pub fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address")
+}
+
+/// A new folder below the system's temporary one.
+fn folder() -> PathBuf {
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let n = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("foreshade-test-{}-{n}", std::process::id()));
+    fs::create_dir_all(&folder).expect("the temporary folder is writable");
+    folder
+}

@@ -1,0 +1,105 @@
+//! Bytes on a socket, sent and read as they are: for requests that no client library would send.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use crate::proxy::PATIENCE;
+
+/// Sends `bytes` on a new connection and reads until the other side closes.
+///
+/// # Panics
+/// When nobody listens.
+pub fn exchange(to: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = connect(to);
+    // The server may answer and close before it has read everything.
+    let _ = stream.write_all(bytes);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// A connection that gives up only where something is broken.
+///
+/// # Panics
+/// When nobody listens.
+pub fn connect(to: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(to).expect("somebody listens");
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .expect("a timeout can be set");
+    stream
+}
+
+/// Reads from `stream` until what was read ends with `end`.
+///
+/// # Panics
+/// When the stream ends before.
+pub fn read_until(stream: &mut TcpStream, end: &str) -> String {
+    let mut text = Vec::new();
+    let mut byte = [0];
+    while !text.ends_with(end.as_bytes()) {
+        let n = stream.read(&mut byte).expect("bytes come");
+        assert_ne!(
+            n,
+            0,
+            "the stream ended after {:?}",
+            String::from_utf8_lossy(&text)
+        );
+        text.extend_from_slice(&byte);
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// An endpoint that does with each connection what the test says. Lives until the process ends.
+#[derive(Debug)]
+pub struct Scripted {
+    /// Where it listens.
+    pub address: SocketAddr,
+    heads: mpsc::Receiver<String>,
+}
+
+impl Scripted {
+    /// Calls `script` for each connection, on a thread of its own, once the head of a request has come.
+    ///
+    /// # Panics
+    /// When no port is free.
+    pub fn start(script: impl Fn(&mut TcpStream) + Send + Sync + Clone + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("its address");
+        let (seen, heads) = mpsc::channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (script, seen) = (script.clone(), seen.clone());
+                std::thread::spawn(move || serve(stream, &script, &seen));
+            }
+        });
+        Self { address, heads }
+    }
+
+    /// The head of the next request that came, if one comes soon.
+    pub fn next_head(&self) -> Option<String> {
+        self.heads.recv_timeout(PATIENCE).ok()
+    }
+
+    /// The head of a request that has come already.
+    pub fn head_so_far(&self) -> Option<String> {
+        self.heads.recv_timeout(Duration::ZERO).ok()
+    }
+}
+
+fn serve(mut stream: TcpStream, script: &impl Fn(&mut TcpStream), seen: &mpsc::Sender<String>) {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut byte) {
+            Ok(1) => head.extend_from_slice(&byte),
+            // A probe, or a client that went away.
+            _ => return,
+        }
+    }
+    // The test may be over.
+    let _ = seen.send(String::from_utf8_lossy(&head).into_owned());
+    script(&mut stream);
+}

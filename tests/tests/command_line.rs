@@ -1,0 +1,86 @@
+//! The command line as a new user meets it: every mistake at once, each port in use by its name, and help that helps.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed"
+)]
+
+use std::net::TcpListener;
+use std::process::{Command, Output};
+
+use foreshade_tests::proxy::{binary, free_address, root};
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(binary("foreshade-proxy"))
+        .args(arguments)
+        .current_dir(root())
+        .output()
+        .expect("it runs")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_well_configuration_is_said_to_be_well() {
+    let output = run(&["check", "--config", "configs/quickstart.yaml"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("8 endpoints"));
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let output = run(&["run", "--config", "configs/no-such-file.yaml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("configs/no-such-file.yaml"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_port_in_use_is_an_error_that_names_the_listener_and_the_address() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let file = std::env::temp_dir().join(format!("foreshade-port-{}.yaml", std::process::id()));
+    let free = free_address();
+    for (users, admin, who) in [(address, free, "web"), (free, address, "admin")] {
+        std::fs::write(
+            &file,
+            format!(
+                "apiVersion: foreshade/v1\nadmin: {{ address: \"{admin}\" }}\nlisteners:\n  - name: web\n    address: \
+                 \"{users}\"\n    routes: [{{ cluster: shop }}]\nclusters:\n  - name: shop\n    endpoints: [{{ name: a, \
+                 address: \"127.0.0.1:9\" }}]\n"
+            ),
+        )
+        .unwrap();
+        let output = run(&["run", "--config", file.to_str().unwrap()]);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(
+            said.contains(who) && said.contains(&address.to_string()) && said.contains("in use"),
+            "{said}"
+        );
+    }
+    std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
+fn the_schema_is_json_and_knows_the_keys() {
+    let output = run(&["schema"]);
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(schema["properties"]["listeners"].is_object(), "{schema}");
+}
+
+#[test]
+fn help_names_every_command_and_wrong_usage_is_exit_code_2() {
+    let help = run(&["--help"]);
+    let text = String::from_utf8_lossy(&help.stdout).into_owned();
+    assert!(
+        ["run", "check", "schema"].iter().all(|c| text.contains(c)),
+        "{text}"
+    );
+    assert_eq!(run(&["dance"]).status.code(), Some(2));
+}

@@ -1,0 +1,109 @@
+//! A request that cannot have had an effect goes elsewhere; one that may have stays where it was, whatever it costs.
+// Concept: endpoint-failover
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed"
+)]
+
+use std::io::Write;
+
+use foreshade_bench::client;
+use foreshade_tests::proxy::{Proxy, free_address};
+use foreshade_tests::wire::{Scripted, exchange};
+
+/// `a` is as the test says, `a-standby` answers.
+fn proxy(a: std::net::SocketAddr, standby: &Scripted) -> Proxy {
+    Proxy::start(&format!(
+        "clusters:\n  - name: shop\n    health: off\n    endpoints:\n      - {{ name: a, address: \"{a}\", shadow: \
+         a-standby }}\n    shadows:\n      - {{ name: a-standby, address: \"{}\" }}\n",
+        standby.address
+    ))
+}
+
+fn well() -> Scripted {
+    Scripted::start(|stream| {
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nwell")
+            .unwrap();
+    })
+}
+
+fn status(method: &str, proxy: &Proxy) -> u16 {
+    let bytes = format!("{method} / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi");
+    exchange(proxy.users, bytes.as_bytes())
+        .split(' ')
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+#[test]
+fn what_was_never_sent_goes_to_the_shadow_whatever_the_method() {
+    let standby = well();
+    let proxy = proxy(free_address(), &standby);
+    for method in ["GET", "POST", "PATCH"] {
+        assert_eq!(status(method, &proxy), 200, "{method}");
+    }
+}
+
+#[test]
+fn a_broken_answer_moves_a_get_and_never_a_post() {
+    let standby = well();
+    // Hangs up after the whole request has come: it may have acted on it.
+    let a = Scripted::start(|_| {});
+    let proxy = proxy(a.address, &standby);
+    assert_eq!(status("POST", &proxy), 502);
+    assert!(a.next_head().unwrap().starts_with("POST"));
+    assert_eq!(standby.head_so_far(), None, "the POST reached two endpoints");
+    assert_eq!(status("GET", &proxy), 200);
+    let second = standby.next_head().unwrap();
+    assert!(
+        second.starts_with("GET") && second.contains("x-foreshade-attempt: 2"),
+        "{second}"
+    );
+}
+
+#[test]
+fn a_post_with_an_idempotency_key_may_move() {
+    let standby = well();
+    let a = Scripted::start(|_| {});
+    let proxy = proxy(a.address, &standby);
+    let post = b"POST / HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k1\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi";
+    assert!(exchange(proxy.users, post).starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn a_request_that_another_layer_repeats_is_not_repeated_here() {
+    let standby = well();
+    let a = Scripted::start(|_| {});
+    let proxy = proxy(a.address, &standby);
+    let get = b"GET / HTTP/1.1\r\nHost: a\r\nx-foreshade-attempt: 2\r\nConnection: close\r\n\r\n";
+    assert!(exchange(proxy.users, get).starts_with("HTTP/1.1 502"));
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_not_glued_to_another_one() {
+    let standby = well();
+    let a = Scripted::start(|stream| {
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+            .unwrap();
+    });
+    let proxy = proxy(a.address, &standby);
+    let answer = exchange(proxy.users, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(answer.ends_with("half"), "{answer}");
+    assert_eq!(standby.head_so_far(), None);
+}
+
+#[test]
+fn nobody_left_is_a_503_in_one_line() {
+    let proxy = Proxy::start(&format!(
+        "clusters:\n  - name: shop\n    health: off\n    endpoints:\n      - {{ name: a, address: \"{}\" }}\n",
+        free_address()
+    ));
+    let (status, body) = client::request(proxy.users, "GET", "/", "").unwrap();
+    assert!(matches!(status, 502 | 503), "{status}");
+    assert_eq!(body.lines().count(), 1, "{body}");
+}
