@@ -57,14 +57,14 @@ fn cohort(view: &RequestView<'_>, key: &CohortKey) -> Cohort {
 /// Route classes tell first path segments apart. Not methods: writes are few, and a class that sees few requests is
 /// judged late.
 fn route_class(view: &RequestView<'_>) -> RouteClass {
-    let path = view.path.split('?').next().unwrap_or_default();
-    let first = path
-        .strip_prefix('/')
-        .unwrap_or(path)
-        .split('/')
-        .next()
-        .unwrap_or_default();
-    RouteClass::of_hash(xxh3_64(first.as_bytes()))
+    // Over bytes: searching for characters costs several times as much.
+    let path = view.path.as_bytes();
+    let path = path.strip_prefix(b"/").unwrap_or(path);
+    let end = path
+        .iter()
+        .position(|byte| matches!(byte, b'/' | b'?'))
+        .unwrap_or(path.len());
+    RouteClass::of_hash(xxh3_64(path.get(..end).unwrap_or_default()))
 }
 
 // Concept: endpoint-shift-groups

@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use foreshade_contract::{Name, Share};
 use foreshade_engine::spec::{BalancePolicy, Role, ShiftPolicy};
+use http::HeaderName;
 
 pub use self::check::Resolve;
 pub use self::mistake::{Mistake, Mistakes, Place};
@@ -204,7 +205,7 @@ pub enum CohortKey {
     /// The client's address. The default.
     ClientAddress,
     /// A header; the client's address where it is absent.
-    Header(String),
+    Header(HeaderName),
     /// A cookie; the client's address where it is absent.
     Cookie(String),
 }
@@ -225,8 +226,8 @@ pub struct Segment {
 pub enum SegmentRule {
     /// A header has this value.
     Header {
-        /// Lower-case name.
-        name: String,
+        /// Name.
+        name: HeaderName,
         /// Exact value.
         value: String,
     },

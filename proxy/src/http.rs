@@ -114,14 +114,15 @@ impl ProxyHttp for EdgeProxy {
 
     async fn upstream_peer(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         exchange: &mut Exchange,
     ) -> pingora_error::Result<Box<HttpPeer>> {
+        let headers = &session.req_header().headers;
         let started = exchange.flow.as_mut().and_then(|flow| {
             local::with(|l| {
                 l.worker
                     .start(flow)
-                    .and_then(|place| Some((place, l.peers.peer(place)?)))
+                    .and_then(|place| Some((place, l.peers.peer(place, headers)?)))
             })
             .flatten()
         });
@@ -209,8 +210,8 @@ impl ProxyHttp for EdgeProxy {
         let report = orca::parse(&response.headers);
         if report.is_some() {
             // Meant for us; how loaded an endpoint is concerns nobody outside.
-            for name in orca::HEADERS {
-                response.remove_header(&name);
+            for name in &orca::HEADERS {
+                response.remove_header(name);
             }
         }
         let replayable = is_replayable(session);

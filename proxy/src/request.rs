@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use http::HeaderMap;
 use http::header::COOKIE;
+use http::{HeaderMap, HeaderName};
 
 /// Head of a request, and who sent it.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +22,7 @@ pub struct RequestView<'a> {
 
 impl<'a> RequestView<'a> {
     /// The bytes of a header's first value.
-    pub fn header(&self, name: &str) -> Option<&'a [u8]> {
+    pub fn header(&self, name: &HeaderName) -> Option<&'a [u8]> {
         self.headers.get(name).map(|v| v.as_bytes())
     }
 

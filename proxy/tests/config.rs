@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use foreshade_engine::spec::{BalancePolicy, Role, ShiftPolicy};
 use foreshade_proxy::config::{self, CohortKey, Config, Mistakes, Probe, SegmentRule};
+use http::HeaderName;
 use insta::assert_snapshot;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -159,7 +160,7 @@ fn what_the_file_says_is_what_comes_out() {
         shop.segments[1].rules,
         [
             SegmentRule::Header {
-                name: "x-region".to_owned(),
+                name: HeaderName::from_static("x-region"),
                 value: "eu-west".to_owned()
             },
             SegmentRule::Cookie {
@@ -180,7 +181,10 @@ fn what_the_file_says_is_what_comes_out() {
 
     let reports = &config.clusters[1];
     assert_eq!(reports.balance, BalancePolicy::RoundRobin);
-    assert_eq!(reports.cohort, CohortKey::Header("x-user".to_owned()));
+    assert_eq!(
+        reports.cohort,
+        CohortKey::Header(HeaderName::from_static("x-user"))
+    );
     assert_eq!(reports.endpoints[0].role, Role::Primary { shadow: Some(1) });
 }
 

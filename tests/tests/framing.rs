@@ -5,10 +5,12 @@
     reason = "a test that cannot go on has failed"
 )]
 
+use std::io::Write;
+
 use foreshade_bench::client;
 use foreshade_bench::endpoints::{Farm, FarmOptions};
 use foreshade_tests::proxy::Proxy;
-use foreshade_tests::wire::exchange;
+use foreshade_tests::wire::{Scripted, connect, exchange, read_until};
 
 fn proxy(farm: &Farm) -> Proxy {
     let [a, b] = farm.addresses() else {
@@ -92,4 +94,34 @@ fn connect_is_refused() {
         )),
         405
     );
+}
+
+#[test]
+fn what_belongs_to_one_connection_goes_no_further() {
+    let upstream = Scripted::start(|stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    });
+    let proxy = Proxy::start(&format!(
+        "clusters:\n  - name: shop\n    endpoints: [{{ name: a, address: \"{}\" }}]\n",
+        upstream.address
+    ));
+    let mut hop_by_hop = vec!["Connection: x-private\r\nX-Private: 1".to_owned()];
+    let names = [
+        "Keep-Alive",
+        "Proxy-Authenticate",
+        "Proxy-Authorization",
+        "Proxy-Connection",
+    ];
+    hop_by_hop.extend(names.map(|name| format!("{name}: x-private")));
+    hop_by_hop
+        .extend(["TE", "Trailer", "Upgrade", "HTTP2-Settings"].map(|name| format!("{name}: x-private")));
+    for lines in hop_by_hop {
+        let request = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Kept: 1\r\n{lines}\r\n\r\n");
+        let mut client = connect(proxy.users);
+        client.write_all(request.as_bytes()).unwrap();
+        assert!(read_until(&mut client, "\r\n\r\n").starts_with("HTTP/1.1 200"));
+        let head = upstream.next_head().unwrap().to_ascii_lowercase();
+        assert!(head.contains("x-kept: 1"), "{head}");
+        assert!(!head.contains("private"), "{lines:?} came through: {head}");
+    }
 }

@@ -305,7 +305,7 @@ impl Shown for Cohort {
         // Only the first is a default.
         match self {
             Self::ClientAddress => "client-address".into(),
-            Self::Header(name) => json!({ "header": name.0 }),
+            Self::Header(name) => json!({ "header": name.0.as_str() }),
             Self::Cookie(name) => json!({ "cookie": name.0 }),
         }
     }

@@ -88,10 +88,10 @@ fn is_host_name(text: &str) -> bool {
 
 /// A scalar that is a checked text.
 macro_rules! text {
-    ($(#[doc = $doc:literal])+ $Name:ident, $expected:literal, $parse:expr, $pattern:literal) => {
+    ($(#[doc = $doc:literal])+ $Name:ident($Inner:ty), $expected:literal, $parse:expr, $pattern:literal) => {
         $(#[doc = $doc])+
         #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-        pub(super) struct $Name(pub(super) String);
+        pub(super) struct $Name(pub(super) $Inner);
 
         impl Scalar for $Name {
             fn expected() -> String {
@@ -99,7 +99,7 @@ macro_rules! text {
             }
 
             fn parse(text: &str) -> Result<Self, Wrong> {
-                let parse: fn(&str) -> Result<String, Wrong> = $parse;
+                let parse: fn(&str) -> Result<$Inner, Wrong> = $parse;
                 parse(text).map(Self)
             }
 
@@ -118,7 +118,7 @@ macro_rules! text {
 
 text! {
     /// The host that users ask for, in lower case, without port.
-    Host, "a host name without port", host, "^[A-Za-z0-9._-]+$|^\\[[0-9A-Fa-f:.]+\\]$"
+    Host(String), "a host name without port", host, "^[A-Za-z0-9._-]+$|^\\[[0-9A-Fa-f:.]+\\]$"
 }
 
 fn host(text: &str) -> Result<String, Wrong> {
@@ -139,7 +139,7 @@ fn host(text: &str) -> Result<String, Wrong> {
 
 text! {
     /// A prefix of the path in whole segments, without a slash at its end unless it is all of it.
-    Prefix, "a path that starts with a slash", prefix, "^/[^?#\\s]*$"
+    Prefix(String), "a path that starts with a slash", prefix, "^/[^?#\\s]*$"
 }
 
 fn prefix(text: &str) -> Result<String, Wrong> {
@@ -157,7 +157,7 @@ fn prefix(text: &str) -> Result<String, Wrong> {
 
 text! {
     /// What a probe asks for.
-    Target, "a path that starts with a slash", target, "^/[^#\\s]*$"
+    Target(String), "a path that starts with a slash", target, "^/[^#\\s]*$"
 }
 
 fn target(text: &str) -> Result<String, Wrong> {
@@ -170,7 +170,7 @@ fn target(text: &str) -> Result<String, Wrong> {
 
 text! {
     /// The value of a `Host` header.
-    Authority, "a host, with or without port", |text| {
+    Authority(String), "a host, with or without port", |text| {
         parsed::<http::uri::Authority>(text)?;
         Ok(text.to_owned())
     }, "^[^\\s/@]+$"
@@ -178,19 +178,18 @@ text! {
 
 text! {
     /// The name of a header, in lower case.
-    Header, "the name of a header", |text| Ok(parsed::<HeaderName>(text)?.as_str().to_owned()),
-    "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
+    Header(HeaderName), "the name of a header", parsed, "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
 }
 
 text! {
     /// The name of a cookie: the letters of a header's name, but their case matters.
-    Cookie, "the name of a cookie", |text| parsed::<HeaderName>(text).map(|_| text.to_owned()),
+    Cookie(String), "the name of a cookie", |text| parsed::<HeaderName>(text).map(|_| text.to_owned()),
     "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
 }
 
 text! {
     /// The value of a header or a cookie.
-    Content, "a value of visible characters", |text| {
+    Content(String), "a value of visible characters", |text| {
         let value = parsed::<HeaderValue>(text)?;
         let visible = value.to_str().is_ok_and(|text| !text.is_empty() && text.trim() == text);
         if visible { Ok(text.to_owned()) } else { Err(Wrong::default()) }
