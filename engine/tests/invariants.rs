@@ -66,10 +66,10 @@ fn a_square_wave_of_any_period_is_not_followed() {
 
 // Invariant 12. A server of 16 cores at 60 % loses all but x of them. Feasible is a shift that leaves the primary no
 // more than its cores can do; sensible is one that fills them to 80 %, as the policy does. The share of the second to
-// the fifth minute has to lie between the two, or little above. Over 64 runs it lay .08 above the sensible one at most
-// in nine of ten, and .2 in the worst (x = .25). The design hopes for .1, and for two turns in five minutes; up to eight
-// are made: where a server shares its cores, the way from "as ever" to "overloaded" is shorter than the two seconds in
-// which latency is judged, so each return, after a hold twice as long as the one before, touches the limit once.
+// the fifth minute has to lie between the two, or little above. Over 84 runs it lay .1 above the sensible one at most in
+// 68 of them, and .13 in the worst (x = .1, .25, .4). The design hopes for two turns in five minutes: 75 of the runs make
+// no more, the worst makes five. Where a server shares its cores, the way from "as ever" to "overloaded" is shorter than
+// the two seconds in which latency is judged, and what was found at one moment's load may be a little too much at another's.
 #[test]
 fn a_loss_of_capacity_ends_near_the_least_feasible_shift() {
     for (seed, left) in [
@@ -85,7 +85,7 @@ fn a_loss_of_capacity_ends_near_the_least_feasible_shift() {
             Scenario::one_pair(312).with([Fault::new(SICK, Kind::Capacity(left), ONSET_S, 312)]);
         // 16 cores / 5.67 ms are 2824 requests per second.
         scenario.load.rps = 0.6 * 16.0 / 5.666e-3;
-        over(&scenario, seed * 10_000..seed * 10_000 + 1, |record, checks| {
+        over(&scenario, seed * 10_000..seed * 10_000 + 3, |record, checks| {
             let feasible = (1.0_f64 - left / 0.6).max(0.0);
             let sensible = (1.0_f64 - 0.8 * left / 0.6).max(0.0);
             let shares: Vec<f64> = record
@@ -93,11 +93,11 @@ fn a_loss_of_capacity_ends_near_the_least_feasible_shift() {
                 .map(|(_, s)| s.share)
                 .collect();
             let share = shares.iter().sum::<f64>() / shares.len() as f64;
-            checks.that((feasible - 0.02..=sensible + 0.2).contains(&share), || {
+            checks.that((feasible - 0.02..=sensible + 0.15).contains(&share), || {
                 format!("x = {left}: {share:.2} instead of {feasible:.2} to {sensible:.2}")
             });
             let reversals = record.reversals(SICK, at(ONSET_S)..at(312), SWING);
-            checks.that(reversals <= 9, || format!("x = {left}: {reversals} reversals"));
+            checks.that(reversals <= 5, || format!("x = {left}: {reversals} reversals"));
             let failed = record.failed(at(ONSET_S)..at(312));
             checks.that(failed == 0, || format!("x = {left}: {failed} requests failed"));
         });

@@ -3,7 +3,7 @@
 //! Overload is the dangerous case: moving traffic away cures the symptom, the risk falls, traffic returns, the
 //! overload returns. Each relapse doubles the hold before the next return, so that reversals in a time T grow with log
 //! T. And the share at which the relapse came is remembered (as TCP remembers `ssthresh`): the next return stops short
-//! of it and feels its way down while the memory fades.
+//! of it, stays there for some minutes, and feels its way down while the memory fades.
 
 use std::time::Duration;
 
@@ -18,10 +18,14 @@ const RELAPSE_WINDOW: Duration = Duration::from_secs(600);
 /// Doublings of the hold that are counted; `hold_max` binds long before.
 const RELAPSES_MAX: u32 = 16;
 
-/// How far above the share of the relapse the next return stops.
-pub(super) const MARGIN: f64 = 0.05;
+/// How far above the share of the relapse the next return stops: a relapse is seen one or two seconds late.
+pub(super) const MARGIN: f64 = 0.10;
 
-/// Time in which the remembered share loses half of itself.
+/// How long the remembered share stays as it is: what has lost capacity rarely finds it again within minutes, and each
+/// try takes users there and back.
+const FLOOR_KEPT: Duration = Duration::from_secs(300);
+
+/// Time in which it loses half of itself then.
 const FLOOR_HALF_LIFE: Duration = Duration::from_secs(60);
 
 /// The memory of one shift.
@@ -65,7 +69,8 @@ impl Memory {
 
     /// The share below which a return does not go for now.
     pub(super) fn floor(&self, now: Moment, policy: &ShiftPolicy) -> f64 {
-        let age = now.seconds_since(self.floor_at) / FLOOR_HALF_LIFE.as_secs_f64();
+        let fading = now.since(self.floor_at).saturating_sub(FLOOR_KEPT);
+        let age = fading.as_secs_f64() / FLOOR_HALF_LIFE.as_secs_f64();
         let floor = self.floor * (-age).exp2();
         if floor < policy.canary.value() { 0.0 } else { floor }
     }
@@ -134,12 +139,13 @@ mod tests {
     }
 
     #[test]
-    fn the_share_of_a_relapse_is_remembered_and_fades() {
+    fn the_share_of_a_relapse_is_kept_and_then_fades() {
         let policy = ShiftPolicy::default();
         let mut memory = Memory::default();
         memory.relapsed(at(0), 0.35);
-        assert!((memory.floor(at(0), &policy) - 0.4).abs() < 1e-9);
-        assert!((memory.floor(at(60), &policy) - 0.2).abs() < 1e-9);
-        assert!(memory.floor(at(200), &policy).abs() < f64::EPSILON);
+        for (second, floor) in [(0, 0.45), (300, 0.45), (360, 0.225), (600, 0.0)] {
+            let found = memory.floor(at(second), &policy);
+            assert!((found - floor).abs() < 1e-9, "{found} after {second} s");
+        }
     }
 }
