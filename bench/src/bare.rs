@@ -69,7 +69,7 @@ fn work(listener: std::net::TcpListener, inner: RoundRobin) -> io::Result<()> {
         let listener = TcpListener::from_std(listener)?;
         // Nobody asks it to stop: it is killed when the measurement ends.
         let (_running, stopped) = watch::channel(false);
-        accept::serve(listener, Arc::new(proxy), stopped, IDLE_TIMEOUT).await;
+        accept::serve(listener, Arc::new(proxy), stopped, || IDLE_TIMEOUT).await;
         Ok(())
     })
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use foreshade_bench::commands::{bare, cpu, demo, endpoints, guard, load, scenarios};
+use foreshade_bench::commands::{bare, cpu, demo, endpoints, guard, load, reloads, scenarios};
 use foreshade_bench::terminal;
 
 #[global_allocator]
@@ -29,6 +29,8 @@ enum Command {
     Scenarios(scenarios::Arguments),
     /// Compare the CPU time per request with that of a bare pingora-proxy.
     Cpu(cpu::Arguments),
+    /// Replace the configuration again and again under load, and see whether anybody notices.
+    Reloads(reloads::Arguments),
     /// Serve as a bare pingora-proxy: round robin, and nothing else.
     Bare(bare::Arguments),
     /// End with the parent, whatever happens to it.
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Command::Load(arguments) => load::run(&arguments),
         Command::Scenarios(arguments) => scenarios::run(&arguments),
         Command::Cpu(arguments) => cpu::run(&arguments),
+        Command::Reloads(arguments) => reloads::run(&arguments),
         Command::Bare(arguments) => bare::run(&arguments),
         Command::Guard(arguments) => guard::run(&arguments),
     };

@@ -4,7 +4,7 @@
 //! a thread of its own, so that whoever directs the run may wait without missing anything.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -58,6 +58,11 @@ impl Stage {
         })
     }
 
+    /// Where the proxy's configuration lies.
+    pub fn config_file(folder: &Path) -> PathBuf {
+        folder.join("proxy.yaml")
+    }
+
     /// Waits, as long as both processes live.
     pub fn wait_until(&mut self, until: Instant) -> Result<()> {
         loop {
@@ -85,7 +90,7 @@ fn start_endpoints(programs: &Programs, topology: &Topology, folder: &Path, seed
 
 /// Starts `foreshade-proxy run` with the configuration, written to `folder`.
 pub fn start_proxy(programs: &Programs, topology: &Topology, folder: &Path) -> Result<Child> {
-    let file = folder.join("proxy.yaml");
+    let file = Stage::config_file(folder);
     std::fs::write(&file, topology.text()).with_context(|| format!("cannot write {}", file.display()))?;
     let arguments = [OsString::from("run"), "--config".into(), file.into_os_string()];
     Child::start(programs, "proxy", &programs.proxy, &arguments, folder)

@@ -177,6 +177,40 @@ impl Topology {
         other
     }
 
+    /// Three configurations to go through in turn: this one; one in which the last pair has gone, and a cluster with a route
+    /// of its own has come; one with another listener, two ports after the control's, and the members in another
+    /// order.
+    pub fn turns(&self) -> [Self; 3] {
+        let (mut fewer, mut other) = (self.clone(), self.clone());
+        for list in ["endpoints", "shadows"] {
+            let pointer = format!("/clusters/0/{list}");
+            if let Some(members) = fewer.document.pointer_mut(&pointer).and_then(Value::as_array_mut) {
+                members.pop();
+            }
+            if let Some(members) = other.document.pointer_mut(&pointer).and_then(Value::as_array_mut) {
+                members.reverse();
+            }
+        }
+        let address = self.endpoints.first().map(|e| e.address.to_string());
+        let extra = json!({ "name": "extra", "endpoints": [{ "name": "x", "address": address }] });
+        let route = json!({ "match": { "path": { "prefix": "/b" } }, "cluster": "extra" });
+        for (pointer, value) in [("/clusters", extra), ("/listeners/0/routes", route)] {
+            if let Some(list) = fewer.document.pointer_mut(pointer).and_then(Value::as_array_mut) {
+                list.push(value);
+            }
+        }
+        let mut listener = other.document["listeners"][0].clone();
+        let mut beside = self.control;
+        // The next one is the admin interface's, by default.
+        beside.set_port(beside.port().saturating_add(2));
+        listener["name"] = json!("beside");
+        listener["address"] = json!(beside.to_string());
+        if let Some(listeners) = other.document["listeners"].as_array_mut() {
+            listeners.push(listener);
+        }
+        [self.clone(), fewer, other]
+    }
+
     /// The file for the proxy.
     pub fn text(&self) -> String {
         format!("{:#}\n", self.document)

@@ -99,7 +99,7 @@ fn table() -> ClusterTable {
         shift: ShiftPolicy::default(),
         attempt_timeout: Duration::from_secs(15),
         balance: BalancePolicy::LeastLoad,
-        health: HealthPolicy::default(),
+        health: Some(HealthPolicy::default()),
         slow_start: Duration::ZERO,
         segments: Vec::new(),
     };

@@ -68,6 +68,11 @@ impl Capacity {
         }
     }
 
+    /// The operator's number has changed. What was seen stands.
+    pub(crate) fn adopt(&mut self, configured_rps: Option<f64>) {
+        self.configured_rps = configured_rps;
+    }
+
     /// Takes a tick of the endpoint.
     pub(crate) fn step(&mut self, now: Moment, dt: f64, seen: &Assessment, policy: &ShiftPolicy) {
         self.known_good_rps *= (-dt / HALF_LIFE.as_secs_f64()).exp2();

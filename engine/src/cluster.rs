@@ -8,6 +8,7 @@
 mod overrides;
 mod reach;
 mod readings;
+mod reshape;
 mod wellness;
 
 use std::time::Duration;
@@ -90,29 +91,38 @@ struct Tick {
     mode: Mode,
 }
 
+impl Member {
+    fn new(endpoint: &EndpointSpec, slow_start: SlowStart) -> Self {
+        Self {
+            shift: endpoint.shadow().map(Pair::new),
+            is_shadow: endpoint.role == Role::Shadow,
+            capacity: Capacity::new(endpoint.capacity_rps),
+            wellness: Wellness::default(),
+            half_open: HalfOpen::default(),
+            slow_start,
+            history: History::default(),
+            available: true,
+        }
+    }
+}
+
+impl Pair {
+    fn new(shadow: usize) -> Self {
+        Self {
+            shadow,
+            shift: Shift::new(),
+            shifted: None,
+        }
+    }
+}
+
 impl ClusterEngine {
     /// An engine that has seen nothing yet.
     pub fn new(spec: ClusterSpec, now: Moment) -> Self {
         let members = spec
             .endpoints
             .iter()
-            .map(|endpoint| Member {
-                shift: match endpoint.role {
-                    Role::Primary { shadow } => shadow.map(|shadow| Pair {
-                        shadow,
-                        shift: Shift::new(),
-                        shifted: None,
-                    }),
-                    Role::Shadow => None,
-                },
-                is_shadow: endpoint.role == Role::Shadow,
-                capacity: Capacity::new(endpoint.capacity_rps),
-                wellness: Wellness::default(),
-                half_open: HalfOpen::default(),
-                slow_start: SlowStart::default(),
-                history: History::default(),
-                available: true,
-            })
+            .map(|endpoint| Member::new(endpoint, SlowStart::default()))
             .collect();
         Self {
             assessor: Assessor::new(&spec, now),

@@ -11,6 +11,7 @@
 
 use std::time::Duration;
 
+use crate::lineage::Lineage;
 use crate::moment::Moment;
 
 /// Share of the endpoints with traffic that has to be worse.
@@ -75,6 +76,11 @@ impl CommonCause {
         let together = self.jumped_together(votes) as f64 >= SHARE * voters as f64;
         self.active = worst - median <= STANDS_OUT && (self.active || together);
         self.active
+    }
+
+    /// Goes on with another set of endpoints. Newcomers have not become worse yet.
+    pub fn reshape(&mut self, lineage: &Lineage) {
+        self.since = lineage.carry(std::mem::take(&mut self.since), |_| None);
     }
 
     /// Forgets, after a gap in time.

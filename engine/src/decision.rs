@@ -158,6 +158,23 @@ pub struct EndpointDecision {
     pub shift: Option<ShiftDecision>,
 }
 
+impl EndpointDecision {
+    /// For an endpoint on which nothing has been decided yet.
+    pub fn undecided() -> Self {
+        Self {
+            risk: Risk::ZERO,
+            top_group: None,
+            available: true,
+            weight: 1.0,
+            attempt_timeout: Duration::ZERO,
+            accepts_failover: true,
+            typical_us: 0.0,
+            trial: Share::ZERO,
+            shift: None,
+        }
+    }
+}
+
 /// A cluster after a tick.
 #[derive(Clone, Debug, Serialize)]
 pub struct ClusterDecision {

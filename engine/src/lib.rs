@@ -11,6 +11,7 @@
 
 #![warn(clippy::indexing_slicing)]
 
+pub mod lineage;
 pub mod moment;
 
 pub mod balance;

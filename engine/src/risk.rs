@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use crate::assessment::ClusterAssessment;
 use crate::common_cause::{CommonCause, Reference, Vote};
+use crate::lineage::Lineage;
 use crate::moment::Moment;
 use crate::observation::Observation;
 use crate::outcome::ROUTE_CLASSES;
@@ -96,7 +97,7 @@ impl Assessor {
         let count = spec.endpoints.len();
         Self {
             endpoints: (0..count)
-                .map(|index| Endpoint::new(index, spec.health, now))
+                .map(|index| Endpoint::new(index, spec.health.unwrap_or_default(), now))
                 .collect(),
             last: now,
             ours_until: now,
@@ -109,6 +110,19 @@ impl Assessor {
             findings: Findings::default(),
             scratch: Vec::new(),
             nothing: Observation::default(),
+        }
+    }
+
+    /// Goes on with another set of endpoints. What is believed of those that stay stays, to the bit.
+    pub fn reshape(&mut self, spec: &ClusterSpec, lineage: &Lineage) {
+        let policy = spec.health.unwrap_or_default();
+        let before = std::mem::take(&mut self.endpoints);
+        self.endpoints = lineage.carry(before, |index| Endpoint::new(index, policy, self.last));
+        for endpoint in &mut self.endpoints {
+            endpoint.adopt(spec.health);
+        }
+        for cause in [&mut self.slower, &mut self.failing, &mut self.hanging] {
+            cause.reshape(lineage);
         }
     }
 

@@ -126,6 +126,20 @@ impl Shift {
             .is_some_and(|episode| episode.recovery.is_some())
     }
 
+    /// The shadow is another one from here on: nobody is at it, and nothing is known of it. What is known of the primary
+    /// stays: an episode goes on, from its canary, with the share that its worst risk wants; a return that was under way
+    /// has to be proven anew.
+    pub(crate) fn change_shadow(&mut self, now: Moment) {
+        self.share = 0.0;
+        self.cap = Cap::new();
+        self.canary = Canary::new();
+        self.classes.clear();
+        if let Some(episode) = &mut self.episode {
+            episode.recovery = None;
+            episode.contact_at = now + episode.hold;
+        }
+    }
+
     /// Decides one tick. `forced` is the share that an operator has set.
     pub(crate) fn step(
         &mut self,

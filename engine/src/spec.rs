@@ -22,6 +22,16 @@ pub struct EndpointSpec {
     pub region: Option<Name>,
 }
 
+impl EndpointSpec {
+    /// Index of its shadow, if it is a primary that has one.
+    pub fn shadow(&self) -> Option<usize> {
+        match self.role {
+            Role::Primary { shadow } => shadow,
+            Role::Shadow => None,
+        }
+    }
+}
+
 /// What an endpoint is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -34,7 +44,7 @@ pub enum Role {
     Shadow,
 }
 
-/// A cluster as the engine sees it. Endpoints keep their index for the life of the engine that was built from it.
+/// A cluster as the engine sees it. Endpoints keep their index until the engine is given another shape.
 #[derive(Clone, Debug)]
 pub struct ClusterSpec {
     /// The cluster's name.
@@ -47,8 +57,8 @@ pub struct ClusterSpec {
     pub attempt_timeout: Duration,
     /// How to choose among primaries.
     pub balance: BalancePolicy,
-    /// How probes make an endpoint dead or alive.
-    pub health: HealthPolicy,
+    /// How probes make an endpoint dead or alive; `None` where nobody probes.
+    pub health: Option<HealthPolicy>,
     /// Ramp of a new or returning endpoint.
     pub slow_start: Duration,
     /// The ordered segments of a shift, by how much of its way each takes. Whoever belongs to none comes last.

@@ -16,6 +16,7 @@ mod explain;
 mod orders;
 mod place;
 mod refusal;
+mod reload;
 
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -43,6 +44,7 @@ use self::refusal::Refusal;
 use crate::command::Command;
 use crate::health::Dropped;
 use crate::metrics::{self, Extra, Process};
+use crate::reload::Desk;
 use crate::topology::Topology;
 
 /// How long the scorer may take to answer. It ticks every 100 ms; twenty ticks late means that it is stuck.
@@ -99,8 +101,8 @@ impl Readiness {
 pub struct Admin {
     /// The way to the scorer.
     pub commands: mpsc::Sender<Command>,
-    /// Names and addresses.
-    pub topology: Arc<Topology>,
+    /// The configuration that runs, and how to replace it.
+    pub reload: Desk,
     /// Whether users may be sent here.
     pub readiness: Readiness,
     /// Results of probes that the scorer did not collect.
@@ -161,6 +163,7 @@ fn router(admin: Admin) -> Router {
         .route("/v1/advisories", post(orders::advise))
         .route("/v1/overrides", post(orders::overrule))
         .route("/v1/overrides/{cluster}/{endpoint}", delete(orders::clear))
+        .route("/v1/reload", get(reload::status).post(reload::now))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn(no_browsers))
         .layer(from_fn(errors_as_json))
@@ -182,6 +185,8 @@ POST   /v1/advisories                      warn of an endpoint:
 POST   /v1/overrides                       overrule the engine:
                                            {cluster?, endpoint, share or risk, reason, ttl}
 DELETE /v1/overrides/{cluster}/{endpoint}  let the engine decide again
+POST   /v1/reload                          read the configuration again; 4xx and all mistakes where it is refused
+GET    /v1/reload                          which configuration runs, and what became of the last reload
 ";
 
 async fn index() -> &'static str {
@@ -206,13 +211,19 @@ async fn show_metrics(State(admin): State<Admin>) -> Result<impl IntoResponse, R
     let extra = Extra {
         ready: admin.readiness.stage() == Stage::Serving,
         probes_dropped: admin.probes_dropped.count(),
+        reload: admin.reload.status.borrow().clone(),
         process: Process::read(),
     };
-    let page = metrics::render(&view, &admin.topology, &extra);
+    let page = metrics::render(&view, &extra);
     Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], page))
 }
 
 impl Admin {
+    /// The configuration now.
+    fn topology(&self) -> Arc<Topology> {
+        self.reload.topology()
+    }
+
     /// Asks the scorer and waits for its answer, but not for ever.
     async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Refusal> {
         let (to, answer) = oneshot::channel();

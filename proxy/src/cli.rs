@@ -45,18 +45,18 @@ enum Command {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Run { config, log_json } => run(&config, log_json),
+        Command::Run { config, log_json } => run(config, log_json),
         Command::Check { config } => check(&config),
         Command::Schema => say(format_args!("{:#}", config::schema())),
     }
 }
 
-fn run(path: &std::path::Path, log_json: bool) -> ExitCode {
-    let Some(config) = load(path) else {
+fn run(path: PathBuf, log_json: bool) -> ExitCode {
+    let Some(config) = load(&path) else {
         return ExitCode::FAILURE;
     };
     start_log(log_json);
-    match server::run(config) {
+    match server::run(path, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {:#}", anyhow::Error::from(error));

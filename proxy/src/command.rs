@@ -1,19 +1,21 @@
 //! What operators ask of the scorer and tell it: the only way from the admin interface to the engine.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use foreshade_contract::Risk;
 use foreshade_engine::assessment::Assessment;
-use foreshade_engine::cluster::{Override, Setting};
+use foreshade_engine::cluster::{ClusterEngine, Override, Setting};
 use foreshade_engine::decision::{EndpointDecision, Mode};
 use foreshade_engine::explain::Explanation;
 use foreshade_engine::outcome::Class;
 use foreshade_engine::risk::Advisory;
 use tokio::sync::oneshot;
 
-use crate::recorder::Place;
 use crate::scorer::Scorer;
 use crate::tally::Tally;
+use crate::topology::Topology;
+use crate::topology::ids::EndpointId;
 
 /// A question or an order. A dropped answer channel means that nobody waits any more.
 #[derive(Debug)]
@@ -21,20 +23,22 @@ pub enum Command {
     /// Show everything.
     View(oneshot::Sender<View>),
     /// Explain one endpoint.
-    Explain(Place, oneshot::Sender<Option<Explanation>>),
+    Explain(EndpointId, oneshot::Sender<Option<Explanation>>),
     /// Somebody warns of an endpoint.
     Advise(Advice, oneshot::Sender<Result<(), String>>),
     /// An operator overrules the engine.
     Override(Order, oneshot::Sender<Result<(), String>>),
     /// An operator takes an override back.
-    ClearOverride(Place, oneshot::Sender<Result<(), String>>),
+    ClearOverride(EndpointId, oneshot::Sender<Result<(), String>>),
+    /// Take another configuration over, with the next tick. Answered when it is published.
+    Adopt(Arc<Topology>, oneshot::Sender<()>),
 }
 
 /// A warning about an endpoint.
 #[derive(Clone, Debug)]
 pub struct Advice {
     /// Which endpoint.
-    pub place: Place,
+    pub endpoint: EndpointId,
     /// Who warns.
     pub source: String,
     /// Of what.
@@ -53,7 +57,7 @@ pub struct Advice {
 #[derive(Clone, Debug)]
 pub struct Order {
     /// Which endpoint.
-    pub place: Place,
+    pub endpoint: EndpointId,
     /// What is set.
     pub setting: Setting,
     /// Why.
@@ -65,6 +69,8 @@ pub struct Order {
 /// All clusters as the scorer sees them, at one tick.
 #[derive(Clone, Debug)]
 pub struct View {
+    /// What the indices mean.
+    pub topology: Arc<Topology>,
     /// By cluster index.
     pub clusters: Vec<ClusterView>,
     /// Requests that no route matched.
@@ -102,10 +108,11 @@ impl Scorer {
     pub(crate) fn serve(&mut self, command: Command) {
         match command {
             Command::View(to) => drop(to.send(self.view())),
-            Command::Explain(place, to) => drop(to.send(self.explain(place))),
+            Command::Explain(endpoint, to) => drop(to.send(self.explain(endpoint))),
             Command::Advise(advice, to) => drop(to.send(self.advise(advice))),
             Command::Override(order, to) => drop(to.send(self.overrule(order))),
-            Command::ClearOverride(place, to) => drop(to.send(self.clear_override(place))),
+            Command::ClearOverride(endpoint, to) => drop(to.send(self.clear_override(endpoint))),
+            Command::Adopt(topology, to) => self.prepare(topology, to),
         }
     }
 
@@ -131,6 +138,7 @@ impl Scorer {
             }
         });
         View {
+            topology: self.topology.clone(),
             clusters: clusters.collect(),
             unrouted: self.unrouted,
             lag: self.lag,
@@ -138,19 +146,17 @@ impl Scorer {
         }
     }
 
-    fn explain(&self, place: Place) -> Option<Explanation> {
+    fn explain(&self, endpoint: EndpointId) -> Option<Explanation> {
+        let place = self.topology.place(endpoint)?;
         self.clusters.get(place.cluster)?.engine.explain(place.endpoint)
     }
 
     // Concept: endpoint-external
     fn advise(&mut self, advice: Advice) -> Result<(), String> {
         let now = self.now();
-        let score = self
-            .clusters
-            .get_mut(advice.place.cluster)
-            .ok_or("no such cluster")?;
-        score.engine.handle_advisory(Advisory {
-            endpoint: advice.place.endpoint,
+        let (engine, endpoint) = self.engine_of(advice.endpoint)?;
+        engine.handle_advisory(Advisory {
+            endpoint,
             source: advice.source,
             reason: advice.reason,
             value: advice.value,
@@ -164,25 +170,30 @@ impl Scorer {
 
     fn overrule(&mut self, order: Order) -> Result<(), String> {
         let now = self.now();
-        let score = self
-            .clusters
-            .get_mut(order.place.cluster)
-            .ok_or("no such cluster")?;
+        let (engine, endpoint) = self.engine_of(order.endpoint)?;
         let order = Override {
-            endpoint: order.place.endpoint,
+            endpoint,
             setting: order.setting,
             reason: order.reason,
             expires: now + order.ttl,
         };
-        score.engine.handle_override(order).map_err(|e| e.to_string())
+        engine.handle_override(order).map_err(|e| e.to_string())
     }
 
-    fn clear_override(&mut self, place: Place) -> Result<(), String> {
-        let score = self.clusters.get_mut(place.cluster).ok_or("no such cluster")?;
-        if score.engine.clear_override(place.endpoint) {
+    fn clear_override(&mut self, endpoint: EndpointId) -> Result<(), String> {
+        let (engine, endpoint) = self.engine_of(endpoint)?;
+        if engine.clear_override(endpoint) {
             Ok(())
         } else {
             Err("no override is set".to_owned())
         }
+    }
+
+    /// The engine of an endpoint's cluster, and its index in there.
+    fn engine_of(&mut self, endpoint: EndpointId) -> Result<(&mut ClusterEngine, usize), String> {
+        let gone = "the endpoint has just gone: the configuration was replaced";
+        let place = self.topology.place(endpoint).ok_or(gone)?;
+        let score = self.clusters.get_mut(place.cluster).ok_or(gone)?;
+        Ok((&mut score.engine, place.endpoint))
     }
 }

@@ -34,6 +34,7 @@ use foreshade_engine::spec::{BalancePolicy, Role, ShiftPolicy};
 use http::HeaderName;
 
 pub use self::check::Resolve;
+pub(crate) use self::check::overlap;
 pub use self::mistake::{Mistake, Mistakes, Place};
 pub(crate) use self::nearest::nearest;
 use self::read::{Read, Scalar, described};
@@ -87,9 +88,11 @@ pub fn parse(text: &str, origin: &str) -> Result<Config, Mistakes> {
 /// Everything that is wrong with the text.
 pub fn parse_with(text: &str, origin: &str, resolve: &Resolve<'_>) -> Result<Config, Mistakes> {
     let mut mistakes = Mistakes::none_yet(origin, text);
+    let hash = xxhash_rust::xxh3::xxh3_64(text.as_bytes());
     let config = yaml::read(text, &mut mistakes)
         .and_then(|node| raw::File::read(&node, "the file", &mut mistakes))
-        .and_then(|file| check::config(file, resolve, &mut mistakes));
+        .and_then(|file| check::config(file, resolve, &mut mistakes))
+        .map(|config| Config { hash, ..config });
     mistakes.or(config)
 }
 
@@ -120,6 +123,8 @@ pub struct Config {
     pub clusters: Vec<Cluster>,
     /// How long requests in flight may take after SIGTERM.
     pub grace: Duration,
+    /// Of the text that it was read from: equal texts have equal hashes.
+    pub hash: u64,
 }
 
 /// The admin listener.

@@ -11,6 +11,7 @@
 //! The request is written by hand: one fixed head out, one bounded head back, whose body nobody reads. A client library
 //! would pool, follow and buffer, and a probe must do none of that.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,12 +22,13 @@ use rand::RngExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
-use crate::config::Probe;
+use crate::config::{Endpoint, Probe};
 use crate::recorder::Place;
 use crate::topology::Topology;
+use crate::topology::ids::EndpointId;
 
 /// Longest head of an answer, in bytes. Servers grant 8 KiB by custom; twice that is generous.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -38,7 +40,7 @@ const HEADERS_MAX: usize = 128;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeResult {
     /// Which endpoint was asked.
-    pub place: Place,
+    pub endpoint: EndpointId,
     /// Whether it answered as it should.
     pub passed: bool,
     /// How long it took to answer, or to fail.
@@ -57,42 +59,61 @@ impl Dropped {
 }
 
 /// One endpoint's probe.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Schedule {
-    place: Place,
+    endpoint: EndpointId,
     address: SocketAddr,
     probe: Probe,
     interval: Duration,
     timeout: Duration,
 }
 
-/// Probes all endpoints of all clusters that want it, until `shutdown` turns true or its sender is gone.
+/// Probes all endpoints of all clusters that want it, until the sender of configurations is gone. When one replaces
+/// another, probes that it leaves as they are keep their rhythm.
 // Concept: endpoint-metrics
 pub async fn run(
-    topology: Arc<Topology>,
+    mut topologies: watch::Receiver<Arc<Topology>>,
     results: mpsc::Sender<ProbeResult>,
     dropped: Dropped,
-    mut shutdown: watch::Receiver<bool>,
 ) {
     // Dropping the set stops every task in it.
     let mut tasks = JoinSet::new();
-    for schedule in schedules(&topology) {
-        tasks.spawn(keep_probing(schedule, results.clone(), dropped.clone()));
+    let mut running: HashMap<EndpointId, (Schedule, AbortHandle)> = HashMap::new();
+    loop {
+        let wanted = schedules(&topologies.borrow_and_update().clone());
+        running.retain(|_, (schedule, task)| {
+            let stays = wanted.contains(schedule);
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for schedule in wanted {
+            running.entry(schedule.endpoint).or_insert_with(|| {
+                let probing = keep_probing(schedule.clone(), results.clone(), dropped.clone());
+                (schedule, tasks.spawn(probing))
+            });
+        }
+        if topologies.changed().await.is_err() {
+            return;
+        }
     }
-    let _ = shutdown.wait_for(|down| *down).await;
 }
 
 fn schedules(topology: &Topology) -> Vec<Schedule> {
     let mut schedules = Vec::new();
     for (cluster, config) in topology.config().clusters.iter().enumerate() {
         let Some(check) = &config.health else { continue };
-        schedules.extend(config.endpoints.iter().enumerate().map(|(endpoint, e)| Schedule {
-            place: Place { cluster, endpoint },
-            address: e.address,
-            probe: check.probe.clone(),
-            interval: check.interval,
-            timeout: check.timeout,
-        }));
+        let of = |(endpoint, e): (usize, &Endpoint)| {
+            Some(Schedule {
+                endpoint: topology.endpoint_id(Place { cluster, endpoint })?,
+                address: e.address,
+                probe: check.probe.clone(),
+                interval: check.interval,
+                timeout: check.timeout,
+            })
+        };
+        schedules.extend(config.endpoints.iter().enumerate().filter_map(of));
     }
     schedules
 }
@@ -109,11 +130,10 @@ async fn keep_probing(schedule: Schedule, results: mpsc::Sender<ProbeResult>, dr
         ticks.tick().await;
         let (passed, latency) = probe_once(&schedule).await;
         if passed_before.replace(passed) != Some(passed) {
-            let Place { cluster, endpoint } = schedule.place;
-            tracing::debug!(cluster, endpoint, address = %schedule.address, passed, "probe changed its mind");
+            tracing::debug!(address = %schedule.address, passed, "probe changed its mind");
         }
         match results.try_send(ProbeResult {
-            place: schedule.place,
+            endpoint: schedule.endpoint,
             passed,
             latency,
         }) {

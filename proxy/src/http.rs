@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, RETRY_AFTER};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
+use pingora_core::server::ShutdownWatch;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{BError, Error, ErrorType};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -20,9 +21,9 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use crate::cohort::ATTEMPT_HEADER;
 use crate::orca;
 use crate::outcome::Failure;
-use crate::recorder::Place;
 use crate::request::RequestView;
 use crate::server::local;
+use crate::topology::ids::ListenerId;
 use crate::upstream::{ELSEWHERE, connect_failure, exchange_failure};
 use crate::worker::{Flow, Next};
 
@@ -31,15 +32,16 @@ use foreshade_engine::failover::REPLAY_BODY_MAX;
 /// The full path for one listener of one worker.
 #[derive(Debug)]
 pub struct EdgeProxy {
-    /// Index of the listener in the configuration.
-    pub listener: usize,
+    /// Which listener.
+    pub listener: ListenerId,
+    /// Turns true when the listener is closed: what is answered from then on is the last of its connection.
+    pub closing: ShutdownWatch,
 }
 
 /// What pingora carries for us from phase to phase.
 #[derive(Debug, Default)]
 pub struct Exchange {
     flow: Option<Flow>,
-    place: Option<Place>,
     socket: RawFd,
     reused: bool,
     attempts: u32,
@@ -122,13 +124,12 @@ impl ProxyHttp for EdgeProxy {
             local::with(|l| {
                 l.worker
                     .start(flow)
-                    .and_then(|place| Some((place, l.peers.peer(place, headers)?)))
+                    .and_then(|place| l.peers.peer(place, headers))
             })
             .flatten()
         });
         match started {
-            Some((place, peer)) => {
-                exchange.place = Some(place);
+            Some(peer) => {
                 exchange.attempts += 1;
                 Ok(peer)
             }
@@ -160,8 +161,8 @@ impl ProxyHttp for EdgeProxy {
     ) -> pingora_error::Result<()> {
         exchange.socket = socket;
         exchange.reused = reused;
-        if !reused {
-            local::with(|l| l.sampler.connected(socket));
+        if let (false, Some(flow)) = (reused, exchange.flow.as_ref()) {
+            local::opened(flow, socket);
         }
         Ok(())
     }
@@ -203,7 +204,7 @@ impl ProxyHttp for EdgeProxy {
         if response.status.is_informational() && status != 101 {
             return Ok(());
         }
-        let (Some(flow), Some(place)) = (exchange.flow.as_mut(), exchange.place) else {
+        let Some(flow) = exchange.flow.as_mut() else {
             return Ok(());
         };
         let retry_after = status == 503 && response.headers.contains_key(RETRY_AFTER);
@@ -217,13 +218,19 @@ impl ProxyHttp for EdgeProxy {
         let replayable = is_replayable(session);
         let elsewhere = local::with(|l| {
             let elsewhere = l.worker.first_byte(flow, status, retry_after, replayable);
-            l.observe(place, exchange.socket, report);
+            l.observe(flow, exchange.socket, report);
+            if status == 101 {
+                l.kept.given_away(exchange.socket);
+            }
             elsewhere
         });
         if elsewhere == Some(true) {
             return Error::e_explain(ELSEWHERE, "the answer's status asks for another try");
         }
         exchange.answered = true;
+        if *self.closing.borrow() {
+            session.set_keepalive(None);
+        }
         Ok(())
     }
 

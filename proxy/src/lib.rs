@@ -5,7 +5,8 @@
 //! - **a request**: [`http`] (pingora's phases, a line or two each) -> [`route`] -> [`cohort`] -> [`table`] -> [`worker`]
 //!   (pick, attempts, failover) -> [`upstream`] -> [`outcome`] -> [`recorder`];
 //! - **a tick**: [`recorder`] -> [`scorer`] -> the engine -> [`table`];
-//! - **an operator**: [`admin`] -> [`command`] -> [`scorer`].
+//! - **an operator**: [`admin`] -> [`command`] -> [`scorer`];
+//! - **a configuration**: [`config`] -> [`topology`] -> [`reload`] -> [`scorer`] -> [`table`] -> [`worker`].
 //!
 //! Only [`server`], [`http`] and [`upstream`] know pingora.
 
@@ -28,6 +29,7 @@ pub mod worker;
 pub mod clock;
 pub mod health;
 pub mod orca;
+pub mod reload;
 pub mod scorer;
 
 pub mod admin;

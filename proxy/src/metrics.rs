@@ -21,19 +21,21 @@ use self::page::{Kind, Page};
 pub use self::process::Process;
 use crate::command::{ClusterView, View};
 use crate::config::Cluster;
+use crate::reload::outcome::{RESULTS, Status};
 use crate::tally::{Counts, Tally};
-use crate::topology::Topology;
 
 /// The media type of the page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What is on the page and not in the scorer's view.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Extra {
     /// Whether users may be sent here.
     pub ready: bool,
     /// Results of probes that the scorer did not collect.
     pub probes_dropped: u64,
+    /// Which configuration runs, and how reloads went.
+    pub reload: Status,
     /// What the process uses.
     pub process: Process,
 }
@@ -52,9 +54,15 @@ const MODES: [Mode; 3] = [Mode::Normal, Mode::Frozen, Mode::Panic];
 type Counted = (&'static str, &'static str, &'static str, fn(&Tally) -> &Counts);
 
 /// The whole page.
-pub fn render(view: &View, topology: &Topology, extra: &Extra) -> String {
+pub fn render(view: &View, extra: &Extra) -> String {
     let mut page = Page::default();
-    let clusters: Vec<_> = topology.config().clusters.iter().zip(&view.clusters).collect();
+    let clusters: Vec<_> = view
+        .topology
+        .config()
+        .clusters
+        .iter()
+        .zip(&view.clusters)
+        .collect();
     write_proxy(&mut page, view, extra);
     write_clusters(&mut page, &clusters);
     let endpoints: Vec<_> = clusters
@@ -110,6 +118,30 @@ fn write_proxy(page: &mut Page, view: &View, extra: &Extra) {
         "Results of probes that nobody collected in time.",
     );
     page.sample(&[], extra.probes_dropped as f64);
+    write_reloads(page, &extra.reload);
+}
+
+fn write_reloads(page: &mut Page, status: &Status) {
+    page.family(
+        "foreshade_config_info",
+        Kind::Gauge,
+        "Always 1; the hash of the text that runs is in the label.",
+    );
+    page.sample(&[("hash", &format!("{:016x}", status.hash))], 1.0);
+    page.family(
+        "foreshade_config_generation",
+        Kind::Gauge,
+        "Which configuration of this process runs, counted from 1.",
+    );
+    page.sample(&[], status.generation as f64);
+    page.family(
+        "foreshade_config_reloads_total",
+        Kind::Counter,
+        "Reloads that were asked for, by what became of them.",
+    );
+    for (result, n) in RESULTS.iter().zip(status.counts) {
+        page.sample(&[("result", result)], n as f64);
+    }
 }
 
 fn write_clusters(page: &mut Page, clusters: &[(&Cluster, &ClusterView)]) {

@@ -8,6 +8,8 @@ use foreshade_engine::moment::Moment;
 use foreshade_engine::observation::{NetworkTally, Observation, ResourceReport};
 use foreshade_engine::outcome::Outcome;
 
+use crate::topology::descent::Descent;
+
 /// Observations by cluster and endpoint index.
 pub type Harvest = Vec<Vec<Observation>>;
 
@@ -29,13 +31,19 @@ struct EndpointRecord {
     in_flight: u32,
 }
 
-/// Where an endpoint is: cluster index, endpoint index.
+/// Where an endpoint is in one generation of the configuration: cluster index, endpoint index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Index of the cluster in the configuration.
     pub cluster: usize,
     /// Index of the endpoint in the cluster.
     pub endpoint: usize,
+}
+
+impl Place {
+    /// The index of what the configuration does not have any more. Nothing is found at it, so whoever still works
+    /// with it changes nothing.
+    pub const GONE: usize = usize::MAX;
 }
 
 /// A recorded attempt that has not ended. Hand it back to [`Recorder::first_byte`] and [`Recorder::end`].
@@ -55,6 +63,12 @@ impl Recorder {
                 .map(|n| vec![EndpointRecord::default(); *n])
                 .collect(),
         }
+    }
+
+    /// Goes on with other clusters and endpoints. Attempts in flight at those that are gone end unseen.
+    pub fn reshape(&mut self, descent: &Descent) {
+        let before = std::mem::take(&mut self.clusters);
+        self.clusters = descent.carry(before, EndpointRecord::default);
     }
 
     /// An attempt starts.

@@ -6,24 +6,32 @@
 //! not be blamed. A worker that does not answer in time is left out of the tick; its buffers come late and count then.
 //!
 //! The engine lives here and nowhere else. Operators ask and act through [`Command`]s that are served between two ticks.
+//!
+//! A new configuration comes as a command, too, whole and checked. It waits for the next tick: that tick's observations
+//! are carried over, the engines get their new shape, decide, and what they decide is published together with the
+//! configuration. So a reload is an ordinary tick with other endpoints, and nothing is decided twice or in between.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use foreshade_engine::cluster::ClusterEngine;
-use foreshade_engine::decision::ClusterDecision;
+use foreshade_engine::decision::{ClusterDecision, EndpointDecision};
+use foreshade_engine::lineage::Lineage;
+use foreshade_engine::moment::Moment;
 use foreshade_engine::observation::Observation;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use crate::clock::Clock;
 use crate::command::Command;
 use crate::health::ProbeResult;
+use crate::recorder::{Harvest, empty_harvest};
 use crate::table::{Snapshot, Table};
 use crate::tally::Tally;
 use crate::topology::Topology;
+use crate::topology::descent::Descent;
 use crate::worker::Spoils;
 
 use foreshade_engine::balance::ClusterTable;
@@ -68,7 +76,9 @@ pub struct Scorer {
     /// Buffers at rest, to be handed out with the next questions.
     spares: Vec<Spoils>,
     /// What this tick saw, summed over the workers.
-    seen: Spoils,
+    seen: Harvest,
+    /// The configuration that the next tick takes over, and who waits for it.
+    next: Option<(Arc<Topology>, oneshot::Sender<()>)>,
     /// Requests that no route matched, since the start.
     pub(crate) unrouted: u64,
     /// How long the slowest worker took to answer in the last tick.
@@ -92,6 +102,41 @@ pub struct ClusterScore {
     pub counts: Vec<[u64; Class::COUNT]>,
 }
 
+impl ClusterScore {
+    /// Of a cluster that nobody knows yet.
+    fn new(spec: ClusterSpec, now: Moment, rng: &mut SmallRng) -> Self {
+        let mut engine = ClusterEngine::new(spec.clone(), now);
+        let nothing = vec![Observation::default(); spec.endpoints.len()];
+        let decision = engine.tick(now, &nothing, Duration::ZERO, rng);
+        Self {
+            engine,
+            decision,
+            total: Tally::default(),
+            counts: vec![[0; Class::COUNT]; spec.endpoints.len()],
+            spec,
+        }
+    }
+
+    /// The same cluster with another configuration.
+    fn reshaped(mut self, spec: ClusterSpec, lineage: &Lineage) -> Self {
+        for order in self.engine.reshape(spec.clone(), lineage) {
+            let endpoint = self.spec.endpoints.get(order.endpoint).map(|e| e.name.as_str());
+            let (cluster, reason) = (spec.name.as_str(), &order.reason);
+            tracing::warn!(
+                cluster,
+                endpoint,
+                reason,
+                "override ended: what it was about is gone"
+            );
+        }
+        let decided = std::mem::take(&mut self.decision.endpoints);
+        self.decision.endpoints = lineage.carry(decided, |_| EndpointDecision::undecided());
+        self.counts = lineage.carry(self.counts, |_| [0; Class::COUNT]);
+        self.spec = spec;
+        self
+    }
+}
+
 impl Scorer {
     /// A scorer and the first table, from engines that know nothing yet.
     pub fn new(clock: Clock, topology: Arc<Topology>) -> (Self, Arc<Table>) {
@@ -100,22 +145,10 @@ impl Scorer {
         let clusters: Vec<_> = topology
             .specs()
             .into_iter()
-            .map(|spec| {
-                let mut engine = ClusterEngine::new(spec.clone(), now);
-                let nothing = vec![Observation::default(); spec.endpoints.len()];
-                let decision = engine.tick(now, &nothing, Duration::ZERO, &mut rng);
-                let counts = vec![[0; Class::COUNT]; spec.endpoints.len()];
-                ClusterScore {
-                    spec,
-                    engine,
-                    decision,
-                    total: Tally::default(),
-                    counts,
-                }
-            })
+            .map(|spec| ClusterScore::new(spec, now, &mut rng))
             .collect();
-        let table = Arc::new(Table::new(snapshot(&clusters)));
-        let seen = Spoils::empty(&topology);
+        let table = Arc::new(Table::new(snapshot(&topology, &clusters)));
+        let seen = empty_harvest(&topology.sizes());
         let scorer = Self {
             clock,
             topology,
@@ -124,6 +157,7 @@ impl Scorer {
             clusters,
             spares: Vec::new(),
             seen,
+            next: None,
             unrouted: 0,
             lag: Duration::ZERO,
             late: 0,
@@ -194,10 +228,15 @@ impl Scorer {
         true
     }
 
+    /// Adds what a worker saw, and keeps the buffers for the next question.
     fn add(&mut self, mut spoils: Spoils) {
+        if spoils.topology.generation() != self.topology.generation() {
+            // Seen under a configuration before. What stayed keeps what was seen of it.
+            let descent = Descent::between(&spoils.topology, &self.topology);
+            spoils = spoils.carried(&descent, &self.topology);
+        }
         for (mine, theirs) in self
             .seen
-            .endpoints
             .iter_mut()
             .flatten()
             .zip(spoils.endpoints.iter().flatten())
@@ -213,21 +252,51 @@ impl Scorer {
     }
 
     fn note(&mut self, probe: &ProbeResult) {
-        let seen = self
-            .seen
-            .endpoints
-            .get_mut(probe.place.cluster)
-            .and_then(|c| c.get_mut(probe.place.endpoint));
+        // The probe of an endpoint that is gone by now says nothing about anybody else.
+        let place = self.topology.place(probe.endpoint);
+        let seen = place.and_then(|place| self.seen.get_mut(place.cluster)?.get_mut(place.endpoint));
         if let Some(seen) = seen {
             seen.probes.passed += u32::from(probe.passed);
             seen.probes.failed += u32::from(!probe.passed);
         }
     }
 
+    /// A configuration for the next tick. `adopted` is told when it is published.
+    pub(crate) fn prepare(&mut self, topology: Arc<Topology>, adopted: oneshot::Sender<()>) {
+        self.next = Some((topology, adopted));
+    }
+
+    /// Takes another configuration over. What stays goes on, with everything that was counted and learnt of it.
+    fn adopt(&mut self, topology: Arc<Topology>) {
+        let descent = Descent::between(&self.topology, &topology);
+        let now = self.clock.now();
+        let before = std::mem::take(&mut self.clusters).into_iter().map(Some).collect();
+        self.clusters = descent
+            .clusters
+            .carry(before, |_| None)
+            .into_iter()
+            .zip(&descent.endpoints)
+            .zip(topology.specs())
+            .map(|((score, lineage), spec)| match score {
+                Some(score) => score.reshaped(spec, lineage),
+                None => ClusterScore::new(spec, now, &mut self.rng),
+            })
+            .collect();
+        self.seen = descent.carry(std::mem::take(&mut self.seen), Observation::default);
+        for spare in &mut self.spares {
+            *spare = Spoils::empty(&topology);
+        }
+        self.topology = topology;
+    }
+
     /// Decides on what was seen and publishes it.
     fn tick(&mut self) {
+        let adopted = self.next.take().map(|(topology, adopted)| {
+            self.adopt(topology);
+            adopted
+        });
         let now = self.clock.now();
-        for (score, seen) in self.clusters.iter_mut().zip(&mut self.seen.endpoints) {
+        for (score, seen) in self.clusters.iter_mut().zip(&mut self.seen) {
             let decision = score.engine.tick(now, seen, self.lag, &mut self.rng);
             announce(&score.spec, &score.decision, &decision);
             score.decision = decision;
@@ -238,11 +307,15 @@ impl Scorer {
                 seen.clear();
             }
         }
-        self.table.publish(snapshot(&self.clusters));
+        self.table.publish(snapshot(&self.topology, &self.clusters));
+        if let Some(adopted) = adopted {
+            // Whoever asked for it may have given up.
+            let _ = adopted.send(());
+        }
     }
 
     /// Now, by the proxy's clock.
-    pub(crate) fn now(&self) -> foreshade_engine::moment::Moment {
+    pub(crate) fn now(&self) -> Moment {
         self.clock.now()
     }
 }
@@ -280,11 +353,90 @@ fn announce(spec: &ClusterSpec, before: &ClusterDecision, after: &ClusterDecisio
     }
 }
 
-fn snapshot(clusters: &[ClusterScore]) -> Snapshot {
+fn snapshot(topology: &Arc<Topology>, clusters: &[ClusterScore]) -> Snapshot {
     Snapshot {
+        topology: topology.clone(),
         clusters: clusters
             .iter()
             .map(|c| ClusterTable::new(&c.spec, &c.decision))
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use foreshade_engine::outcome::{Outcome, RouteClass};
+
+    fn topology(endpoints: &str) -> config::Config {
+        let text = format!(
+            "apiVersion: foreshade/v1\nlisteners:\n  - name: web\n    address: 127.0.0.1:8080\n    routes: [{{ match: \
+             {{ path: {{ prefix: / }} }}, cluster: shop }}]\nclusters:\n  - {{ name: shop, endpoints: [{endpoints}] }}\n"
+        );
+        config::parse(&text, "test").unwrap()
+    }
+
+    const A: &str = "{ name: a, address: 127.0.0.1:9001 }";
+    const B: &str = "{ name: b, address: 127.0.0.1:9002 }";
+
+    /// One attempt at the endpoint at this index was served, and one user answered.
+    fn spoils(topology: &Arc<Topology>, endpoint: usize) -> Spoils {
+        let mut spoils = Spoils::empty(topology);
+        spoils.endpoints[0][endpoint].record(&Outcome {
+            class: Class::Ok,
+            latency: Duration::from_millis(3),
+            route_class: RouteClass::default(),
+            in_flight_at_start: 0,
+        });
+        spoils.clusters[0].answered(200, None);
+        spoils
+    }
+
+    #[test]
+    fn counters_go_on_across_configurations_whenever_their_figures_come() {
+        let first = Topology::new(topology(&format!("{A}, {B}")));
+        let (mut scorer, table) = Scorer::new(Clock::start(), first.clone());
+        scorer.add(spoils(&first, 1));
+        scorer.tick();
+        let second = first.next(topology(&format!("{B}, {A}")));
+        let (adopted, mut published) = oneshot::channel();
+        scorer.prepare(second.clone(), adopted);
+        // Seen before the configuration is taken over, and collected in the same tick.
+        scorer.add(spoils(&first, 1));
+        scorer.tick();
+        assert!(published.try_recv().is_ok());
+        assert_eq!(table.newest().topology.generation(), 2);
+        // A worker that was late by a configuration, and one that was not.
+        scorer.add(spoils(&first, 1));
+        scorer.add(spoils(&second, 0));
+        scorer.tick();
+        let ok = |score: &ClusterScore, endpoint: usize| score.counts[endpoint].iter().sum::<u64>();
+        let [shop] = &scorer.clusters[..] else {
+            panic!("one cluster")
+        };
+        assert_eq!((ok(shop, 0), ok(shop, 1)), (4, 0), "b is the first now");
+        assert_eq!(shop.total.answers[2], 4);
+    }
+
+    #[test]
+    fn a_probe_of_an_endpoint_that_is_gone_says_nothing_of_another() {
+        let first = Topology::new(topology(&format!("{A}, {B}")));
+        let (mut scorer, _table) = Scorer::new(Clock::start(), first.clone());
+        let id = |endpoint| {
+            first
+                .endpoint_id(crate::recorder::Place { cluster: 0, endpoint })
+                .unwrap()
+        };
+        scorer.prepare(first.next(topology(B)), oneshot::channel().0);
+        scorer.tick();
+        for endpoint in [0, 1] {
+            scorer.note(&ProbeResult {
+                endpoint: id(endpoint),
+                passed: false,
+                latency: Duration::ZERO,
+            });
+        }
+        assert_eq!(scorer.seen[0][0].probes.failed, 1, "that of b alone");
     }
 }

@@ -2,16 +2,20 @@
 //!
 //! The scorer publishes one immutable snapshot per tick; each worker takes it over between two requests. There is one
 //! snapshot for everything that may change together, because two of them would not be atomic: a request could see the new
-//! share of one with the old availability of the other.
+//! share of one with the old availability of the other, or a route into a cluster that the tables do not have.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use foreshade_engine::balance::ClusterTable;
 
+use crate::topology::Topology;
+
 /// Everything that routing needs and that changes while the proxy runs.
 #[derive(Debug)]
 pub struct Snapshot {
+    /// Routes, clusters and endpoints: what the indices mean.
+    pub topology: Arc<Topology>,
     /// By cluster index.
     pub clusters: Vec<ClusterTable>,
 }

@@ -1,9 +1,20 @@
-//! What does not change between two ticks: routers, clusters and endpoints, as the configuration has them.
+//! What does not change between two reloads: routers, clusters and endpoints, as the configuration has them, and who
+//! they are.
+//!
+//! A request finds its listener, cluster and endpoint by index, because that costs nothing. An index means something in
+//! one *generation* only; so each of them also has an id, given when it first appears and kept for as long as it stays:
+//! a cluster by its name, an endpoint by its name and address within its cluster, a listener by its address. Ids are
+//! never used twice in the life of the process, so whoever holds one finds what it meant, or finds that it is gone.
 
+pub mod descent;
+pub mod ids;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use foreshade_engine::spec::{ClusterSpec, EndpointSpec, HealthPolicy};
 
+use self::ids::{ClusterId, EndpointId, Ids, ListenerId};
 use crate::config::{Cluster, Config, Endpoint, Listener};
 use crate::recorder::Place;
 use crate::route::Router;
@@ -13,13 +24,35 @@ use crate::route::Router;
 pub struct Topology {
     config: Config,
     routers: Vec<Router>,
+    /// 1 at the start, one more with each configuration that was taken over.
+    generation: u64,
+    ids: Ids,
+    places: HashMap<EndpointId, Place>,
 }
 
 impl Topology {
-    /// Prepares a configuration.
+    /// Prepares the configuration that the process starts with.
     pub fn new(config: Config) -> Arc<Self> {
+        let ids = Ids::first(&config);
+        Self::assemble(config, 1, ids)
+    }
+
+    /// Prepares a configuration that shall follow this one.
+    pub fn next(&self, config: Config) -> Arc<Self> {
+        let ids = self.ids.next(&self.config, &config);
+        Self::assemble(config, self.generation + 1, ids)
+    }
+
+    fn assemble(config: Config, generation: u64, ids: Ids) -> Arc<Self> {
         let routers = config.listeners.iter().map(Router::new).collect();
-        Arc::new(Self { config, routers })
+        let places = ids.places();
+        Arc::new(Self {
+            config,
+            routers,
+            generation,
+            ids,
+            places,
+        })
     }
 
     /// The configuration itself.
@@ -27,9 +60,21 @@ impl Topology {
         &self.config
     }
 
-    /// A listener and its routes, by index.
-    pub fn listener(&self, index: usize) -> Option<(&Listener, &Router)> {
+    /// Which configuration of this process it is, counted from 1.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// A listener and its routes.
+    pub fn listener(&self, id: ListenerId) -> Option<(&Listener, &Router)> {
+        // A handful at most: walking them beats hashing.
+        let index = self.ids.listeners.iter().position(|l| *l == id)?;
         self.config.listeners.get(index).zip(self.routers.get(index))
+    }
+
+    /// All listeners.
+    pub fn listeners(&self) -> impl Iterator<Item = (ListenerId, &Listener)> {
+        self.ids.listeners.iter().copied().zip(&self.config.listeners)
     }
 
     /// A cluster by index.
@@ -37,9 +82,40 @@ impl Topology {
         self.config.clusters.get(index)
     }
 
+    /// Who the cluster at this index is.
+    pub fn cluster_id(&self, index: usize) -> Option<ClusterId> {
+        self.ids.clusters.get(index).map(|c| c.id)
+    }
+
+    /// All clusters.
+    pub fn cluster_ids(&self) -> impl Iterator<Item = ClusterId> {
+        self.ids.clusters.iter().map(|c| c.id)
+    }
+
+    /// All endpoints, in no order.
+    pub fn endpoint_ids(&self) -> impl Iterator<Item = EndpointId> {
+        self.places.keys().copied()
+    }
+
+    /// Where a cluster is, if it is still there. Walks them all: not for every request.
+    pub fn cluster_index(&self, id: ClusterId) -> Option<usize> {
+        self.ids.clusters.iter().position(|c| c.id == id)
+    }
+
     /// An endpoint by its place.
     pub fn endpoint(&self, place: Place) -> Option<&Endpoint> {
         self.cluster(place.cluster)?.endpoints.get(place.endpoint)
+    }
+
+    /// Who the endpoint at this place is.
+    pub fn endpoint_id(&self, place: Place) -> Option<EndpointId> {
+        let cluster = self.ids.clusters.get(place.cluster)?;
+        cluster.endpoints.get(place.endpoint).copied()
+    }
+
+    /// Where an endpoint is, if it is still there.
+    pub fn place(&self, id: EndpointId) -> Option<Place> {
+        self.places.get(&id).copied()
     }
 
     /// How many endpoints each cluster has.
@@ -71,13 +147,10 @@ impl Topology {
             shift: cluster.shift.clone(),
             attempt_timeout: longest,
             balance: cluster.balance,
-            health: cluster
-                .health
-                .as_ref()
-                .map_or_else(HealthPolicy::default, |h| HealthPolicy {
-                    rise: h.rise,
-                    fall: h.fall,
-                }),
+            health: cluster.health.as_ref().map(|h| HealthPolicy {
+                rise: h.rise,
+                fall: h.fall,
+            }),
             slow_start: cluster.slow_start,
             segments: cluster.segments.iter().map(|s| s.part).collect(),
         }

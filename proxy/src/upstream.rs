@@ -1,6 +1,7 @@
 //! Upstream connections as pingora wants them: peers, and what its errors mean.
 
 pub mod deadline;
+pub mod kept;
 pub mod network;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::config::{Cluster, Endpoint};
 use crate::outcome::Failure;
 use crate::recorder::Place;
 use crate::topology::Topology;
+use crate::topology::ids::ClusterId;
 
 /// When an idle kept connection is asked whether its other end still lives.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive {
@@ -36,7 +38,8 @@ impl Peers {
     /// Peers for all endpoints of a topology.
     pub fn new(topology: &Topology) -> Self {
         let clusters = topology.config().clusters.iter().enumerate();
-        let peers = clusters.map(|(i, c)| c.endpoints.iter().map(|e| peer(i, c, e)).collect());
+        let clusters = clusters.filter_map(|(index, c)| Some((topology.cluster_id(index)?, c)));
+        let peers = clusters.map(|(id, c)| c.endpoints.iter().map(|e| peer(id, c, e)).collect());
         Self {
             clusters: peers.collect(),
         }
@@ -74,10 +77,10 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// Without timeouts for reading and writing: pingora's hold for every single call and cost a timer each; ours are in
 /// [`deadline`].
-fn peer(cluster_index: usize, cluster: &Cluster, endpoint: &Endpoint) -> HttpPeer {
+fn peer(id: ClusterId, cluster: &Cluster, endpoint: &Endpoint) -> HttpPeer {
     let mut peer = HttpPeer::new(endpoint.address, false, String::new());
-    // Two clusters may name one address; their connections must not mix.
-    peer.group_key = cluster_index as u64;
+    // Two clusters may name one address; their connections must not mix. Those of a cluster that stays stay its own.
+    peer.group_key = id.number();
     peer.options.connection_timeout = Some(cluster.connect_timeout);
     peer.options.total_connection_timeout = Some(cluster.connect_timeout);
     peer.options.idle_timeout = Some(cluster.idle_timeout);

@@ -6,7 +6,10 @@
 //!
 //! Steps, in the order of a request: [`Worker::admit`], then per attempt [`Worker::start`], [`Worker::sent`],
 //! [`Worker::first_byte`], [`Worker::progress`] for each piece of a body, and [`Worker::end`] or [`Worker::fail`], and
-//! at last [`Worker::answered`].
+//! at last [`Worker::answered`]. Between any two of them the configuration may have been replaced: see [`takeover`].
+
+mod spoils;
+mod takeover;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +31,10 @@ use crate::request::RequestView;
 use crate::table::{Snapshot, Table};
 use crate::tally::Tally;
 use crate::topology::Topology;
+use crate::topology::ids::{ClusterId, EndpointId, ListenerId};
 use crate::upstream::deadline::{Armed, Deadlines, Ended, Entry};
+
+pub use self::spoils::Spoils;
 
 /// Most endpoints that one request can be sent to.
 const TRIED_MAX: usize = ATTEMPTS_MAX_NEVER_SENT as usize;
@@ -44,8 +50,15 @@ const BODY_PAUSE_MAX: Duration = Duration::from_secs(60);
 pub struct Worker {
     clock: Clock,
     topology: Arc<Topology>,
+    /// Of the topology: what the indices in here and in a flow mean.
+    generation: u64,
+    /// Listeners that the topology does not have any more, whose last requests are still served, by the topology that
+    /// had them. Bounded by the accept loops that are not done yet.
+    retired: Vec<(ListenerId, Arc<Topology>)>,
     table: Arc<Table>,
     snapshot: Arc<Snapshot>,
+    /// How many workers share the retry budgets.
+    workers: usize,
     /// By cluster index.
     clusters: Vec<ClusterState>,
     recorder: Recorder,
@@ -62,16 +75,31 @@ struct ClusterState {
     tally: Tally,
 }
 
+impl ClusterState {
+    fn new(endpoints: usize, workers: usize, now: Moment) -> Self {
+        Self {
+            loads: Loads::new(endpoints),
+            budget: RetryBudget::new(workers, now),
+            tally: Tally::default(),
+        }
+    }
+}
+
 /// A request on its way: what the policy remembers of it between two steps.
 #[derive(Debug)]
 pub struct Flow {
+    /// The generation that its indices belong to.
+    generation: u64,
     cluster: usize,
+    cluster_id: Option<ClusterId>,
     request: Request,
     arrived: Moment,
     /// The route's limit for the first byte, from the last byte of the request.
     timeout: Duration,
     limit: Moment,
     tried: ArrayVec<usize, TRIED_MAX>,
+    /// Who they are, for when the indices mean others.
+    tried_ids: ArrayVec<EndpointId, TRIED_MAX>,
     /// Where the next attempt goes, decided when the last one failed.
     next: Option<Pick>,
     attempt: Option<Attempt>,
@@ -115,22 +143,23 @@ pub enum Next {
 
 impl Worker {
     /// A worker that has not served yet. `workers` is how many share the retry budgets.
-    pub fn new(clock: Clock, topology: Arc<Topology>, table: Arc<Table>, workers: usize) -> Self {
+    pub fn new(clock: Clock, table: Arc<Table>, workers: usize) -> Self {
+        let snapshot = table.newest();
+        let topology = snapshot.topology.clone();
         let sizes = topology.sizes();
         let now = clock.now();
         Self {
             clock,
-            snapshot: table.newest(),
+            snapshot,
             table,
+            workers,
             clusters: sizes
                 .iter()
-                .map(|n| ClusterState {
-                    loads: Loads::new(*n),
-                    budget: RetryBudget::new(workers, now),
-                    tally: Tally::default(),
-                })
+                .map(|n| ClusterState::new(*n, workers, now))
                 .collect(),
             recorder: Recorder::new(&sizes),
+            generation: topology.generation(),
+            retired: Vec::new(),
             topology,
             deadlines: Deadlines::default(),
             rng: SmallRng::from_rng(&mut rand::rng()),
@@ -149,30 +178,30 @@ impl Worker {
         self.latest
     }
 
-    /// Takes the newest snapshot over, for all attempts to come.
-    pub fn refresh(&mut self) {
-        self.snapshot = self.table.newest();
-    }
-
     /// Finds the request's cluster. `None` where no route matches; that is counted.
-    pub fn admit(&mut self, listener: usize, view: &RequestView<'_>) -> Option<Flow> {
-        let route = self
-            .topology
-            .listener(listener)
-            .and_then(|(_, router)| router.route(view.host, view.path));
-        let found = route.and_then(|route| Some((route, self.topology.cluster(route.cluster)?)));
-        let Some((route, cluster)) = found else {
+    pub fn admit(&mut self, listener: ListenerId, view: &RequestView<'_>) -> Option<Flow> {
+        let found = match self.topology.listener(listener) {
+            Some((_, router)) => router
+                .route(view.host, view.path)
+                .map(|route| (route, route.cluster)),
+            None => self.route_of_the_retired(listener, view),
+        };
+        let found = found.and_then(|(route, index)| Some((route, index, self.topology.cluster(index)?)));
+        let Some((route, index, cluster)) = found else {
             self.unrouted += 1;
             return None;
         };
         let arrived = self.clock.now();
         Some(Flow {
-            cluster: route.cluster,
+            generation: self.generation,
+            cluster: index,
+            cluster_id: self.topology.cluster_id(index),
             request: cohort::request(view, route, cluster),
             arrived,
             timeout: route.timeout,
             limit: arrived + route.timeout,
             tried: ArrayVec::new(),
+            tried_ids: ArrayVec::new(),
             next: None,
             attempt: None,
             first_byte: None,
@@ -181,26 +210,34 @@ impl Worker {
 
     /// Starts the next attempt and says where. `None` where nobody is left to serve.
     pub fn start(&mut self, flow: &mut Flow) -> Option<Place> {
+        self.find_again(flow);
         // The first attempt starts when the request is admitted; reading the clock again would tell the same.
         let now = if flow.tried.is_empty() {
             flow.arrived
         } else {
             self.clock.now()
         };
+        let table = self.snapshot.clusters.get(flow.cluster)?;
         let state = self.clusters.get_mut(flow.cluster)?;
         let pick = match flow.next.take() {
-            Some(pick) => pick,
-            None => {
-                let table = self.snapshot.clusters.get(flow.cluster)?;
-                table.pick(&flow.request, &state.loads, &mut self.rng, now)?
+            Some(pick) if pick.endpoint != Place::GONE => pick,
+            // What it was to go to has gone meanwhile.
+            _ if !flow.tried.is_empty() => {
+                let tried = Tried {
+                    endpoints: &flow.tried,
+                    never_sent: false,
+                };
+                table.alternative(&flow.request, tried, &state.loads, &mut self.rng, now)?
             }
+            _ => table.pick(&flow.request, &state.loads, &mut self.rng, now)?,
         };
-        // Full only if a caller starts more attempts than `fail` granted; then there is nowhere left to go.
-        flow.tried.try_push(pick.endpoint).ok()?;
         let place = Place {
             cluster: flow.cluster,
             endpoint: pick.endpoint,
         };
+        // Full only if a caller starts more attempts than `fail` granted; then there is nowhere left to go.
+        flow.tried.try_push(pick.endpoint).ok()?;
+        flow.tried_ids.try_push(self.topology.endpoint_id(place)?).ok()?;
         state.loads.begin(pick.endpoint);
         state.tally.picked.add(pick.why.label(), 1);
         let recorded = self.recorder.begin(place, now);
@@ -218,12 +255,13 @@ impl Worker {
     /// The attempt's request goes out on `socket`: from here on its first byte is waited for, no longer than the
     /// endpoint's usual time if the request can go elsewhere, and never longer than the route's.
     pub fn sent(&mut self, flow: &mut Flow, socket: std::os::fd::RawFd, replayable: bool) {
-        let (Some(attempt), Some(table)) = (flow.attempt.as_mut(), self.snapshot.clusters.get(flow.cluster))
-        else {
+        self.find_again(flow);
+        let Some(attempt) = flow.attempt.as_mut() else {
             return;
         };
+        let table = self.snapshot.clusters.get(flow.cluster);
         attempt.patience = table
-            .attempt_timeout(attempt.place.endpoint)
+            .and_then(|table| table.attempt_timeout(attempt.place.endpoint))
             .filter(|_| flow.request.repeatable && replayable);
         let at = attempt
             .patience
@@ -243,6 +281,7 @@ impl Worker {
     /// The head of an answer is there. True where it is not the user's to see, because the request goes elsewhere:
     /// drop the answer and start the next attempt.
     pub fn first_byte(&mut self, flow: &mut Flow, status: u16, retry_after: bool, replayable: bool) -> bool {
+        self.find_again(flow);
         let now = self.now();
         let Some(attempt) = flow.attempt.as_mut() else {
             return false;
@@ -292,12 +331,14 @@ impl Worker {
 
     /// The attempt's answer is complete.
     pub fn end(&mut self, flow: &mut Flow) {
+        self.find_again(flow);
         let now = self.clock.now();
         self.release(flow, now);
     }
 
     /// The attempt failed. Charges the endpoint and decides what becomes of the request.
     pub fn fail(&mut self, flow: &mut Flow, failure: Failure, replayable: bool) -> Next {
+        self.find_again(flow);
         let now = self.clock.now();
         let (failure, granted) = self.explain(flow, failure, now);
         let consequence = failure.consequence();
@@ -329,6 +370,7 @@ impl Worker {
 
     /// The connection's task was dropped in the middle of a request.
     pub fn abandon(&mut self, flow: &mut Flow) {
+        self.find_again(flow);
         let now = self.clock.now();
         self.release(flow, now);
     }
@@ -346,8 +388,9 @@ impl Worker {
         self.deadlines.sweep(now, |entry| {
             let waiting = entry.what;
             if now < waiting.limit {
-                let state = clusters.get_mut(waiting.cluster)?;
-                let Some(pick) = elsewhere(&waiting, snapshot, state, rng, now) else {
+                let state = clusters.get_mut(waiting.cluster);
+                let pick = state.and_then(|state| elsewhere(&waiting, snapshot, state, rng, now));
+                let Some(pick) = pick else {
                     return Some(waiting.limit);
                 };
                 entry.what.moved = Some(pick);
@@ -359,6 +402,10 @@ impl Worker {
 
     /// Swaps what was seen since the last harvest for the empty buffers in `spare`.
     pub fn harvest(&mut self, spare: &mut Spoils) {
+        if spare.topology.generation() != self.generation {
+            // Sized for the configuration before, when the question was asked.
+            *spare = Spoils::empty(&self.topology);
+        }
         self.recorder.harvest(&mut spare.endpoints, self.clock.now());
         for (state, tally) in self.clusters.iter_mut().zip(&mut spare.clusters) {
             std::mem::swap(&mut state.tally, tally);
@@ -375,6 +422,7 @@ impl Worker {
     fn explain(&mut self, flow: &mut Flow, failure: Failure, now: Moment) -> (Failure, Option<Pick>) {
         let armed = flow.attempt.as_mut().and_then(|a| a.armed.take());
         match armed.and_then(|a| self.deadlines.end(a)) {
+            // Paid for, even if where it was to go has gone meanwhile: `start` then finds another place.
             Some(Ended::Reached(Waiting {
                 moved: Some(pick), ..
             })) => (Failure::AttemptTimeout, Some(pick)),
@@ -479,36 +527,6 @@ impl Worker {
     }
 }
 
-/// What a worker hands to the scorer each tick.
-#[derive(Debug)]
-pub struct Spoils {
-    /// By cluster and endpoint index.
-    pub endpoints: crate::recorder::Harvest,
-    /// By cluster index.
-    pub clusters: Vec<Tally>,
-    /// Requests that no route matched.
-    pub unrouted: u64,
-}
-
-impl Spoils {
-    /// Empty buffers for a topology.
-    pub fn empty(topology: &Topology) -> Self {
-        let sizes = topology.sizes();
-        Self {
-            endpoints: crate::recorder::empty_harvest(&sizes),
-            clusters: sizes.iter().map(|_| Tally::default()).collect(),
-            unrouted: 0,
-        }
-    }
-
-    /// Empties the buffers and keeps their memory.
-    pub fn clear(&mut self) {
-        self.endpoints.iter_mut().flatten().for_each(|o| o.clear());
-        self.clusters.iter_mut().for_each(Tally::clear);
-        self.unrouted = 0;
-    }
-}
-
 fn attempts(tried: &ArrayVec<usize, TRIED_MAX>) -> u32 {
     u32::try_from(tried.len()).unwrap_or(u32::MAX)
 }
@@ -567,14 +585,15 @@ clusters:
         let config = config::parse(CONFIG, "test").expect("the test's configuration is well");
         let topology = Topology::new(config);
         let clock = Clock::start();
-        let (_, table) = Scorer::new(clock, topology.clone());
-        Worker::new(clock, topology, table, 1)
+        let (_, table) = Scorer::new(clock, topology);
+        Worker::new(clock, table, 1)
     }
 
     fn admit(worker: &mut Worker, method: &str, path: &str) -> Option<Flow> {
         let headers = HeaderMap::new();
+        let (listener, _) = worker.topology.listeners().next().unwrap();
         worker.admit(
-            0,
+            listener,
             &RequestView {
                 method,
                 host: "",

@@ -38,11 +38,22 @@ impl Proxy {
     /// # Panics
     /// When it does not start.
     pub fn start_with_route(clusters: &str, route: &str) -> Self {
+        Self::start_with(|users, admin| {
+            format!(
+                "{}listeners:\n  - name: web\n    address: {users}\n    protocol: http\n    routes:\n      - {route}\n\
+                 {clusters}",
+                preamble(admin)
+            )
+        })
+    }
+
+    /// The same, with a file of the test's own, for users at the first address and operators at the second.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_with(config: impl FnOnce(SocketAddr, SocketAddr) -> String) -> Self {
         let (users, admin) = (free_address(), free_address());
-        let config = format!(
-            "apiVersion: foreshade/v1\nadmin: {{ address: {admin} }}\nworkers: 2\ngrace: 20s\nlisteners:\n  \
-             - name: web\n    address: {users}\n    protocol: http\n    routes:\n      - {route}\n{clusters}"
-        );
+        let config = config(users, admin);
         let folder = folder();
         let file = folder.join("foreshade.yaml");
         fs::write(&file, config).expect("the temporary folder is writable");
@@ -106,10 +117,64 @@ impl Proxy {
     /// # Panics
     /// When there is no such command on this machine.
     pub fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Sends SIGHUP.
+    ///
+    /// # Panics
+    /// When there is no such command on this machine.
+    pub fn hang_up(&self) {
+        self.signal("-HUP");
+    }
+
+    fn signal(&self, signal: &str) {
         let status = Command::new("kill")
-            .args(["-TERM", &self.child.id().to_string()])
+            .args([signal, &self.child.id().to_string()])
             .status();
         assert!(status.expect("kill runs").success());
+    }
+
+    /// Replaces the file, as an editor does it. Nobody is told.
+    ///
+    /// # Panics
+    /// When the temporary folder is full.
+    pub fn rewrite(&self, config: &str) {
+        let new = self.folder.join("new");
+        fs::write(&new, config).expect("the temporary folder is writable");
+        fs::rename(&new, self.folder.join("foreshade.yaml")).expect("in the same folder");
+    }
+
+    /// Replaces the file and has it read: the status of the answer, and what it says.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub fn reload(&self, config: &str) -> (u16, serde_json::Value) {
+        self.rewrite(config);
+        let (status, body) =
+            client::request(self.admin, "POST", "/v1/reload", "").expect("the admin answers");
+        (status, serde_json::from_str(&body).expect("JSON"))
+    }
+
+    /// Which configuration runs, and what became of the last reload.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub fn reload_status(&self) -> serde_json::Value {
+        let (_, body) = client::request(self.admin, "GET", "/v1/reload", "").expect("the admin answers");
+        serde_json::from_str(&body).expect("JSON")
+    }
+
+    /// The value of a metric, by its name with labels as the page writes them. `None` where it has no sample.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let (_, page) = client::request(self.admin, "GET", "/metrics", "").expect("the admin answers");
+        let sample = page
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        sample.parse().ok()
     }
 
     /// Waits for its end.
@@ -134,6 +199,11 @@ impl Drop for Proxy {
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// How every file of the tests begins.
+pub fn preamble(admin: SocketAddr) -> String {
+    format!("apiVersion: foreshade/v1\nadmin: {{ address: {admin} }}\nworkers: 2\ngrace: 20s\n")
 }
 
 /// A program of this workspace, built beside this test.

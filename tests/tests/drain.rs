@@ -5,7 +5,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, mpsc};
 
@@ -27,7 +27,7 @@ fn a_request_in_flight_is_finished_before_the_process_leaves() {
         "clusters:\n  - name: shop\n    health: off\n    endpoints:\n      - {{ name: a, address: \"{}\" }}\n",
         endpoint.address
     ));
-    let _idle = connect(proxy.users);
+    let mut idle = connect(proxy.users);
     let mut user = connect(proxy.users);
     user.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     endpoint.next_head().unwrap();
@@ -37,6 +37,16 @@ fn a_request_in_flight_is_finished_before_the_process_leaves() {
     });
     proxy.wait_until("closed to new users", |p| TcpStream::connect(p.users).is_err());
     finish.send(()).unwrap();
-    assert!(read_until(&mut user, "done").starts_with("HTTP/1.1 200"));
+    let answer = read_until(&mut user, "done");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(
+        answer.to_ascii_lowercase().contains("connection: close"),
+        "{answer}"
+    );
+    assert_eq!(
+        idle.read(&mut [0]).unwrap(),
+        0,
+        "whoever asks for nothing is let go"
+    );
     assert!(proxy.wait().success());
 }

@@ -6,4 +6,5 @@ pub mod demo;
 pub mod endpoints;
 pub mod guard;
 pub mod load;
+pub mod reloads;
 pub mod scenarios;

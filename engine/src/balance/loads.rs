@@ -15,6 +15,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use crate::lineage::Lineage;
 use crate::moment::Moment;
 use crate::outcome::{Class, Outcome, ROUTE_CLASSES, RouteClass};
 
@@ -68,6 +69,12 @@ impl Loads {
             pool_us: [None; ROUTE_CLASSES],
             turn: Cell::new(0),
         }
+    }
+
+    /// Goes on with another set of endpoints. Attempts at those that are gone are in flight nowhere any more.
+    pub fn reshape(&mut self, lineage: &Lineage) {
+        self.endpoints = lineage.carry(std::mem::take(&mut self.endpoints), |_| Load::default());
+        self.total_in_flight = self.endpoints.iter().map(|load| load.in_flight).sum();
     }
 
     /// An attempt is sent to the endpoint.

@@ -37,7 +37,7 @@ fn spec(primaries: usize) -> ClusterSpec {
         shift: ShiftPolicy::default(),
         attempt_timeout: Duration::from_secs(15),
         balance: BalancePolicy::LeastLoad,
-        health: HealthPolicy::default(),
+        health: Some(HealthPolicy::default()),
         slow_start: Duration::from_secs(10),
         segments: Vec::new(),
     }

@@ -10,8 +10,9 @@ use foreshade_contract::{Risk, Share};
 use serde::Serialize;
 
 use crate::assessment::{Assessment, Group, Term};
+use crate::lineage::Lineage;
 use crate::moment::Moment;
-use crate::spec::{EndpointSpec, Role};
+use crate::spec::{ClusterSpec, EndpointSpec, Role};
 
 /// The longest time for which an override may hold.
 pub const OVERRIDE_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -97,6 +98,27 @@ impl Overrides {
         let slot = self.0.get_mut(order.endpoint).ok_or(unknown)?;
         *slot = Some(order);
         Ok(())
+    }
+
+    /// Goes on with another set of endpoints. Gives back the words that cannot be carried out any more: their endpoint
+    /// is gone, or the shadow that a share was to move to.
+    pub(super) fn reshape(&mut self, spec: &ClusterSpec, lineage: &Lineage) -> Vec<Override> {
+        let mut dropped = Vec::new();
+        let mut slots = vec![None; spec.endpoints.len()];
+        for order in std::mem::take(&mut self.0).into_iter().flatten() {
+            let after = lineage.after(order.endpoint);
+            let endpoint = after.and_then(|index| spec.endpoints.get(index));
+            let needs_shadow = matches!(order.setting, Setting::Share(_));
+            let has_shadow = endpoint.is_some_and(|e| matches!(e.role, Role::Primary { shadow: Some(_) }));
+            match after.and_then(|index| Some((index, slots.get_mut(index)?))) {
+                Some((endpoint, slot)) if has_shadow || !needs_shadow => {
+                    *slot = Some(Override { endpoint, ..order });
+                }
+                _ => dropped.push(order),
+            }
+        }
+        self.0 = slots;
+        dropped
     }
 
     pub(super) fn clear(&mut self, endpoint: usize) -> bool {

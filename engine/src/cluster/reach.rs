@@ -76,6 +76,14 @@ pub(super) struct SlowStart {
 }
 
 impl SlowStart {
+    /// For an endpoint that joins others: it has cold caches and no connections.
+    pub(super) fn newcomer() -> Self {
+        Self {
+            away: true,
+            since: None,
+        }
+    }
+
     /// The part of its weight that it has now. Where `gradual` says that its traffic returns by shares anyway, it has all.
     pub(super) fn step(&mut self, now: Moment, available: bool, gradual: bool, span: Duration) -> f64 {
         if !available {

@@ -12,7 +12,7 @@ use crate::shift::fixture::{known, term, tick};
 use crate::spec::{BalancePolicy, HealthPolicy, ShiftPolicy};
 
 /// Primaries 0 to `primaries`, and one shadow that all of them share, last.
-fn spec(primaries: usize) -> ClusterSpec {
+pub(super) fn spec(primaries: usize) -> ClusterSpec {
     let endpoint = |index: usize, role| EndpointSpec {
         name: format!("e{index}").parse::<Name>().unwrap(),
         role,
@@ -30,22 +30,22 @@ fn spec(primaries: usize) -> ClusterSpec {
         shift: ShiftPolicy::default(),
         attempt_timeout: Duration::from_secs(15),
         balance: BalancePolicy::LeastLoad,
-        health: HealthPolicy::default(),
+        health: Some(HealthPolicy::default()),
         slow_start: Duration::from_secs(10),
         segments: Vec::new(),
     }
 }
 
-struct Rig {
-    engine: ClusterEngine,
+pub(super) struct Rig {
+    pub(super) engine: ClusterEngine,
     now: Moment,
     rng: StdRng,
-    seen: Vec<Assessment>,
+    pub(super) seen: Vec<Assessment>,
     common_cause: bool,
 }
 
 impl Rig {
-    fn new(spec: ClusterSpec) -> Self {
+    pub(super) fn new(spec: ClusterSpec) -> Self {
         let seen = spec
             .endpoints
             .iter()
@@ -69,7 +69,7 @@ impl Rig {
         }
     }
 
-    fn tick(&mut self) -> ClusterDecision {
+    pub(super) fn tick(&mut self) -> ClusterDecision {
         self.after(Duration::from_millis(100))
     }
 
@@ -82,20 +82,20 @@ impl Rig {
         self.engine.decide(self.now, assessment, &mut self.rng)
     }
 
-    fn ticks(&mut self, n: usize) -> ClusterDecision {
+    pub(super) fn ticks(&mut self, n: usize) -> ClusterDecision {
         for _ in 1..n {
             self.tick();
         }
         self.tick()
     }
 
-    fn kill(&mut self, endpoint: usize) {
+    pub(super) fn kill(&mut self, endpoint: usize) {
         self.seen[endpoint].standing = Standing::Dead;
         self.seen[endpoint].risk = Risk::clamped(0.98);
     }
 }
 
-fn share(decision: &ClusterDecision, primary: usize) -> f64 {
+pub(super) fn share(decision: &ClusterDecision, primary: usize) -> f64 {
     decision.endpoints[primary].shift.as_ref().unwrap().share.value()
 }
 

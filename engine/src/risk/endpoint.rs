@@ -184,6 +184,11 @@ impl Endpoint {
         }
     }
 
+    /// Lives on under another configuration.
+    pub(super) fn adopt(&mut self, health: Option<HealthPolicy>) {
+        self.vitality.adopt(health);
+    }
+
     /// Step one: takes what was seen, and makes of it what others are held against.
     pub fn observe(&mut self, tick: &Tick, seen: &Observation, scratch: &mut Vec<f64>) {
         self.window.advance(tick.seconds);

@@ -100,6 +100,21 @@ impl Vitality {
         }
     }
 
+    /// Judges probes by another policy; `None` where there will be none any more. Whom only probes called dead is then
+    /// given the benefit of the doubt, because nothing could ever revive him.
+    pub fn adopt(&mut self, policy: Option<HealthPolicy>) {
+        match policy {
+            Some(policy) => {
+                self.health.adopt(policy);
+                self.rise = policy.rise.max(1);
+            }
+            None => {
+                self.health = Health::new(HealthPolicy::default());
+                self.dead = self.dead.filter(|cause| *cause != Cause::Probes);
+            }
+        }
+    }
+
     /// Takes a tick: its probes, its served and failed attempts, and whether traffic shows that it is gone.
     pub fn handle(&mut self, probes: ProbeTally, ended: Batch, gone: Option<Cause>) {
         self.probe(probes);

@@ -108,7 +108,7 @@ fn spec(primaries: usize) -> ClusterSpec {
         shift: ShiftPolicy::default(),
         attempt_timeout: Duration::from_secs(15),
         balance: BalancePolicy::default(),
-        health: HealthPolicy::default(),
+        health: Some(HealthPolicy::default()),
         slow_start: Duration::from_secs(10),
         segments: Vec::<Share>::new(),
     }

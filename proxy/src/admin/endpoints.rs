@@ -75,7 +75,7 @@ struct ShiftRow {
 
 pub(super) async fn list(State(admin): State<Admin>) -> Result<Json<Listing>, Refusal> {
     let view = admin.ask(Command::View).await?;
-    let clusters = admin.topology.config().clusters.iter().zip(view.clusters);
+    let clusters = view.topology.config().clusters.iter().zip(view.clusters);
     Ok(Json(Listing {
         clusters: clusters
             .map(|(cluster, seen)| cluster_row(cluster, seen))

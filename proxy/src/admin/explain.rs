@@ -48,8 +48,9 @@ pub(super) async fn by_cluster(
 }
 
 async fn explain(admin: &Admin, cluster: Option<&str>, endpoint: &str) -> Result<Json<Explained>, Refusal> {
-    let found = place::find(&admin.topology, cluster, endpoint)?;
-    let explanation = admin.ask(|to| Command::Explain(found.place, to)).await?;
+    let topology = admin.topology();
+    let found = place::find(&topology, cluster, endpoint)?;
+    let explanation = admin.ask(|to| Command::Explain(found.id, to)).await?;
     let Explanation {
         endpoint,
         line,

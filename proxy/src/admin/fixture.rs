@@ -50,6 +50,7 @@ pub(crate) fn view() -> View {
     total.kept.add("budget", 1);
     total.picked.add("balanced", 7);
     View {
+        topology: topology(),
         clusters: vec![
             ClusterView {
                 mode: Mode::Frozen,

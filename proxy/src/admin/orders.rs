@@ -78,7 +78,8 @@ pub(super) async fn advise(
     State(admin): State<Admin>,
     Body(body): Body<AdviceBody>,
 ) -> Result<Json<Accepted>, Refusal> {
-    let found = place::find(&admin.topology, body.cluster.as_deref(), &body.endpoint)?;
+    let topology = admin.topology();
+    let found = place::find(&topology, body.cluster.as_deref(), &body.endpoint)?;
     if !(0.0..=1.0).contains(&body.trust) {
         return Err(Refusal::unprocessable(format!(
             "trust lies between 0 and 1, not at {}",
@@ -86,7 +87,7 @@ pub(super) async fn advise(
         )));
     }
     let advice = Advice {
-        place: found.place,
+        endpoint: found.id,
         source: body.source.0,
         reason: body.reason.0,
         value: body.risk,
@@ -116,7 +117,8 @@ pub(super) async fn overrule(
     State(admin): State<Admin>,
     Body(body): Body<OverrideBody>,
 ) -> Result<Json<Accepted>, Refusal> {
-    let found = place::find(&admin.topology, body.cluster.as_deref(), &body.endpoint)?;
+    let topology = admin.topology();
+    let found = place::find(&topology, body.cluster.as_deref(), &body.endpoint)?;
     let setting = match (body.share, body.risk) {
         (Some(share), None) => Setting::Share(share),
         (None, Some(risk)) => Setting::Risk(risk),
@@ -125,13 +127,13 @@ pub(super) async fn overrule(
     let (reason, ttl) = (body.reason.0, body.ttl.0.min(OVERRIDE_TTL_MAX));
     let (share, risk) = (body.share.map(Share::value), body.risk.map(Risk::value));
     let Found {
-        place,
+        id,
         cluster,
         endpoint,
     } = found;
     tracing::info!(%cluster, %endpoint, share, risk, reason, ?ttl, "override given");
     let order = Order {
-        place,
+        endpoint: id,
         setting,
         reason,
         ttl,
@@ -146,9 +148,10 @@ pub(super) async fn clear(
     State(admin): State<Admin>,
     Path((cluster, endpoint)): Path<(String, String)>,
 ) -> Result<StatusCode, Refusal> {
-    let found = place::find(&admin.topology, Some(&cluster), &endpoint)?;
+    let topology = admin.topology();
+    let found = place::find(&topology, Some(&cluster), &endpoint)?;
     tracing::info!(cluster, endpoint, "override taken back");
-    let cleared = admin.ask(|to| Command::ClearOverride(found.place, to)).await?;
+    let cleared = admin.ask(|to| Command::ClearOverride(found.id, to)).await?;
     cleared.map_err(|why| Refusal::new(StatusCode::NOT_FOUND, why))?;
     Ok(StatusCode::NO_CONTENT)
 }

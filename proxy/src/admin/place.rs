@@ -1,4 +1,4 @@
-//! From names to an endpoint's place. A name that two clusters have is ambiguous, and guessing would move the wrong
+//! From names to an endpoint. A name that two clusters have is ambiguous, and guessing would move the wrong
 //! traffic; so it is refused with the choices.
 
 use axum::http::StatusCode;
@@ -8,6 +8,7 @@ use super::refusal::Refusal;
 use crate::config::nearest;
 use crate::recorder::Place;
 use crate::topology::Topology;
+use crate::topology::ids::EndpointId;
 
 /// Names that are listed where none is like the one that was asked for. A hint, not an inventory.
 const CHOICES_MAX: usize = 20;
@@ -15,7 +16,7 @@ const CHOICES_MAX: usize = 20;
 /// An endpoint that exists, with its full name.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Found<'a> {
-    pub(super) place: Place,
+    pub(super) id: EndpointId,
     pub(super) cluster: &'a Name,
     pub(super) endpoint: &'a Name,
 }
@@ -38,14 +39,13 @@ pub(super) fn find<'a>(
         .iter()
         .enumerate()
         .filter(|(_, c)| cluster.is_none_or(|wanted| c.name.as_str() == wanted))
-        .flat_map(|(index, c)| {
-            c.endpoints.iter().enumerate().map(move |(at, e)| Found {
-                place: Place {
-                    cluster: index,
-                    endpoint: at,
-                },
-                cluster: &c.name,
-                endpoint: &e.name,
+        .flat_map(|(cluster, c)| {
+            c.endpoints.iter().enumerate().filter_map(move |(endpoint, e)| {
+                Some(Found {
+                    id: topology.endpoint_id(Place { cluster, endpoint })?,
+                    cluster: &c.name,
+                    endpoint: &e.name,
+                })
             })
         });
     let found: Vec<_> = all.clone().filter(|f| f.endpoint.as_str() == endpoint).collect();

@@ -18,6 +18,9 @@ struct Body {
     /// What could have been meant.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     choices: Vec<String>,
+    /// What is wrong with a configuration, all of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    mistakes: Vec<String>,
 }
 
 impl Refusal {
@@ -27,6 +30,7 @@ impl Refusal {
             body: Body {
                 error: error.into(),
                 choices: Vec::new(),
+                mistakes: Vec::new(),
             },
         }
     }
@@ -34,6 +38,11 @@ impl Refusal {
     /// The request was understood, and asks for what cannot be.
     pub(super) fn unprocessable(error: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, error)
+    }
+
+    pub(super) fn mistakes(mut self, mistakes: Vec<String>) -> Self {
+        self.body.mistakes = mistakes;
+        self
     }
 
     pub(super) fn choices(mut self, choices: Vec<String>) -> Self {

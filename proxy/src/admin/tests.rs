@@ -12,12 +12,19 @@ use crate::clock::Clock;
 use crate::command::{Advice, Order};
 use crate::recorder::Place;
 use crate::scorer::Scorer;
+use crate::topology::ids::EndpointId;
 
 #[derive(Debug)]
 enum Told {
     Advice(Advice),
     Order(Order),
-    Cleared(Place),
+    Cleared(EndpointId),
+}
+
+fn id(cluster: usize, endpoint: usize) -> EndpointId {
+    fixture::topology()
+        .endpoint_id(Place { cluster, endpoint })
+        .unwrap()
 }
 
 struct Stand {
@@ -35,8 +42,8 @@ async fn stand() -> Stand {
             match &command {
                 Command::Advise(advice, _) => tell.send(Told::Advice(advice.clone())).unwrap(),
                 Command::Override(order, _) => tell.send(Told::Order(order.clone())).unwrap(),
-                Command::ClearOverride(place, _) => tell.send(Told::Cleared(*place)).unwrap(),
-                Command::View(_) | Command::Explain(..) => {}
+                Command::ClearOverride(id, _) => tell.send(Told::Cleared(*id)).unwrap(),
+                Command::View(_) | Command::Explain(..) | Command::Adopt(..) => {}
             }
             match command {
                 Command::View(to) => drop(to.send(fixture::view())),
@@ -52,7 +59,7 @@ async fn stand_before(commands: mpsc::Sender<Command>, told: mpsc::UnboundedRece
     readiness.serving();
     let admin = Admin {
         commands,
-        topology: fixture::topology(),
+        reload: Desk::closed(fixture::topology()),
         readiness: readiness.clone(),
         probes_dropped: Dropped::default(),
     };
@@ -244,13 +251,7 @@ async fn an_advisory_reaches_the_scorer_as_it_was_meant() {
     let Told::Advice(advice) = stand.told.try_recv().unwrap() else {
         panic!()
     };
-    assert_eq!(
-        advice.place,
-        Place {
-            cluster: 0,
-            endpoint: 0
-        }
-    );
+    assert_eq!(advice.endpoint, id(0, 0));
     assert_eq!(
         (advice.source.as_str(), advice.reason.as_str()),
         ("status page", "maintenance at noon")
@@ -309,25 +310,13 @@ async fn an_override_is_set_and_taken_back() {
     let Told::Order(order) = stand.told.try_recv().unwrap() else {
         panic!()
     };
-    assert_eq!(
-        order.place,
-        Place {
-            cluster: 0,
-            endpoint: 1
-        }
-    );
+    assert_eq!(order.endpoint, id(0, 1));
     assert_eq!(order.setting, Setting::Risk(Risk::clamped(0.5)));
     assert_eq!(stand.call("DELETE /v1/overrides/shop/standby", "").await.0, 204);
-    let Told::Cleared(place) = stand.told.try_recv().unwrap() else {
+    let Told::Cleared(cleared) = stand.told.try_recv().unwrap() else {
         panic!()
     };
-    assert_eq!(
-        place,
-        Place {
-            cluster: 0,
-            endpoint: 1
-        }
-    );
+    assert_eq!(cleared, id(0, 1));
     let (status, error) = stand
         .refused("DELETE /v1/overrides/shop/standby", &json!(null))
         .await;

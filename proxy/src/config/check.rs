@@ -70,6 +70,8 @@ pub(super) fn config(file: raw::File, resolve: &Resolve<'_>, mistakes: &mut Mist
         listeners: listeners.into_iter().collect::<Option<_>>()?,
         clusters: clusters.into_iter().collect::<Option<_>>()?,
         grace: file.grace.0,
+        // The text is not seen from here.
+        hash: 0,
     })
 }
 
@@ -101,7 +103,7 @@ fn bind(
 }
 
 /// Whether two sockets that listen would get in each other's way: an unspecified address stands for all of them.
-pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+pub(crate) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port() && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
 }
 

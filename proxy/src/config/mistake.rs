@@ -70,6 +70,23 @@ impl Mistake {
     }
 }
 
+/// In one line, without the file and without its text.
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(Place { line, column, .. }) = self.place {
+            write!(f, "{line}:{column}: ")?;
+        }
+        write!(f, "{}", self.what)?;
+        if let Some(expected) = &self.expected {
+            write!(f, "; expected: {expected}")?;
+        }
+        if let Some(hint) = &self.hint {
+            write!(f, "; hint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
 /// All mistakes of one file, in the order of the file. Rendered like a compiler's.
 #[derive(Clone, Debug)]
 pub struct Mistakes {

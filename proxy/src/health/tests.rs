@@ -19,11 +19,14 @@ fn http() -> Probe {
 }
 
 fn schedule(address: SocketAddr, probe: Probe) -> Schedule {
+    let place = Place {
+        cluster: 0,
+        endpoint: 0,
+    };
     Schedule {
-        place: Place {
-            cluster: 0,
-            endpoint: 0,
-        },
+        endpoint: topology(&[(["127.0.0.1:2", "127.0.0.1:3"].map(|a| a.parse().unwrap()), None)])
+            .endpoint_id(place)
+            .unwrap(),
         address,
         probe,
         interval: Duration::from_millis(5),
@@ -181,18 +184,48 @@ async fn primaries_and_shadows_are_probed_where_the_cluster_wants_it() {
         ([gone, sick], Some(Probe::Tcp)),
     ]);
     let (results, mut collected) = mpsc::channel(16);
-    let (stop, stopped) = watch::channel(false);
-    let prober = tokio::spawn(run(topology, results, Dropped::default(), stopped));
+    let (configure, topologies) = watch::channel(topology.clone());
+    let prober = tokio::spawn(run(topologies, results, Dropped::default()));
     let mut found = HashSet::new();
     while found.len() < 4 {
-        let ProbeResult { place, passed, .. } = collected.recv().await.unwrap();
+        let ProbeResult { endpoint, passed, .. } = collected.recv().await.unwrap();
+        let place = topology.place(endpoint).unwrap();
         found.insert((place.cluster, place.endpoint, passed));
     }
     let expected = [(0, 0, true), (0, 1, false), (2, 0, false), (2, 1, true)];
     assert_eq!(found, HashSet::from(expected));
-    stop.send_replace(true);
+    drop(configure);
     prober.await.unwrap();
     while collected.recv().await.is_some() {}
+}
+
+#[tokio::test]
+async fn a_new_configuration_is_probed_and_who_is_gone_is_not() {
+    let (well, _requests) = server(b"HTTP/1.1 200 OK\r\n\r\n").await;
+    let (other, _requests) = server(b"HTTP/1.1 200 OK\r\n\r\n").await;
+    let (gone, _requests) = server(b"HTTP/1.1 200 OK\r\n\r\n").await;
+    let before = topology(&[([well, gone], Some(http()))]);
+    let after = before.next(topology(&[([well, other], Some(http()))]).config().clone());
+    let (results, mut collected) = mpsc::channel(16);
+    let (configure, topologies) = watch::channel(before.clone());
+    let prober = tokio::spawn(run(topologies, results, Dropped::default()));
+    let mut found = HashSet::new();
+    while found.len() < 2 {
+        found.insert(collected.recv().await.unwrap().endpoint);
+    }
+    configure.send_replace(after.clone());
+    while found.len() < 3 {
+        found.insert(collected.recv().await.unwrap().endpoint);
+    }
+    // What was under way may still come in; then there is nothing of it.
+    for _ in 0..16 {
+        collected.recv().await.unwrap();
+    }
+    for _ in 0..20 {
+        let endpoint = collected.recv().await.unwrap().endpoint;
+        assert!(after.place(endpoint).is_some());
+    }
+    prober.abort();
 }
 
 #[tokio::test]

@@ -10,9 +10,10 @@ fn page() -> String {
     let extra = Extra {
         ready: true,
         probes_dropped: 4,
+        reload: Status::first(&fixture::topology()),
         process: Process::read(),
     };
-    render(&fixture::view(), &fixture::topology(), &extra)
+    render(&fixture::view(), &extra)
 }
 
 /// Name -> type and labels. Holds the page against the grammar of the format on the way.

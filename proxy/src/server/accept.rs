@@ -5,6 +5,7 @@
 //! after the first request. Bytes that have come are then read by pingora within [`HEAD_PAUSE_MAX_S`] each.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use pingora_core::apps::{HttpPersistentSettings, HttpServerApp};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -21,14 +22,19 @@ use super::stream::EdgeStream;
 /// How long a full table of open files is given to empty before the next try.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long after a shutdown a connection that has had no request yet is waited for: who has just connected is about to
+/// send, and would find his first request dropped. One that has been served is idle, and closed at once.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(500);
+
 /// How long a client may pause inside the head of a request, in seconds.
 const HEAD_PAUSE_MAX_S: u64 = 10;
 
 /// Serves connections until `shutdown` says so, then waits for those that are in the middle of a request. A connection
-/// may idle for `idle_timeout` before each request.
-pub async fn serve<A>(listener: TcpListener, app: Arc<A>, shutdown: ShutdownWatch, idle_timeout: Duration)
+/// may idle for as long as `idle_timeout` says before each request.
+pub async fn serve<A, I>(listener: TcpListener, app: Arc<A>, shutdown: ShutdownWatch, idle_timeout: I)
 where
     A: HttpServerApp + Send + Sync + 'static,
+    I: Fn() -> Duration + Clone + Send + 'static,
 {
     let mut connections = JoinSet::new();
     let mut stopped = shutdown.clone();
@@ -38,7 +44,7 @@ where
                 Ok((tcp, client)) => {
                     // A client that is gone already needs no answer.
                     let Ok(stream) = EdgeStream::new(tcp, client) else { continue };
-                    connections.spawn(converse(stream, app.clone(), shutdown.clone(), idle_timeout));
+                    connections.spawn(converse(stream, app.clone(), shutdown.clone(), idle_timeout.clone()));
                 }
                 Err(error) => pause_after(&error).await,
             },
@@ -46,19 +52,53 @@ where
             () = until(&mut stopped) => break,
         }
     }
-    drop(listener);
-    app.http_cleanup().await;
+    for (tcp, client) in waiting(listener) {
+        if let Ok(stream) = EdgeStream::new(tcp, client) {
+            connections.spawn(converse(
+                stream,
+                app.clone(),
+                shutdown.clone(),
+                idle_timeout.clone(),
+            ));
+        }
+    }
+    // Not pingora's `http_cleanup`: it drops requests whose head has begun to come.
     while connections.join_next().await.is_some() {}
 }
 
+/// The connections that the kernel has accepted already: closing the socket would reset them.
+fn waiting(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+    let Ok(listener) = listener.into_std() else {
+        return Vec::new();
+    };
+    let accepted = std::iter::from_fn(|| listener.accept().ok());
+    let accepted = accepted.filter_map(|(tcp, client)| {
+        tcp.set_nonblocking(true).ok()?;
+        Some((TcpStream::from_std(tcp).ok()?, client))
+    });
+    accepted.collect()
+}
+
 /// One connection, request by request.
-async fn converse<A>(stream: EdgeStream, app: Arc<A>, mut shutdown: ShutdownWatch, idle_timeout: Duration)
-where
+async fn converse<A>(
+    stream: EdgeStream,
+    app: Arc<A>,
+    mut shutdown: ShutdownWatch,
+    idle_timeout: impl Fn() -> Duration,
+) where
     A: HttpServerApp + Send + Sync + 'static,
 {
     let mut stream: Stream = Box::new(stream);
     let mut settings: Option<HttpPersistentSettings> = None;
-    while next_request(&stream, &mut shutdown, idle_timeout).await {
+    let mut patience = FIRST_REQUEST_GRACE;
+    while next_request(
+        &stream,
+        &mut shutdown,
+        idle_timeout(),
+        std::mem::take(&mut patience),
+    )
+    .await
+    {
         let mut session = ServerSession::new_http1(stream);
         if let Some(settings) = settings.take() {
             settings.apply_to_session(&mut session);
@@ -71,21 +111,32 @@ where
     }
 }
 
-/// Waits for the first byte of the next request. False where none will be served any more.
-async fn next_request(stream: &Stream, shutdown: &mut ShutdownWatch, idle_timeout: Duration) -> bool {
+/// Waits for the first byte of the next request, after a shutdown for `grace` more, which only the first request of a
+/// connection has. False where none will be served.
+async fn next_request(
+    stream: &Stream,
+    shutdown: &mut ShutdownWatch,
+    idle_timeout: Duration,
+    grace: Duration,
+) -> bool {
     // Nobody else makes streams for this loop, and pingora hands back what it was given.
     let Some(edge) = stream.as_any().downcast_ref::<EdgeStream>() else {
         return false;
     };
     tokio::select! {
         biased;
-        readable = timeout(idle_timeout, edge.readable()) => matches!(readable, Ok(Ok(()))),
-        () = until(shutdown) => false,
+        readable = timeout(idle_timeout, edge.readable(!grace.is_zero())) => matches!(readable, Ok(Ok(()))),
+        () = async {
+            until(shutdown).await;
+            if !grace.is_zero() {
+                tokio::time::sleep(grace).await;
+            }
+        } => false,
     }
 }
 
 /// Waits for the shutdown. A sender that is gone means the same.
-async fn until(stopped: &mut ShutdownWatch) {
+pub(super) async fn until(stopped: &mut ShutdownWatch) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 

@@ -9,8 +9,49 @@ use std::net::SocketAddr;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::ServerError;
+use crate::config::overlap;
+use crate::topology::Topology;
+use crate::topology::ids::ListenerId;
+
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+
+/// The listening sockets of one worker.
+pub(crate) type Sockets = Vec<(ListenerId, std::net::TcpListener)>;
+
+/// Opens the listeners of `topology` that `before` does not have: a list of sockets for each of `workers` workers. All of
+/// them or none.
+///
+/// # Errors
+/// The first address that cannot be listened on, and whose it is.
+pub(crate) fn open(
+    topology: &Topology,
+    before: Option<&Topology>,
+    workers: usize,
+) -> Result<Vec<Sockets>, ServerError> {
+    let ours: Vec<_> = before
+        .iter()
+        .flat_map(|t| t.listeners())
+        .map(|(id, l)| (id, l.address))
+        .collect();
+    let new: Vec<_> = topology
+        .listeners()
+        .filter(|(id, _)| ours.iter().all(|(own, _)| own != id))
+        .map(|(id, listener)| (id, listener.name.as_str(), listener.address))
+        .collect();
+    for (_, name, address) in &new {
+        // Between two listeners of our own, one of which is about to go, the kernel sees no conflict.
+        if !ours.iter().any(|(_, own)| overlap(*own, *address)) {
+            claim(*address).map_err(|e| ServerError::refused(name, *address, e))?;
+        }
+    }
+    let each = |(id, name, address): &(ListenerId, &str, SocketAddr)| {
+        let socket = shared(*address).map_err(|e| ServerError::refused(name, *address, e))?;
+        Ok((*id, socket))
+    };
+    (0..workers).map(|_| new.iter().map(each).collect()).collect()
+}
 
 /// Fails as a plain bind does when another process listens on `address`.
 ///

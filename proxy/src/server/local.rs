@@ -10,8 +10,8 @@ use std::sync::Arc;
 use foreshade_engine::observation::ResourceReport;
 use tokio::sync::Notify;
 
-use crate::recorder::Place;
 use crate::upstream::Peers;
+use crate::upstream::kept::Kept;
 use crate::upstream::network::Sampler;
 use crate::worker::{Flow, Worker};
 
@@ -21,6 +21,8 @@ pub(crate) struct Local {
     pub(crate) worker: Worker,
     pub(crate) peers: Peers,
     pub(crate) sampler: Sampler,
+    /// Upstream connections, by whose they are.
+    pub(crate) kept: Kept,
     /// Wakes the sweeper when the first deadline is armed.
     pub(crate) armed: Arc<Notify>,
 }
@@ -54,9 +56,49 @@ pub(crate) fn sent(flow: &mut Flow, socket: RawFd, replayable: bool) {
     });
 }
 
+/// The attempt has a new connection.
+pub(crate) fn opened(flow: &Flow, socket: RawFd) {
+    with(|l| {
+        l.sampler.connected(socket);
+        match flow.endpoint() {
+            Some(endpoint) => l.kept.opened(socket, endpoint),
+            None => l.kept.given_away(socket),
+        }
+    });
+}
+
 impl Local {
+    pub(crate) fn new(worker: Worker) -> Self {
+        let topology = worker.topology();
+        Self {
+            peers: Peers::new(topology),
+            sampler: Sampler::new(&topology.sizes()),
+            kept: Kept::default(),
+            armed: Arc::new(Notify::new()),
+            worker,
+        }
+    }
+
+    /// Takes the newest snapshot over, and with a new configuration everything that hangs on it.
+    pub(crate) fn refresh(&mut self) {
+        let Some(descent) = self.worker.refresh() else {
+            return;
+        };
+        let topology = self.worker.topology().clone();
+        self.peers = Peers::new(&topology);
+        self.sampler.reshape(&descent);
+        let busy = self.worker.busy_sockets().collect();
+        let closed = self.kept.close_of_the_gone(&topology, &busy);
+        tracing::debug!(
+            generation = topology.generation(),
+            closed,
+            "configuration taken over"
+        );
+    }
+
     /// Takes what an answer tells beside itself: how its connection fares, and what the endpoint says of its load.
-    pub(crate) fn observe(&mut self, place: Place, socket: RawFd, report: Option<ResourceReport>) {
+    pub(crate) fn observe(&mut self, flow: &Flow, socket: RawFd, report: Option<ResourceReport>) {
+        let Some(place) = flow.place() else { return };
         if let Some(sample) = self.sampler.sample(place, socket, self.worker.latest()) {
             self.worker.recorder().network(place, &sample);
         }

@@ -57,11 +57,15 @@ impl EdgeStream {
         })
     }
 
-    /// Waits until the client has sent something, or has gone away. Holds no buffer meanwhile.
+    /// Waits until the client has sent something, or has gone away. Holds no buffer meanwhile. `first` is a connection
+    /// that nothing has been read from: tokio takes it for readable until a read has shown that it is not.
     ///
     /// # Errors
     /// When the connection is broken.
-    pub async fn readable(&self) -> io::Result<()> {
+    pub async fn readable(&self, first: bool) -> io::Result<()> {
+        if first {
+            return self.tcp.peek(&mut [0]).await.map(drop);
+        }
         self.tcp.readable().await
     }
 

@@ -156,6 +156,11 @@ impl<T: Copy> Deadlines<T> {
         Some(Ended::InTime(entry.what))
     }
 
+    /// All entries, reached or not, in no order.
+    pub fn entries(&mut self) -> impl Iterator<Item = &mut Entry<T>> {
+        self.places.iter_mut().filter_map(|place| place.entry.as_mut())
+    }
+
     /// Shows `decide` every deadline that `now` has reached. It answers with a later moment to give it more time, or with
     /// `None` once the connection is shut down.
     pub fn sweep(&mut self, now: Moment, mut decide: impl FnMut(&mut Entry<T>) -> Option<Moment>) {

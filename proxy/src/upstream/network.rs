@@ -14,6 +14,7 @@ use foreshade_engine::observation::NetworkTally;
 use foreshade_sys::TcpInfo;
 
 use crate::recorder::Place;
+use crate::topology::descent::Descent;
 
 /// Enough to see a loss of one percent within seconds on a busy endpoint.
 const SAMPLES_PER_SECOND: u32 = 8;
@@ -36,6 +37,11 @@ impl Sampler {
             due: sizes.iter().map(|n| vec![Moment::ZERO; *n]).collect(),
             last: HashMap::new(),
         }
+    }
+
+    /// Goes on with other clusters and endpoints.
+    pub fn reshape(&mut self, descent: &Descent) {
+        self.due = descent.carry(std::mem::take(&mut self.due), || Moment::ZERO);
     }
 
     /// The descriptor names a new connection from now on.
