@@ -69,7 +69,12 @@ fn work(listener: std::net::TcpListener, inner: RoundRobin) -> io::Result<()> {
         let listener = TcpListener::from_std(listener)?;
         // Nobody asks it to stop: it is killed when the measurement ends.
         let (_running, stopped) = watch::channel(false);
-        accept::serve(listener, Arc::new(proxy), stopped, || IDLE_TIMEOUT).await;
+        // No guard: what foreshade asks of a request is part of what it adds.
+        let terms = || accept::Terms {
+            idle_timeout: IDLE_TIMEOUT,
+            guard: None,
+        };
+        accept::serve(listener, Arc::new(proxy), stopped, terms).await;
         Ok(())
     })
 }

@@ -13,7 +13,7 @@ use foreshade_engine::risk::Advisory;
 use tokio::sync::oneshot;
 
 use crate::scorer::Scorer;
-use crate::tally::Tally;
+use crate::tally::{Counts, Tally};
 use crate::topology::Topology;
 use crate::topology::ids::EndpointId;
 
@@ -75,6 +75,8 @@ pub struct View {
     pub clusters: Vec<ClusterView>,
     /// Requests that no route matched.
     pub unrouted: u64,
+    /// Clients that were refused, by why.
+    pub refused: Counts,
     /// How long the slowest worker took to answer in the last tick.
     pub lag: Duration,
     /// Workers that missed a tick.
@@ -141,6 +143,7 @@ impl Scorer {
             topology: self.topology.clone(),
             clusters: clusters.collect(),
             unrouted: self.unrouted,
+            refused: self.refused.clone(),
             lag: self.lag,
             late: self.late,
         }

@@ -15,6 +15,8 @@ mod text;
 
 mod raw;
 
+mod limits;
+
 mod check;
 
 mod cluster;
@@ -32,6 +34,8 @@ use std::time::Duration;
 use foreshade_contract::{Name, Share};
 use foreshade_engine::spec::{BalancePolicy, Role, ShiftPolicy};
 use http::HeaderName;
+
+use crate::framing::Limits;
 
 pub use self::check::Resolve;
 pub(crate) use self::check::overlap;
@@ -145,6 +149,8 @@ pub struct Listener {
     pub routes: Vec<Route>,
     /// How long a connection may stay idle between requests.
     pub idle_timeout: Duration,
+    /// How much clients may ask for, and how long they may take.
+    pub limits: Limits,
 }
 
 /// A rule from a request to a cluster.

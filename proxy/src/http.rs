@@ -4,6 +4,8 @@
 //! calls the phases in the order in which they stand here. Trailers are lost on HTTP/1.1, both ways: pingora reads and
 //! drops them.
 
+mod tell;
+
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -18,13 +20,15 @@ use pingora_error::{BError, Error, ErrorType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
+use self::tell::tell;
 use crate::cohort::ATTEMPT_HEADER;
+use crate::framing::Refusal;
 use crate::orca;
 use crate::outcome::Failure;
 use crate::request::RequestView;
 use crate::server::local;
 use crate::topology::ids::ListenerId;
-use crate::upstream::{ELSEWHERE, connect_failure, exchange_failure};
+use crate::upstream::{ELSEWHERE, connect_failure, exchange_failure, refusal};
 use crate::worker::{Flow, Next};
 
 use foreshade_engine::failover::REPLAY_BODY_MAX;
@@ -101,16 +105,13 @@ impl ProxyHttp for EdgeProxy {
         session: &mut Session,
         exchange: &mut Exchange,
     ) -> pingora_error::Result<bool> {
+        // A client that has closed its own side still wants its answer; one that is gone shows when that is written.
+        session.set_abort_on_close(false);
         exchange.flow = local::with(|l| l.worker.admit(self.listener, &view(session))).flatten();
         if exchange.flow.is_some() {
             return Ok(false);
         }
-        session
-            .respond_error_with_body(
-                404,
-                Bytes::from_static(b"foreshade: no route for this host and path\n"),
-            )
-            .await?;
+        tell(session, 404, "no route for this host and path").await?;
         Ok(true)
     }
 
@@ -287,8 +288,8 @@ impl ProxyHttp for EdgeProxy {
             status => status,
         };
         if status > 0 {
-            let body = Bytes::from(format!("foreshade: {}\n", sentence(status)));
-            if let Err(error) = session.respond_error_with_body(status, body).await {
+            let sentence = refusal(error).map_or_else(|| sentence(status), Refusal::sentence);
+            if let Err(error) = tell(session, status, sentence).await {
                 tracing::debug!(%error, status, "the client went away before it could be told");
             }
         }

@@ -16,6 +16,7 @@ pub mod config;
 pub mod topology;
 
 pub mod cohort;
+pub mod framing;
 pub mod http;
 pub mod outcome;
 pub mod recorder;

@@ -101,6 +101,14 @@ fn write_proxy(page: &mut Page, view: &View, extra: &Extra) {
     );
     page.sample(&[], view.unrouted as f64);
     page.family(
+        "foreshade_refused_total",
+        Kind::Counter,
+        "Clients that were refused before routing, or gave cause within a body, by why.",
+    );
+    for (reason, n) in view.refused.iter() {
+        page.sample(&[("reason", reason)], n as f64);
+    }
+    page.family(
         "foreshade_scorer_lag_seconds",
         Kind::Gauge,
         "How long the slowest worker took to report last.",

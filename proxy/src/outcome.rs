@@ -7,6 +7,8 @@
 use foreshade_engine::failover::Stage;
 use foreshade_engine::outcome::Class;
 
+use crate::framing::Refusal;
+
 /// Why an attempt brought no answer, or an answer that is not wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -32,6 +34,8 @@ pub enum Failure {
     ClientGone,
     /// The client's request broke the rules after its head.
     ClientBroke,
+    /// The client's body was refused while it came, or his answer given up.
+    ClientRefused(Refusal),
     /// The client did not send its request's body in time.
     ClientSlow,
     /// No endpoint is left to serve.
@@ -57,8 +61,8 @@ impl Failure {
     /// What follows.
     pub fn consequence(self) -> Consequence {
         use Failure::{
-            AttemptTimeout, ClientBroke, ClientGone, ClientSlow, ConnectFailed, Garbage, Internal,
-            NobodyLeft, Refused, Reset, RouteTimeout, StaleConnection, Status, Truncated,
+            AttemptTimeout, ClientBroke, ClientGone, ClientRefused, ClientSlow, ConnectFailed, Garbage,
+            Internal, NobodyLeft, Refused, Reset, RouteTimeout, StaleConnection, Status, Truncated,
         };
         let sent = Some(Stage::Sent);
         let (class, stage, status, reason) = match self {
@@ -92,6 +96,7 @@ impl Failure {
             Truncated => (Class::Reset, Some(Stage::BodyStarted), 0, "truncated"),
             ClientGone => (Class::Cancelled, None, 0, "client_gone"),
             ClientBroke => (Class::Cancelled, None, 400, "client_broke"),
+            ClientRefused(refusal) => (Class::Cancelled, None, refusal.status(), "client_refused"),
             ClientSlow => (Class::Cancelled, None, 408, "client_slow"),
             Internal => (Class::Cancelled, None, 500, "internal"),
             NobodyLeft => (Class::Cancelled, None, 503, "nobody_left"),

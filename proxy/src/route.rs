@@ -70,6 +70,7 @@ mod tests {
             address: "127.0.0.1:0".parse().unwrap(),
             routes,
             idle_timeout: Duration::from_secs(60),
+            limits: crate::framing::Limits::default(),
         })
     }
 

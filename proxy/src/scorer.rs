@@ -29,7 +29,7 @@ use crate::command::Command;
 use crate::health::ProbeResult;
 use crate::recorder::{Harvest, empty_harvest};
 use crate::table::{Snapshot, Table};
-use crate::tally::Tally;
+use crate::tally::{Counts, Tally};
 use crate::topology::Topology;
 use crate::topology::descent::Descent;
 use crate::worker::Spoils;
@@ -81,6 +81,8 @@ pub struct Scorer {
     next: Option<(Arc<Topology>, oneshot::Sender<()>)>,
     /// Requests that no route matched, since the start.
     pub(crate) unrouted: u64,
+    /// Clients that were refused, by why, since the start.
+    pub(crate) refused: Counts,
     /// How long the slowest worker took to answer in the last tick.
     pub(crate) lag: Duration,
     /// Workers that did not answer in time, since the start.
@@ -159,6 +161,7 @@ impl Scorer {
             seen,
             next: None,
             unrouted: 0,
+            refused: Counts::default(),
             lag: Duration::ZERO,
             late: 0,
         };
@@ -247,6 +250,7 @@ impl Scorer {
             mine.total.merge(theirs);
         }
         self.unrouted += spoils.unrouted;
+        self.refused.merge(&spoils.refused);
         spoils.clear();
         self.spares.push(spoils);
     }

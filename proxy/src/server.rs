@@ -6,8 +6,13 @@
 //! the grace time, and the process leaves as soon as the last one is done.
 
 pub mod accept;
+mod arrive;
+pub mod conn;
+pub mod door;
+pub(crate) mod leave;
 pub mod listen;
 pub(crate) mod local;
+mod pace;
 pub mod stream;
 mod work;
 

@@ -41,11 +41,13 @@ impl Counts {
         self.0.iter().copied()
     }
 
-    fn merge(&mut self, other: &Self) {
+    /// Adds another worker's counts.
+    pub fn merge(&mut self, other: &Self) {
         other.iter().for_each(|(label, n)| self.add(label, n));
     }
 
-    fn clear(&mut self) {
+    /// Sets all counts to zero and keeps their memory.
+    pub fn clear(&mut self) {
         self.0.iter_mut().for_each(|(_, n)| *n = 0);
     }
 }

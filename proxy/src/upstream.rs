@@ -12,6 +12,7 @@ use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora_error::{Error, ErrorSource, ErrorType};
 
 use crate::config::{Cluster, Endpoint};
+use crate::framing::Refusal;
 use crate::outcome::Failure;
 use crate::recorder::Place;
 use crate::topology::Topology;
@@ -96,10 +97,19 @@ pub(crate) fn connect_failure(error: &Error) -> Failure {
     }
 }
 
+/// Why the client's body was refused, if that is what broke the exchange off.
+pub(crate) fn refusal(error: &Error) -> Option<Refusal> {
+    let cause = error.cause.as_deref()?.downcast_ref::<std::io::Error>()?;
+    cause.get_ref()?.downcast_ref().copied()
+}
+
 /// What it means that an exchange broke off. `reused` says whether the connection had served before, `answered` whether
 /// the head of an answer had come.
 pub(crate) fn exchange_failure(error: &Error, reused: bool, answered: bool) -> Failure {
     use ErrorType::{ConnectionClosed, H1Error, InvalidHTTPHeader, ReadError, WriteError};
+    if let Some(refusal) = refusal(error) {
+        return Failure::ClientRefused(refusal);
+    }
     match (error.esource(), error.etype()) {
         (ErrorSource::Downstream, ReadError | WriteError | ConnectionClosed | ErrorType::WriteTimedout) => {
             Failure::ClientGone

@@ -25,11 +25,12 @@ use rand::rngs::SmallRng;
 
 use crate::clock::Clock;
 use crate::cohort;
+use crate::framing::Refusal;
 use crate::outcome::Failure;
 use crate::recorder::{Place, Recorded, Recorder};
 use crate::request::RequestView;
 use crate::table::{Snapshot, Table};
-use crate::tally::Tally;
+use crate::tally::{Counts, Tally};
 use crate::topology::Topology;
 use crate::topology::ids::{ClusterId, EndpointId, ListenerId};
 use crate::upstream::deadline::{Armed, Deadlines, Ended, Entry};
@@ -65,6 +66,7 @@ pub struct Worker {
     deadlines: Deadlines<Waiting>,
     rng: SmallRng,
     unrouted: u64,
+    refused: Counts,
     latest: Moment,
 }
 
@@ -164,6 +166,7 @@ impl Worker {
             deadlines: Deadlines::default(),
             rng: SmallRng::from_rng(&mut rand::rng()),
             unrouted: 0,
+            refused: Counts::default(),
             latest: now,
         }
     }
@@ -176,6 +179,11 @@ impl Worker {
     fn now(&mut self) -> Moment {
         self.latest = self.clock.now();
         self.latest
+    }
+
+    /// A client was refused, before or beside all routing.
+    pub fn refuse(&mut self, refusal: Refusal) {
+        self.refused.add(refusal.label(), 1);
     }
 
     /// Finds the request's cluster. `None` where no route matches; that is counted.
@@ -411,6 +419,7 @@ impl Worker {
             std::mem::swap(&mut state.tally, tally);
         }
         spare.unrouted = std::mem::take(&mut self.unrouted);
+        std::mem::swap(&mut self.refused, &mut spare.refused);
     }
 
     /// The recorder, for samples that come beside the requests.

@@ -1000,7 +1000,7 @@ fn all_mistakes_are_shown_at_once_in_the_order_of_the_file() {
     shop.yaml:3:5: unknown key "nme" in a listener
         3 |   - nme: web
           |     ^^^
-           expected: one of name, address, protocol, idleTimeout, routes
+           expected: one of name, address, protocol, idleTimeout, limits, routes
            hint: did you mean "name"?
 
     shop.yaml:5:18: idleTimeout: "60" has no unit

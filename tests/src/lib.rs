@@ -9,5 +9,6 @@
 )]
 
 pub mod proxy;
+pub mod recording;
 pub mod tidy;
 pub mod wire;

@@ -38,10 +38,26 @@ impl Proxy {
     /// # Panics
     /// When it does not start.
     pub fn start_with_route(clusters: &str, route: &str) -> Self {
+        Self::start_listening(clusters, route, "")
+    }
+
+    /// The same, with one route and keys of the listener's section `limits`, as YAML in one line.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_with_limits(clusters: &str, limits: &str) -> Self {
+        Self::start_listening(
+            clusters,
+            "{ match: { path: { prefix: / } }, cluster: shop, timeout: 2s }",
+            &format!("    limits: {{ {limits} }}\n"),
+        )
+    }
+
+    fn start_listening(clusters: &str, route: &str, listener: &str) -> Self {
         Self::start_with(|users, admin| {
             format!(
-                "{}listeners:\n  - name: web\n    address: {users}\n    protocol: http\n    routes:\n      - {route}\n\
-                 {clusters}",
+                "{}listeners:\n  - name: web\n    address: {users}\n    protocol: http\n{listener}    routes:\n      \
+                 - {route}\n{clusters}",
                 preamble(admin)
             )
         })
@@ -110,6 +126,17 @@ impl Proxy {
             .find(|e| e["name"] == name)
             .unwrap_or_else(|| panic!("no endpoint {name} in {body}"))
             .clone()
+    }
+
+    /// How often clients have been refused for `reason`.
+    ///
+    /// # Panics
+    /// When the admin interface says nothing.
+    pub fn refused(&self, reason: &str) -> u64 {
+        let (_, page) = client::request(self.admin, "GET", "/metrics", "").expect("the admin answers");
+        let series = format!("foreshade_refused_total{{reason=\"{reason}\"}} ");
+        let value = page.lines().find_map(|line| line.strip_prefix(&series));
+        value.map_or(0, |v| v.parse().expect("a number"))
     }
 
     /// Sends SIGTERM.

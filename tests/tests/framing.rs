@@ -38,7 +38,6 @@ fn malformed_requests_are_refused_and_the_next_one_is_served() {
         b"GET /shop HTTP/1.1\r\nHost: a\r\nBad Header: x\r\n\r\n",
         b"GET /shop HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
         b"POST /shop HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-        b"GET /shop HTTP/9.9\r\nHost: a\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
         b"GET\r\n\r\n",
     ];

@@ -9,7 +9,7 @@ use foreshade_engine::decision::{Bound, EndpointDecision, Mode, Phase, ShiftDeci
 
 use crate::command::{ClusterView, EndpointView, View};
 use crate::config;
-use crate::tally::Tally;
+use crate::tally::{Counts, Tally};
 use crate::topology::Topology;
 
 const CONFIG: &str = "
@@ -49,6 +49,8 @@ pub(crate) fn view() -> View {
     total.moved.add("refused", 3);
     total.kept.add("budget", 1);
     total.picked.add("balanced", 7);
+    let mut refused = Counts::default();
+    refused.add("coding_and_length", 3);
     View {
         topology: topology(),
         clusters: vec![
@@ -64,6 +66,7 @@ pub(crate) fn view() -> View {
             },
         ],
         unrouted: 5,
+        refused,
         lag: Duration::from_micros(1500),
         late: 2,
     }

@@ -153,6 +153,7 @@ fn listener(
         address: address?,
         routes: routes.into_iter().collect::<Option<_>>()?,
         idle_timeout: raw.idle_timeout.0,
+        limits: raw.limits.checked(),
     })
 }
 

@@ -9,6 +9,7 @@ use foreshade_contract::Name;
 use foreshade_engine::spec::{BalancePolicy, HealthPolicy, ShiftPolicy};
 use serde_json::{Map, Value as Json, json};
 
+use super::limits::Limits;
 use super::mistake::{Mistake, Mistakes};
 use super::read::{
     At, Entries, List, Read, Section, Shown, described, scalar, section, section_schema, unexpected,
@@ -73,6 +74,8 @@ section! {
     protocol "protocol": default Protocol = Protocol::Http;
     /// How long a connection may stay idle between requests.
     idle_timeout "idleTimeout": default Limit = seconds(60);
+    /// How much clients may ask for, and how long they may take. The defaults are meant for the open internet.
+    limits "limits": nested Limits;
     /// Rules from requests to clusters. The most specific match wins: with a host before without, then the longer path.
     routes "routes": required List<At<Route>, 1>;
 }

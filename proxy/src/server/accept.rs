@@ -2,22 +2,33 @@
 //! of a connection to the next.
 //!
 //! Between two requests the connection waits here and not in pingora, whose own wait holds its buffers and knows no limit
-//! after the first request. Bytes that have come are then read by pingora within [`HEAD_PAUSE_MAX_S`] each.
+//! after the first request. A request is let through when its head has been read and checked; pingora gets it with the
+//! head in hand, and the bytes of the body from a [`Conn`] that knows where they end. The yardstick of the bench shares
+//! this loop without the check: [`Terms::guard`] is `None` then, and pingora reads for itself.
+//!
+//! The terms are asked for before each request, because a reload may change them while connections live.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pingora_core::apps::{HttpPersistentSettings, HttpServerApp};
+use pingora_core::apps::HttpServerApp;
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::stream::EdgeStream;
+use super::arrive::{Arrival, arrive};
+use super::conn::Conn;
+use super::door::{Door, Visit};
+use super::leave::{linger, skip_left_over, turn_away};
+use super::local;
+use super::stream::{EdgeStream, Home};
+use crate::framing::{Limits, Refusal};
 
 /// How long a full table of open files is given to empty before the next try.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
@@ -26,26 +37,46 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 /// send, and would find his first request dropped. One that has been served is idle, and closed at once.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(500);
 
-/// How long a client may pause inside the head of a request, in seconds.
+/// How long a client may pause inside the head of a request where nobody checks it, in seconds.
 const HEAD_PAUSE_MAX_S: u64 = 10;
 
-/// Serves connections until `shutdown` says so, then waits for those that are in the middle of a request. A connection
-/// may idle for as long as `idle_timeout` says before each request.
-pub async fn serve<A, I>(listener: TcpListener, app: Arc<A>, shutdown: ShutdownWatch, idle_timeout: I)
+/// On what terms a listener serves now.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// How long a connection may idle before each request.
+    pub idle_timeout: Duration,
+    /// Who is let in, and with what; everybody with everything where `None`.
+    pub guard: Option<Guard>,
+}
+
+/// What is asked of clients.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    /// How much they may ask for.
+    pub limits: Limits,
+    /// How many they may be. Shared by the workers of the listener.
+    pub door: Arc<Door>,
+}
+
+/// Serves connections until `shutdown` says so, then waits for those that are in the middle of a request.
+pub async fn serve<A, T>(listener: TcpListener, app: Arc<A>, shutdown: ShutdownWatch, terms: T)
 where
     A: HttpServerApp + Send + Sync + 'static,
-    I: Fn() -> Duration + Clone + Send + 'static,
+    T: Fn() -> Terms + Clone + Send + Sync + 'static,
 {
     let mut connections = JoinSet::new();
     let mut stopped = shutdown.clone();
+    let conversation = || Conversation {
+        app: app.clone(),
+        shutdown: shutdown.clone(),
+        terms: terms.clone(),
+    };
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((tcp, client)) => {
-                    // A client that is gone already needs no answer.
-                    let Ok(stream) = EdgeStream::new(tcp, client) else { continue };
-                    connections.spawn(converse(stream, app.clone(), shutdown.clone(), idle_timeout.clone()));
-                }
+                Ok((tcp, client)) => if let Some((conn, visit)) = admit(tcp, client, &terms()) {
+                    connections.spawn(conversation().run(conn, visit));
+                },
                 Err(error) => pause_after(&error).await,
             },
             Some(_) = connections.join_next() => {}
@@ -53,13 +84,8 @@ where
         }
     }
     for (tcp, client) in waiting(listener) {
-        if let Ok(stream) = EdgeStream::new(tcp, client) {
-            connections.spawn(converse(
-                stream,
-                app.clone(),
-                shutdown.clone(),
-                idle_timeout.clone(),
-            ));
+        if let Some((conn, visit)) = admit(tcp, client, &terms()) {
+            connections.spawn(conversation().run(conn, visit));
         }
     }
     // Not pingora's `http_cleanup`: it drops requests whose head has begun to come.
@@ -79,60 +105,146 @@ fn waiting(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
     accepted.collect()
 }
 
-/// One connection, request by request.
-async fn converse<A>(
-    stream: EdgeStream,
-    app: Arc<A>,
-    mut shutdown: ShutdownWatch,
-    idle_timeout: impl Fn() -> Duration,
-) where
-    A: HttpServerApp + Send + Sync + 'static,
-{
-    let mut stream: Stream = Box::new(stream);
-    let mut settings: Option<HttpPersistentSettings> = None;
-    let mut patience = FIRST_REQUEST_GRACE;
-    while next_request(
-        &stream,
-        &mut shutdown,
-        idle_timeout(),
-        std::mem::take(&mut patience),
-    )
-    .await
-    {
-        let mut session = ServerSession::new_http1(stream);
-        if let Some(settings) = settings.take() {
-            settings.apply_to_session(&mut session);
+/// Lets a client in, or tells him why not.
+fn admit(tcp: TcpStream, client: SocketAddr, terms: &Terms) -> Option<(Conn, Option<Visit>)> {
+    let visit = match terms.guard.as_ref().map(|guard| guard.door.enter(client.ip(), &guard.limits)) {
+        Some(Err(refusal)) => {
+            count(refusal);
+            // A new connection takes so much at once. If not, it closes without a word.
+            let _ = SockRef::from(&tcp).send(refusal.answer().as_bytes());
+            return None;
         }
-        session.set_keepalive(Some(HEAD_PAUSE_MAX_S));
-        let Some(reusable) = app.process_new_http(session, &shutdown).await else {
-            return;
-        };
-        (stream, settings) = reusable.consume();
+        Some(Ok(visit)) => Some(visit),
+        None => None,
+    };
+    // A client that is gone already needs no answer.
+    Some((Conn::new(tcp, client).ok()?, visit))
+}
+
+/// One connection, request by request.
+struct Conversation<A, T> {
+    app: Arc<A>,
+    shutdown: ShutdownWatch,
+    terms: T,
+}
+
+impl<A, T> Conversation<A, T>
+where
+    A: HttpServerApp + Send + Sync + 'static,
+    T: Fn() -> Terms,
+{
+    async fn run(mut self, conn: Conn, _visit: Option<Visit>) {
+        let home = Arc::new(Home::default());
+        let mut stream = Box::new(EdgeStream::new(conn, home.clone()));
+        let mut served = 0;
+        loop {
+            if !self.has_request(&stream, served == 0).await {
+                return;
+            }
+            let guard = (self.terms)().guard;
+            let session = match &guard {
+                None => unchecked(stream),
+                Some(guard) => match checked(guard, stream, &home, &mut served).await {
+                    Ok(session) => session,
+                    Err(Some(same)) => {
+                        stream = same;
+                        continue;
+                    }
+                    Err(None) => return,
+                },
+            };
+            let reusable = self.app.process_new_http(session, &self.shutdown).await;
+            let back = match reusable {
+                Some(reusable) => reusable.consume().0.into_any().downcast().ok(),
+                None => brought_home(guard.as_ref(), &home).await,
+            };
+            let Some(back) = back else { return };
+            stream = back;
+            if let Some(conn) = stream.conn_mut() {
+                conn.rest();
+            }
+        }
+    }
+
+    /// Waits for the first byte of the next request; after a shutdown only for that of the `first` one, and not for long.
+    /// False where none will be served any more.
+    async fn has_request(&mut self, stream: &EdgeStream, first: bool) -> bool {
+        let Some(conn) = stream.conn() else { return false };
+        if conn.has_ahead() {
+            return !*self.shutdown.borrow();
+        }
+        tokio::select! {
+            biased;
+            readable = timeout((self.terms)().idle_timeout, conn.readable(first)) => matches!(readable, Ok(Ok(()))),
+            () = async {
+                until(&mut self.shutdown).await;
+                if first {
+                    tokio::time::sleep(FIRST_REQUEST_GRACE).await;
+                }
+            } => false,
+        }
     }
 }
 
-/// Waits for the first byte of the next request, after a shutdown for `grace` more, which only the first request of a
-/// connection has. False where none will be served.
-async fn next_request(
-    stream: &Stream,
-    shutdown: &mut ShutdownWatch,
-    idle_timeout: Duration,
-    grace: Duration,
-) -> bool {
-    // Nobody else makes streams for this loop, and pingora hands back what it was given.
-    let Some(edge) = stream.as_any().downcast_ref::<EdgeStream>() else {
-        return false;
-    };
-    tokio::select! {
-        biased;
-        readable = timeout(idle_timeout, edge.readable(!grace.is_zero())) => matches!(readable, Ok(Ok(()))),
-        () = async {
-            until(shutdown).await;
-            if !grace.is_zero() {
-                tokio::time::sleep(grace).await;
+/// A session for a request whose head has passed. `Err` with the stream where there was none after all, and without
+/// where the connection is over.
+async fn checked(
+    guard: &Guard,
+    mut stream: Box<EdgeStream>,
+    home: &Home,
+    served: &mut u32,
+) -> Result<ServerSession, Option<Box<EdgeStream>>> {
+    let conn = stream.conn_mut().ok_or(None)?;
+    let head = match arrive(conn, &guard.limits).await {
+        Arrival::Request(head) => head,
+        Arrival::Nothing => return Err(Some(stream)),
+        Arrival::Gone => return Err(None),
+        Arrival::Refused(refusal) => {
+            count(refusal);
+            drop(stream);
+            if let Some(returned) = home.take() {
+                Box::pin(turn_away(returned.conn, refusal)).await;
             }
-        } => false,
+            return Err(None);
+        }
+    };
+    *served += 1;
+    let mut session = ServerSession::new_http1(stream);
+    session.set_pipelined_prefix(head);
+    if *served >= guard.limits.requests {
+        session.set_keepalive_reuses_remaining(Some(0));
     }
+    Ok(session)
+}
+
+/// What becomes of a connection that pingora has dropped.
+async fn brought_home(guard: Option<&Guard>, home: &Arc<Home>) -> Option<Box<EdgeStream>> {
+    let guard = guard?;
+    let mut returned = home.take()?;
+    if let Some(refusal) = returned.conn.refusal() {
+        count(refusal);
+        if refusal == Refusal::AnswerSlow {
+            returned.conn.abort();
+            return None;
+        }
+    }
+    if returned.lives && Box::pin(skip_left_over(&mut returned.conn, &guard.limits)).await {
+        return Some(Box::new(EdgeStream::again(*returned, home.clone())));
+    }
+    Box::pin(linger(returned.conn)).await;
+    None
+}
+
+/// A session that reads for itself.
+fn unchecked(stream: Box<EdgeStream>) -> ServerSession {
+    let stream: Stream = stream;
+    let mut session = ServerSession::new_http1(stream);
+    session.set_keepalive(Some(HEAD_PAUSE_MAX_S));
+    session
+}
+
+fn count(refusal: Refusal) {
+    local::with(|l| l.worker.refuse(refusal));
 }
 
 /// Waits for the shutdown. A sender that is gone means the same.

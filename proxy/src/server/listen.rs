@@ -6,10 +6,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::ServerError;
+use super::door::Door;
 use crate::config::overlap;
 use crate::topology::Topology;
 use crate::topology::ids::ListenerId;
@@ -17,8 +19,8 @@ use crate::topology::ids::ListenerId;
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// The listening sockets of one worker.
-pub(crate) type Sockets = Vec<(ListenerId, std::net::TcpListener)>;
+/// The listening sockets of one worker, each with the door that it shares with those of the other workers.
+pub(crate) type Sockets = Vec<(ListenerId, std::net::TcpListener, Arc<Door>)>;
 
 /// Opens the listeners of `topology` that `before` does not have: a list of sockets for each of `workers` workers. All of
 /// them or none.
@@ -38,17 +40,17 @@ pub(crate) fn open(
     let new: Vec<_> = topology
         .listeners()
         .filter(|(id, _)| ours.iter().all(|(own, _)| own != id))
-        .map(|(id, listener)| (id, listener.name.as_str(), listener.address))
+        .map(|(id, listener)| (id, listener.name.as_str(), listener.address, Arc::default()))
         .collect();
-    for (_, name, address) in &new {
+    for (_, name, address, _) in &new {
         // Between two listeners of our own, one of which is about to go, the kernel sees no conflict.
         if !ours.iter().any(|(_, own)| overlap(*own, *address)) {
             claim(*address).map_err(|e| ServerError::refused(name, *address, e))?;
         }
     }
-    let each = |(id, name, address): &(ListenerId, &str, SocketAddr)| {
+    let each = |(id, name, address, door): &(ListenerId, &str, SocketAddr, Arc<Door>)| {
         let socket = shared(*address).map_err(|e| ServerError::refused(name, *address, e))?;
-        Ok((*id, socket))
+        Ok((*id, socket, door.clone()))
     };
     (0..workers).map(|_| new.iter().map(each).collect()).collect()
 }

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::accept;
+use super::accept::{self, Guard, Terms};
 use super::listen::Sockets;
 use super::local::{self, Local};
 use crate::http::EdgeProxy;
@@ -86,7 +86,7 @@ struct Doors {
 
 impl Doors {
     fn open(&mut self, sockets: Sockets) -> io::Result<()> {
-        for (listener, socket) in sockets {
+        for (listener, socket, door) in sockets {
             let socket = TcpListener::from_std(socket)?;
             let (close, closing) = watch::channel(false);
             let edge = EdgeProxy {
@@ -95,12 +95,19 @@ impl Doors {
             };
             let mut proxy = HttpProxy::new(edge, Arc::new(pingora_settings()));
             proxy.handle_init_modules();
-            let idle_timeout = move || {
-                let timeout = local::with(|l| l.worker.idle_timeout(listener));
+            let terms = move || Terms {
                 // Of a listener that is gone nothing is waited for.
-                timeout.flatten().unwrap_or(Duration::ZERO)
+                idle_timeout: local::with(|l| l.worker.idle_timeout(listener))
+                    .flatten()
+                    .unwrap_or(Duration::ZERO),
+                guard: Some(Guard {
+                    limits: local::with(|l| l.worker.limits(listener).cloned())
+                        .flatten()
+                        .unwrap_or_default(),
+                    door: door.clone(),
+                }),
             };
-            let serving = accept::serve(socket, Arc::new(proxy), closing, idle_timeout);
+            let serving = accept::serve(socket, Arc::new(proxy), closing, terms);
             self.serving.spawn(async move {
                 serving.await;
                 listener

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use foreshade_engine::observation::Observation;
 
 use crate::recorder::{Harvest, empty_harvest};
-use crate::tally::Tally;
+use crate::tally::{Counts, Tally};
 use crate::topology::Topology;
 use crate::topology::descent::Descent;
 
@@ -23,6 +23,8 @@ pub struct Spoils {
     pub clusters: Vec<Tally>,
     /// Requests that no route matched.
     pub unrouted: u64,
+    /// Clients that were refused, by why.
+    pub refused: Counts,
 }
 
 impl Spoils {
@@ -34,6 +36,7 @@ impl Spoils {
             endpoints: empty_harvest(&sizes),
             clusters: sizes.iter().map(|_| Tally::default()).collect(),
             unrouted: 0,
+            refused: Counts::default(),
         }
     }
 
@@ -44,6 +47,7 @@ impl Spoils {
             endpoints: descent.carry(self.endpoints, Observation::default),
             clusters: descent.clusters.carry(self.clusters, |_| Tally::default()),
             unrouted: self.unrouted,
+            refused: self.refused,
         }
     }
 
@@ -52,5 +56,6 @@ impl Spoils {
         self.endpoints.iter_mut().flatten().for_each(|o| o.clear());
         self.clusters.iter_mut().for_each(Tally::clear);
         self.unrouted = 0;
+        self.refused.clear();
     }
 }

@@ -19,6 +19,7 @@ use foreshade_engine::balance::Pick;
 
 use super::{ClusterState, Flow, Worker};
 use crate::config::Route;
+use crate::framing::Limits;
 use crate::recorder::Place;
 use crate::request::RequestView;
 use crate::topology::Topology;
@@ -98,6 +99,13 @@ impl Worker {
     pub fn idle_timeout(&self, listener: ListenerId) -> Option<Duration> {
         let (listener, _) = self.topology.listener(listener)?;
         Some(listener.idle_timeout)
+    }
+
+    /// What its clients may ask for; of a listener that is gone, while it has connections, too.
+    pub fn limits(&self, listener: ListenerId) -> Option<&Limits> {
+        let gone = self.retired.iter().find(|(id, _)| *id == listener);
+        let topology = gone.map_or(&self.topology, |(_, before)| before);
+        Some(&topology.listener(listener)?.0.limits)
     }
 
     /// The configuration that requests are served by.

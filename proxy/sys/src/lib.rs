@@ -1,5 +1,5 @@
-//! The few system calls that no safe crate offers by a bare descriptor: reading `TCP_INFO` and a socket's cookie, and
-//! ending a connection.
+//! The few system calls that no safe crate offers by a bare descriptor: reading `TCP_INFO` and a socket's cookie, asking
+//! what a connection still holds, and ending it.
 //!
 //! Everything here takes a raw descriptor that the caller holds open. A wrong number cannot corrupt memory: the kernel
 //! refuses it (`EBADF`, `ENOTSOCK`) or, at worst, speaks of another socket. The workspace forbids `unsafe` everywhere
@@ -79,6 +79,20 @@ pub fn cookie(socket: RawFd) -> io::Result<u64> {
     }
 }
 
+/// Bytes that were written to a TCP socket and that the other side has not acknowledged. Costs one system call, under a
+/// microsecond. Source: tcp(7), `SIOCOUTQ`.
+///
+/// # Errors
+/// What `ioctl` says: the descriptor is closed, or is not a TCP socket.
+pub fn unacknowledged(socket: RawFd) -> io::Result<u64> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: SIOCOUTQ, which Linux also calls TIOCOUTQ, writes one int, and the pointer is to one.
+    match unsafe { libc::ioctl(socket, libc::TIOCOUTQ, &mut bytes) } {
+        0 => Ok(u64::try_from(bytes).unwrap_or(0)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Ends both directions of a socket, so that whoever reads from it sees its end at once. The descriptor stays open and
 /// stays its owner's to close.
 ///
@@ -114,6 +128,18 @@ mod tests {
         assert!(info.rtt_us > 0, "{info:?}");
         assert!(info.segments_out >= 1 && info.segments_out < 100, "{info:?}");
         assert_eq!(info.retransmits, 0);
+    }
+
+    #[test]
+    fn what_the_other_side_does_not_read_stays_unacknowledged() {
+        let (mut client, server) = pair();
+        assert_eq!(unacknowledged(client.as_raw_fd()).unwrap(), 0);
+        client.set_nonblocking(true).unwrap();
+        // Until both sides' buffers are full.
+        while client.write(&[0; 65536]).is_ok() {}
+        assert!(unacknowledged(client.as_raw_fd()).unwrap() > 0);
+        drop(server);
+        assert!(unacknowledged(-1).is_err());
     }
 
     #[test]

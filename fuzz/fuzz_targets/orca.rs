@@ -1,0 +1,8 @@
+//! Fuzzes `oracles::orca`, see there.
+#![no_main]
+
+#[path = "../../proxy/tests/oracles/mod.rs"]
+#[expect(dead_code, reason = "each target calls one of them")]
+mod oracles;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| oracles::orca(data));

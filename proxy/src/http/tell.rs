@@ -1,0 +1,60 @@
+//! Answers of our own, on a connection that lives on where it can.
+//!
+//! pingora closes the client's connection with every error that it answers, because it does not know what is left of the
+//! request. When an endpoint fails, that makes every client connect anew, to a proxy that has trouble enough. We know
+//! what is left: so the answer says `keep-alive`, the stream is told so, and the accept loop takes the connection back
+//! when pingora drops it, see [`EdgeStream`].
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, EXPECT, SERVER};
+use pingora_core::protocols::http::ServerSession;
+use pingora_proxy::Session;
+
+use crate::server::leave::LEFT_OVER_BYTES_MAX;
+use crate::server::stream::EdgeStream;
+
+/// Answers with `status` and one line, unless the client has seen a part of another answer.
+///
+/// # Errors
+/// When the client has gone.
+pub(super) async fn tell(session: &mut Session, status: u16, sentence: &str) -> pingora_error::Result<()> {
+    let session = session.as_downstream_mut();
+    if session
+        .response_written()
+        .is_some_and(|r| !r.status.is_informational())
+    {
+        return Ok(());
+    }
+    if is_nearly_read(session) {
+        // The accept loop reads the rest.
+        session.set_close_on_response_before_downstream_finish(false);
+    }
+    let body = Bytes::from(format!("foreshade: {sentence}\n"));
+    let mut head = ServerSession::generate_error(status);
+    // Whose library we use is nobody's business.
+    head.remove_header(&SERVER);
+    head.set_content_length(body.len())?;
+    session.write_response_header(Box::new(head)).await?;
+    session.write_response_body(body, true).await?;
+    let last = session.get_keepalive_reuses_remaining() == Some(0);
+    if session.get_keepalive().is_some()
+        && !last
+        && let Some(edge) = session.stream().and_then(EdgeStream::behind)
+    {
+        edge.live_on();
+    }
+    Ok(())
+}
+
+/// Whether so little of the request is left that reading it costs less than a new connection. A client that waits for
+/// `100 Continue` may never send it.
+fn is_nearly_read(session: &mut ServerSession) -> bool {
+    if session.is_body_done() {
+        return true;
+    }
+    let headers = &session.req_header().headers;
+    let length = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|l| l.to_str().ok()?.parse::<u64>().ok());
+    length.is_some_and(|l| l <= LEFT_OVER_BYTES_MAX) && !headers.contains_key(EXPECT)
+}

@@ -1,0 +1,75 @@
+//! The head of the next request, from the socket: read, checked, and within one deadline from its first byte to its last.
+//!
+//! Most heads come whole in the first read; those cost one read, one check, and no timer. The buffer exists from the
+//! first byte on, and goes with the head to whoever serves it.
+
+use std::io::ErrorKind::{Interrupted, WouldBlock};
+
+use bytes::{Buf, BytesMut};
+use tokio::time::{Instant, timeout_at};
+
+use super::conn::Conn;
+use crate::framing::{Head, HeadCheck, Limits, Refusal};
+
+/// What most heads fit in, and many a small body behind them.
+const HEAD_USUAL_BYTES: usize = 4 * 1024;
+
+/// What has come.
+#[derive(Debug)]
+pub(super) enum Arrival {
+    /// A request: the bytes of its head, and no more.
+    Request(BytesMut),
+    /// Nothing that will be served.
+    Refused(Refusal),
+    /// Nothing yet, after all.
+    Nothing,
+    /// The client has gone.
+    Gone,
+}
+
+/// Takes the next head from `conn`, which has something to read, and makes `conn` ready for the rest of the message.
+pub(super) async fn arrive(conn: &mut Conn, limits: &Limits) -> Arrival {
+    let mut bytes = conn.take_ahead();
+    let mut check = HeadCheck::default();
+    let mut deadline = None;
+    loop {
+        if !bytes.is_empty() {
+            match check.advance(&bytes, limits) {
+                Ok(None) => {}
+                Ok(Some(head)) => return begin(conn, &head, bytes, limits),
+                Err(refusal) => return Arrival::Refused(refusal),
+            }
+        }
+        // Grows by doubling, and no further than the check lets a head grow.
+        bytes.reserve(HEAD_USUAL_BYTES);
+        match conn.try_read(&mut bytes) {
+            Ok(0) => return Arrival::Gone,
+            Ok(_) => {}
+            Err(error) if error.kind() == Interrupted => {}
+            Err(error) if error.kind() != WouldBlock => return Arrival::Gone,
+            Err(_) if bytes.is_empty() => return Arrival::Nothing,
+            Err(_) => {
+                let deadline = *deadline.get_or_insert_with(|| Instant::now() + limits.head_timeout);
+                match timeout_at(deadline, conn.readable(false)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return Arrival::Gone,
+                    Err(_) => return Arrival::Refused(Refusal::HeadSlow),
+                }
+            }
+        }
+    }
+}
+
+fn begin(conn: &mut Conn, head: &Head, mut bytes: BytesMut, limits: &Limits) -> Arrival {
+    let ahead = if head.place.end == bytes.len() {
+        // Splitting would make shared storage of it, at the price of an allocation.
+        BytesMut::new()
+    } else {
+        bytes.split_off(head.place.end)
+    };
+    bytes.advance(head.place.start);
+    match conn.begin(head, ahead, limits) {
+        Ok(()) => Arrival::Request(bytes),
+        Err(refusal) => Arrival::Refused(refusal),
+    }
+}
