@@ -69,7 +69,7 @@ fn a_square_wave_of_any_period_is_not_followed() {
 // the fifth minute has to lie between the two, or little above. Over 84 runs it lay .1 above the sensible one at most in
 // 68 of them, and .13 in the worst (x = .1, .25, .4). The design hopes for two turns in five minutes: 75 of the runs make
 // no more, the worst makes five. Where a server shares its cores, the way from "as ever" to "overloaded" is shorter than
-// the two seconds in which latency is judged, and what was found at one moment's load may be a little too much at another's.
+// the two seconds in which latency is judged, and what was found at one moment's load may be too much at the next.
 #[test]
 fn a_loss_of_capacity_ends_near_the_least_feasible_shift() {
     for (seed, left) in [

@@ -1,4 +1,4 @@
-//! Fuzzes `oracles::config`, see there.
+//! Fuzzes `oracles::config`: what must hold for any bytes is written there.
 #![no_main]
 
 #[path = "../../proxy/tests/oracles/mod.rs"]

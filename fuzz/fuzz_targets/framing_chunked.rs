@@ -1,4 +1,4 @@
-//! Fuzzes `oracles::framing_chunked`, see there.
+//! Fuzzes `oracles::framing_chunked`: what must hold for any bytes is written there.
 #![no_main]
 
 #[path = "../../proxy/tests/oracles/mod.rs"]

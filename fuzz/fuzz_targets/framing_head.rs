@@ -1,4 +1,4 @@
-//! Fuzzes `oracles::framing_head`, see there.
+//! Fuzzes `oracles::framing_head`: what must hold for any bytes is written there.
 #![no_main]
 
 #[path = "../../proxy/tests/oracles/mod.rs"]

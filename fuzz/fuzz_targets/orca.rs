@@ -1,4 +1,4 @@
-//! Fuzzes `oracles::orca`, see there.
+//! Fuzzes `oracles::orca`: what must hold for any bytes is written there.
 #![no_main]
 
 #[path = "../../proxy/tests/oracles/mod.rs"]

@@ -163,6 +163,7 @@ fn router(admin: Admin) -> Router {
         .route("/v1/advisories", post(orders::advise))
         .route("/v1/overrides", post(orders::overrule))
         .route("/v1/overrides/{cluster}/{endpoint}", delete(orders::clear))
+        .route("/v1/names", get(reload::names))
         .route("/v1/reload", get(reload::status).post(reload::now))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn(no_browsers))
@@ -186,6 +187,7 @@ POST   /v1/overrides                       overrule the engine:
                                            {cluster?, endpoint, share or risk, reason, ttl}
 DELETE /v1/overrides/{cluster}/{endpoint}  let the engine decide again
 POST   /v1/reload                          read the configuration again; 4xx and all mistakes where it is refused
+GET    /v1/names                           what the names of endpoints stand for, and how old that is
 GET    /v1/reload                          which configuration runs, and what became of the last reload
 ";
 
@@ -212,6 +214,7 @@ async fn show_metrics(State(admin): State<Admin>) -> Result<impl IntoResponse, R
         ready: admin.readiness.stage() == Stage::Serving,
         probes_dropped: admin.probes_dropped.count(),
         reload: admin.reload.status.borrow().clone(),
+        names: admin.reload.names.borrow().clone(),
         process: Process::read(),
     };
     let page = metrics::render(&view, &extra);

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{self, Config};
+use crate::config::{self, Answers, Config};
 use crate::server;
 
 /// foreshade's data plane: a proxy that moves traffic to a warm shadow before users notice that an endpoint is failing.
@@ -90,7 +90,7 @@ fn say(text: std::fmt::Arguments<'_>) -> ExitCode {
 }
 
 fn load(path: &std::path::Path) -> Option<Config> {
-    config::load(path)
+    config::load(path, &Answers::default())
         .inspect_err(|mistakes| eprintln!("{mistakes}"))
         .ok()
 }

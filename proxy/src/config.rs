@@ -3,7 +3,8 @@
 //! From text to these types in four steps, one file each: `yaml` makes a tree that knows its places, `read` makes
 //! typed values out of it by the declarations in `raw`, `check` (and `cluster`) decide what needs more than one value.
 //! Each step goes on after a mistake, so the result is a [`Config`] or *all* [`Mistakes`], each with its place. Nothing
-//! behind this door looks at text again: addresses are resolved, names exist, shadows are not their own primaries.
+//! behind this door looks at text again: names of clusters exist, shadows are not their own primaries, and names of hosts
+//! have the addresses that whoever loads the file has learnt of them.
 
 mod yaml;
 
@@ -21,14 +22,18 @@ mod check;
 
 mod cluster;
 
+mod dns;
+
 mod mistake;
 
 mod nearest;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read as _;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use foreshade_contract::{Name, Share};
@@ -39,6 +44,7 @@ use crate::framing::Limits;
 
 pub use self::check::Resolve;
 pub(crate) use self::check::overlap;
+pub use self::dns::{ADDRESSES_MAX, Answers, DnsName, Found};
 pub use self::mistake::{Mistake, Mistakes, Place};
 pub(crate) use self::nearest::nearest;
 use self::read::{Read, Scalar, described};
@@ -54,11 +60,12 @@ pub(crate) fn duration<const MS_MIN: u64, const MS_MAX: u64>(text: &str) -> Resu
         .map_err(|wrong| wrong.sentence(text, &expected))
 }
 
-/// Reads and checks a file. Host names are resolved by the system, which may block.
+/// Reads and checks a file. Names of endpoints stand for what `answers` says; host names of listeners are resolved by the
+/// system, which may block.
 ///
 /// # Errors
 /// Everything that is wrong with the file, or that it cannot be read.
-pub fn load(path: &Path) -> Result<Config, Mistakes> {
+pub fn load(path: &Path, answers: &Answers) -> Result<Config, Mistakes> {
     let origin = path.display().to_string();
     let refused = |what: String| {
         let mut mistakes = Mistakes::none_yet(&origin, "");
@@ -73,30 +80,47 @@ pub fn load(path: &Path) -> Result<Config, Mistakes> {
     File::open(path)
         .and_then(|file| file.take(limit).read_to_string(&mut text))
         .map_err(|error| refused(format!("cannot be read: {error}")))?;
-    parse(&text, &origin)
+    parse_answered(&text, &origin, answers)
 }
 
-/// Checks a text. `origin` stands before each place in messages. Host names are resolved by the system.
+/// Checks a text. `origin` stands before each place in messages. Host names of listeners are resolved by the system;
+/// names of endpoints have no addresses yet.
 ///
 /// # Errors
 /// Everything that is wrong with the text.
 pub fn parse(text: &str, origin: &str) -> Result<Config, Mistakes> {
-    parse_with(text, origin, &|host, port| {
-        (host, port).to_socket_addrs().map(Vec::from_iter)
-    })
+    parse_answered(text, origin, &Answers::default())
 }
 
-/// Like [`parse`], with another way to resolve host names.
+/// Like [`parse`], where names of endpoints stand for what `answers` says.
 ///
 /// # Errors
 /// Everything that is wrong with the text.
-pub fn parse_with(text: &str, origin: &str, resolve: &Resolve<'_>) -> Result<Config, Mistakes> {
+pub fn parse_answered(text: &str, origin: &str, answers: &Answers) -> Result<Config, Mistakes> {
+    let by_system = |host: &str, port: u16| (host, port).to_socket_addrs().map(Vec::from_iter);
+    parse_with(text, origin, &by_system, answers)
+}
+
+/// Like [`parse_answered`], with another way to resolve the host names of listeners.
+///
+/// # Errors
+/// Everything that is wrong with the text.
+pub fn parse_with(
+    text: &str,
+    origin: &str,
+    resolve: &Resolve<'_>,
+    answers: &Answers,
+) -> Result<Config, Mistakes> {
     let mut mistakes = Mistakes::none_yet(origin, text);
-    let hash = xxhash_rust::xxh3::xxh3_64(text.as_bytes());
+    let source = Arc::new(Source {
+        hash: xxhash_rust::xxh3::xxh3_64(text.as_bytes()),
+        origin: origin.to_owned(),
+        text: text.to_owned(),
+    });
     let config = yaml::read(text, &mut mistakes)
         .and_then(|node| raw::File::read(&node, "the file", &mut mistakes))
-        .and_then(|file| check::config(file, resolve, &mut mistakes))
-        .map(|config| Config { hash, ..config });
+        .and_then(|file| check::config(file, resolve, answers, &mut mistakes))
+        .map(|config| Config { source, ..config });
     mistakes.or(config)
 }
 
@@ -127,8 +151,28 @@ pub struct Config {
     pub clusters: Vec<Cluster>,
     /// How long requests in flight may take after SIGTERM.
     pub grace: Duration,
-    /// Of the text that it was read from: equal texts have equal hashes.
+    /// Who is asked for the addresses of names; whom this machine asks where empty.
+    pub name_servers: Vec<SocketAddr>,
+    /// What it was read from.
+    pub source: Arc<Source>,
+}
+
+impl Config {
+    /// All names that stand for addresses.
+    pub fn names(&self) -> BTreeSet<DnsName> {
+        self.clusters.iter().flat_map(|c| &c.names).cloned().collect()
+    }
+}
+
+/// The text of a configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// Equal texts have equal hashes.
     pub hash: u64,
+    /// Where it came from.
+    pub origin: String,
+    /// The text itself.
+    pub text: String,
 }
 
 /// The admin listener.
@@ -173,8 +217,10 @@ pub struct Route {
 pub struct Cluster {
     /// Its name.
     pub name: Name,
-    /// Primaries first, shadows after them.
+    /// Primaries first, shadows after them. Addresses of names are among them as far as they are known.
     pub endpoints: Vec<Endpoint>,
+    /// Names that stand for addresses of its members.
+    pub names: Vec<DnsName>,
     /// How to choose among primaries.
     pub balance: BalancePolicy,
     /// What decides which users move first.
@@ -194,7 +240,7 @@ pub struct Cluster {
 }
 
 /// One endpoint.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Endpoint {
     /// Its name.
     pub name: Name,

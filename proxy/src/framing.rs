@@ -45,7 +45,7 @@ pub struct Limits {
     /// Bytes of a head, from the request line to the empty line.
     pub head_bytes: usize,
     /// Header lines of a head, and trailer lines of a body.
-    pub fields: usize,
+    pub fields: u32,
     /// Bytes of a request target.
     pub target_bytes: usize,
     /// Bytes of a body; any number where `None`. Bodies are streamed, so a large one costs the proxy no memory.
@@ -62,7 +62,7 @@ pub struct Limits {
     /// Requests of one connection; its last answer says that it closes.
     pub requests: u32,
     /// Connections at one time, in all workers.
-    pub connections: usize,
+    pub connections: u32,
     /// Of these, from one address (IPv6: from one /64).
     pub connections_per_client: u32,
     /// Whether [`Limits::connections_per_client`] is not for loopback, private and link-local addresses: behind those

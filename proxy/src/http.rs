@@ -16,7 +16,7 @@ use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_error::{BError, Error, ErrorType};
+use pingora_error::{BError, Error, ErrorSource, ErrorType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
@@ -111,7 +111,7 @@ impl ProxyHttp for EdgeProxy {
         if exchange.flow.is_some() {
             return Ok(false);
         }
-        tell(session, 404, "no route for this host and path").await?;
+        tell(session, 404, "no route for this host and path", true).await?;
         Ok(true)
     }
 
@@ -289,7 +289,8 @@ impl ProxyHttp for EdgeProxy {
         };
         if status > 0 {
             let sentence = refusal(error).map_or_else(|| sentence(status), Refusal::sentence);
-            if let Err(error) = tell(session, status, sentence).await {
+            let blameless = *error.esource() != ErrorSource::Downstream;
+            if let Err(error) = tell(session, status, sentence, blameless).await {
                 tracing::debug!(%error, status, "the client went away before it could be told");
             }
         }

@@ -29,6 +29,7 @@ pub mod worker;
 
 pub mod clock;
 pub mod health;
+pub mod names;
 pub mod orca;
 pub mod reload;
 pub mod scorer;

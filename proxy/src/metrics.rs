@@ -12,6 +12,7 @@ mod endpoints;
 mod page;
 mod process;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use foreshade_engine::decision::Mode;
@@ -21,6 +22,7 @@ use self::page::{Kind, Page};
 pub use self::process::Process;
 use crate::command::{ClusterView, View};
 use crate::config::Cluster;
+use crate::names::Known;
 use crate::reload::outcome::{RESULTS, Status};
 use crate::tally::{Counts, Tally};
 
@@ -36,6 +38,8 @@ pub struct Extra {
     pub probes_dropped: u64,
     /// Which configuration runs, and how reloads went.
     pub reload: Status,
+    /// What the names of endpoints stand for.
+    pub names: Arc<Known>,
     /// What the process uses.
     pub process: Process,
 }
@@ -127,6 +131,39 @@ fn write_proxy(page: &mut Page, view: &View, extra: &Extra) {
     );
     page.sample(&[], extra.probes_dropped as f64);
     write_reloads(page, &extra.reload);
+    write_names(page, &extra.names);
+}
+
+fn write_names(page: &mut Page, known: &Known) {
+    let labelled: Vec<_> = known.rows.iter().map(|row| (row.name.to_string(), row)).collect();
+    page.family(
+        "foreshade_name_addresses",
+        Kind::Gauge,
+        "Addresses that the name of an endpoint stands for.",
+    );
+    for (name, row) in &labelled {
+        page.sample(&[("name", name)], row.addresses.len() as f64);
+    }
+    page.family(
+        "foreshade_name_age_seconds",
+        Kind::Gauge,
+        "Since the last good answer for the name.",
+    );
+    for (name, row) in &labelled {
+        if let Some(answered) = row.answered {
+            page.sample(&[("name", name)], answered.elapsed().as_secs_f64());
+        }
+    }
+    page.family(
+        "foreshade_name_lookups_total",
+        Kind::Counter,
+        "Lookups of the name, by whether they brought an answer.",
+    );
+    for (name, row) in &labelled {
+        for (result, n) in [("ok", row.ok), ("failed", row.failed)] {
+            page.sample(&[("name", name), ("result", result)], n as f64);
+        }
+    }
 }
 
 fn write_reloads(page: &mut Page, status: &Status) {

@@ -1,4 +1,5 @@
-//! A new configuration while the proxy runs: asked for by SIGHUP, by an operator, or by the file itself when it changes.
+//! A new configuration while the proxy runs: asked for by SIGHUP, by an operator, by the file itself when it changes, or
+//! by a name that has other addresses than before.
 //!
 //! Everything that can fail is done before anything changes: the file is read, checked and built, and new listeners are
 //! bound. A file with mistakes, an address that is taken, or a change that needs a restart changes nothing, and says why.
@@ -23,7 +24,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use self::outcome::{Applied, Refused, Status};
 use self::watch::FileWatch;
 use crate::command::Command;
-use crate::config::{self, Config};
+use crate::config::{self, Cluster, Config, Mistakes};
+use crate::names::{Known, Names};
 use crate::server::{Order, listen};
 use crate::topology::Topology;
 
@@ -45,6 +47,8 @@ pub struct Desk {
     pub topologies: cell::Receiver<Arc<Topology>>,
     /// What has been tried since the start.
     pub status: cell::Receiver<Status>,
+    /// What names stand for.
+    pub names: cell::Receiver<Arc<Known>>,
 }
 
 impl Desk {
@@ -66,6 +70,7 @@ impl Desk {
         Self {
             requests: mpsc::channel(1).0,
             status: cell::channel(Status::first(&topology)).1,
+            names: cell::channel(Arc::default()).1,
             topologies: cell::channel(topology).1,
         }
     }
@@ -79,6 +84,7 @@ pub struct Reloader {
     requests: mpsc::Receiver<oneshot::Sender<Arc<Outcome>>>,
     topologies: cell::Sender<Arc<Topology>>,
     status: cell::Sender<Status>,
+    names: Names,
     scorer: mpsc::Sender<Command>,
     workers: Vec<mpsc::Sender<Order>>,
 }
@@ -89,6 +95,8 @@ enum Asked {
     Signal,
     File,
     Operator,
+    /// A name has other addresses.
+    Names,
 }
 
 impl Reloader {
@@ -99,6 +107,7 @@ impl Reloader {
     pub(crate) fn new(
         path: PathBuf,
         topology: Arc<Topology>,
+        names: Names,
         scorer: mpsc::Sender<Command>,
         workers: Vec<mpsc::Sender<Order>>,
     ) -> io::Result<(Self, Desk)> {
@@ -109,6 +118,7 @@ impl Reloader {
             requests: ask,
             topologies: topologies_seen,
             status: status_seen,
+            names: names.known().clone(),
         };
         let reloader = Self {
             path,
@@ -116,6 +126,7 @@ impl Reloader {
             requests,
             topologies,
             status,
+            names,
             scorer,
             workers,
         };
@@ -127,6 +138,10 @@ impl Reloader {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut file = FileWatch::new(self.path.clone());
+        let mut known = self.names.known().clone();
+        // What was learnt since the start is looked at, too.
+        known.mark_changed();
+        let mut answers = None;
         loop {
             tokio::select! {
                 Some(()) = self.hangups.recv() => drop(self.reload(Asked::Signal).await),
@@ -134,6 +149,12 @@ impl Reloader {
                     let outcome = self.reload(Asked::Operator).await;
                     // He may have given up.
                     let _ = operator.send(outcome);
+                }
+                Ok(()) = known.changed() => {
+                    let newest = Some(known.borrow_and_update().answers.clone());
+                    if newest != answers && self.reload(Asked::Names).await.is_ok() {
+                        answers = newest;
+                    }
                 }
                 _ = look.tick() => if file.has_changed() {
                     self.reload(Asked::File).await;
@@ -144,9 +165,14 @@ impl Reloader {
 
     /// One reload, logged and counted.
     async fn reload(&self, asked: Asked) -> Arc<Outcome> {
-        let outcome = Arc::new(self.attempt().await);
-        if asked == Asked::File && matches!(*outcome, Ok(Applied { changes: None, .. })) {
-            // Touched, or what we have read already.
+        let outcome = Arc::new(match asked {
+            Asked::Names => self.answer().await,
+            Asked::Signal | Asked::File | Asked::Operator => self.attempt().await,
+        });
+        if matches!(asked, Asked::File | Asked::Names)
+            && matches!(*outcome, Ok(Applied { changes: None, .. }))
+        {
+            // Touched, or asked for again with the same answer.
             return outcome;
         }
         match &*outcome {
@@ -173,21 +199,43 @@ impl Reloader {
         self.topologies.borrow().clone()
     }
 
+    /// The file, with what its names stand for.
     async fn attempt(&self) -> Outcome {
         let path = self.path.clone();
-        // Reading may block on a disk, resolving on a network.
-        let read = tokio::task::spawn_blocking(move || config::load(&path));
-        let config = read
-            .await
-            .map_err(|_| Refused::NotReady("the file could not be read in time"))?
-            .map_err(Refused::Invalid)?;
-        self.apply(config).await
+        let answers = self.names.known().borrow().answers.clone();
+        let config = blocking(move || config::load(&path, &answers)).await?;
+        // Those that run are still needed if this one is refused.
+        let running = self.running();
+        self.names.want(&[&config, running.config()]).await;
+        let outcome = self.apply(self.answered(config).await?).await;
+        self.names.want(&[self.running().config()]).await;
+        outcome
+    }
+
+    /// The text that runs, with other answers.
+    async fn answer(&self) -> Outcome {
+        let running = self.running();
+        self.apply(self.answered(running.config().clone()).await?).await
+    }
+
+    /// The same text, with what its names stand for now.
+    async fn answered(&self, config: Config) -> Result<Config, Refused> {
+        if config.names().is_empty() {
+            return Ok(config);
+        }
+        let known = self.names.known().borrow().clone();
+        let source = config.source.clone();
+        blocking(move || config::parse_answered(&source.text, &source.origin, &known.answers)).await
     }
 
     /// Takes a checked configuration over, if it can be.
     async fn apply(&self, config: Config) -> Outcome {
         let before = self.running();
-        if config.hash == before.config().hash {
+        let same = |(a, b): (&Cluster, &Cluster)| a.endpoints == b.endpoints;
+        let running = before.config();
+        // The same text has the same clusters, in the same order.
+        let answers_are_the_same = || config.clusters.iter().zip(&running.clusters).all(same);
+        if config.source.hash == running.source.hash && answers_are_the_same() {
             return Ok(Applied::unchanged(&before));
         }
         let restart = outcome::needs_restart(before.config(), &config);
@@ -222,4 +270,13 @@ impl Reloader {
         }
         Ok(Applied::new(&before, &after))
     }
+}
+
+/// Reads where it disturbs nobody: a disk may be slow, and a listener's host name has to be resolved.
+async fn blocking(
+    read: impl FnOnce() -> Result<Config, Mistakes> + Send + 'static,
+) -> Result<Config, Refused> {
+    let read = tokio::task::spawn_blocking(read).await;
+    read.map_err(|_| Refused::NotReady("the file could not be read"))?
+        .map_err(Refused::Invalid)
 }

@@ -29,8 +29,9 @@ use tokio::sync::{mpsc, watch};
 
 use crate::admin::{self, Admin, Readiness};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::health::{self, Dropped};
+use crate::names::Names;
 use crate::reload::Reloader;
 use crate::scorer::{Inputs, Question, Scorer};
 use crate::table::Table;
@@ -82,6 +83,8 @@ impl ServerError {
 pub fn run(path: PathBuf, config: Config) -> Result<(), ServerError> {
     let clock = Clock::start();
     let admin_address = config.admin.address;
+    let main = runtime().map_err(ServerError::Resources)?;
+    let (names, config) = main.block_on(resolved(config));
     let topology = Topology::new(config);
     let sockets = listen::open(&topology, None, topology.config().workers)?;
     let admin_socket =
@@ -104,10 +107,9 @@ pub fn run(path: PathBuf, config: Config) -> Result<(), ServerError> {
     })?;
 
     let workers = crew.threads;
-    let main = runtime().map_err(ServerError::Resources)?;
     let outcome = main.block_on(async {
-        let (reloader, desk) =
-            Reloader::new(path, topology, commands.clone(), crew.orders).map_err(ServerError::Resources)?;
+        let (reloader, desk) = Reloader::new(path, topology, names, commands.clone(), crew.orders)
+            .map_err(ServerError::Resources)?;
         let admin = Admin {
             commands,
             reload: desk.clone(),
@@ -137,6 +139,27 @@ pub fn run(path: PathBuf, config: Config) -> Result<(), ServerError> {
     }
     tracing::info!("stopped");
     outcome
+}
+
+/// The configuration with the addresses of its names, as far as they can be had in time. The others come in later.
+async fn resolved(config: Config) -> (Names, Config) {
+    let names = Names::start();
+    if config.names().is_empty() {
+        return (names, config);
+    }
+    let known = names.want(&[&config]).await;
+    for row in known.rows.iter().filter(|row| row.addresses.is_empty()) {
+        let (name, error) = (row.name.to_string(), &row.error);
+        tracing::warn!(
+            name,
+            error,
+            "name has no addresses yet: what it stands for is not available"
+        );
+    }
+    let source = &config.source;
+    // The text has been read before; only its names may mean more now.
+    let answered = config::parse_answered(&source.text, &source.origin, &known.answers);
+    (names, answered.unwrap_or(config))
 }
 
 type Thread = JoinHandle<io::Result<()>>;

@@ -2,13 +2,16 @@
 //!
 //! Each test changes one thing in a sound file. No test asks a resolver of this machine.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use foreshade_engine::spec::{BalancePolicy, Role, ShiftPolicy};
-use foreshade_proxy::config::{self, CohortKey, Config, Mistakes, Probe, SegmentRule};
+use foreshade_proxy::config::{
+    self, Answers, CohortKey, Config, DnsName, Found, Mistakes, Probe, SegmentRule,
+};
 use http::HeaderName;
 use insta::assert_snapshot;
 use proptest::collection::vec;
@@ -42,7 +45,7 @@ fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 }
 
 fn parse(text: &str) -> Result<Config, Mistakes> {
-    config::parse_with(text, "shop.yaml", &resolve)
+    config::parse_with(text, "shop.yaml", &resolve, &answers())
 }
 
 /// The sound file with one piece of it replaced.
@@ -76,7 +79,7 @@ fn every_file_in_configs_is_sound() {
     for file in std::fs::read_dir(repository().join("configs")).unwrap() {
         let path = file.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "yaml") {
-            if let Err(mistakes) = config::load(&path) {
+            if let Err(mistakes) = config::load(&path, &Answers::default()) {
                 panic!("{mistakes}");
             }
             seen += 1;
@@ -134,7 +137,7 @@ fn what_the_file_leaves_out_has_its_default() {
 // Concept: endpoint-shift-groups
 #[test]
 fn what_the_file_says_is_what_comes_out() {
-    let config = config::load(&repository().join("configs/full.yaml")).unwrap();
+    let config = config::load(&repository().join("configs/full.yaml"), &Answers::default()).unwrap();
     assert_eq!(config.workers, 4);
     let routes = &config.listeners[0].routes;
     assert_eq!(
@@ -202,13 +205,132 @@ fn health_checks_can_be_off_or_short() {
     );
 }
 
+/// `one.example` has three addresses by now, the first of which has gone again; `two.example` has two.
+fn answers() -> Answers {
+    let found = |number, last: u8, port| Found {
+        number,
+        address: ([10, 0, 0, last], port).into(),
+        weight: 1.0,
+    };
+    let host = |name: &str| DnsName::Host(name.to_owned(), 80);
+    let service = DnsName::Service("_http._tcp.shop.example".to_owned());
+    Answers(HashMap::from([
+        (host("one.example"), vec![found(2, 2, 80), found(3, 3, 80)]),
+        (host("two.example"), vec![found(1, 11, 80), found(2, 12, 80)]),
+        (
+            service,
+            vec![
+                Found {
+                    weight: 1.5,
+                    ..found(1, 21, 8080)
+                },
+                Found {
+                    weight: 0.5,
+                    ..found(2, 22, 9090)
+                },
+            ],
+        ),
+    ]))
+}
+
+fn endpoints(config: &Config) -> Vec<(&str, String, Option<&str>)> {
+    let all = &config.clusters[0].endpoints;
+    let shadow = |role| match role {
+        Role::Primary { shadow: Some(index) } => Some(all[index].name.as_str()),
+        Role::Primary { shadow: None } | Role::Shadow => None,
+    };
+    all.iter()
+        .map(|e| (e.name.as_str(), e.address.to_string(), shadow(e.role)))
+        .collect()
+}
+
 #[test]
-fn a_host_name_is_resolved_to_its_first_address() {
-    let config = parse(&with("127.0.0.1:9002", "one.example:80")).unwrap();
+fn a_listeners_host_name_is_resolved_to_its_first_address() {
+    let config = parse(&with("address: 127.0.0.1:8080", "address: one.example:8080")).unwrap();
+    assert_eq!(config.listeners[0].address, "10.0.0.1:8080".parse().unwrap());
+}
+
+#[test]
+fn each_address_of_a_name_is_an_endpoint_with_a_shadow_of_its_number() {
+    let names = with("127.0.0.1:9001", "one.example:80").replace("127.0.0.1:9101", "two.example:80");
+    let config = parse(&names).unwrap();
+    let at = |address: &str| address.to_owned();
     assert_eq!(
-        config.clusters[0].endpoints[1].address,
-        "10.0.0.1:80".parse().unwrap()
+        endpoints(&config),
+        [
+            ("a-2", at("10.0.0.2:80"), Some("a-standby-2")),
+            // There is no third standby: in turn, so the first.
+            ("a-3", at("10.0.0.3:80"), Some("a-standby")),
+            ("b", at("127.0.0.1:9002"), None),
+            ("a-standby", at("10.0.0.11:80"), None),
+            ("a-standby-2", at("10.0.0.12:80"), None),
+        ]
     );
+    assert_eq!(config.names().len(), 2);
+}
+
+#[test]
+fn a_service_brings_ports_and_weights() {
+    let service = parse(&with("127.0.0.1:9002", "_http._tcp.Shop.Example.")).unwrap();
+    let endpoints = &service.clusters[0].endpoints;
+    let weights: Vec<f64> = endpoints.iter().map(|e| e.weight).collect();
+    assert_eq!(weights, [1.0, 1.5, 0.5, 1.0]);
+    assert_eq!(endpoints[2].address, "10.0.0.22:9090".parse().unwrap());
+}
+
+#[test]
+fn a_name_without_addresses_leaves_its_endpoint_out_and_nothing_else() {
+    let config = parse(&with("127.0.0.1:9101", "gone.example:80")).unwrap();
+    assert_eq!(
+        endpoints(&config),
+        [
+            ("a", "127.0.0.1:9001".to_owned(), None),
+            ("b", "127.0.0.1:9002".to_owned(), None),
+        ]
+    );
+}
+
+#[test]
+fn an_address_that_the_cluster_has_already_is_nobodys_mistake() {
+    let twice = with("127.0.0.1:9001", "\"10.0.0.11:80\"").replace("127.0.0.1:9002", "two.example:80");
+    let config = parse(&twice).unwrap();
+    let names: Vec<_> = endpoints(&config).into_iter().map(|(name, ..)| name).collect();
+    assert_eq!(names, ["a", "b-2", "a-standby"]);
+}
+
+#[test]
+fn names_that_could_be_mixed_up_are_mistakes() {
+    let mixed = with(
+        "name: b, address: 127.0.0.1:9002",
+        "name: a-7, address: one.example:80",
+    )
+    .replace("127.0.0.1:9001", "one.example:80");
+    assert_snapshot!(shown(&mixed), @r#"
+    shop.yaml:11:17: name: "a-7" may be an address of "a"
+       11 |       - { name: a-7, address: one.example:80 }
+          |                 ^^^
+           expected: a name that does not end in a number like it
+
+    shop.yaml:11:31: address: one.example:80 is the address of "a" already
+       11 |       - { name: a-7, address: one.example:80 }
+          |                               ^^^^^^^^^^^^^^
+           expected: an address of its own
+
+    shop.yaml: 2 mistakes
+    "#);
+}
+
+#[test]
+fn a_service_has_two_labels_and_a_domain() {
+    assert_snapshot!(shown(&with("127.0.0.1:9002", "_http.shop.example")), @r#"
+    shop.yaml:11:29: address: "_http.shop.example" is not the name of a service
+       11 |       - { name: b, address: _http.shop.example }
+          |                             ^^^^^^^^^^^^^^^^^^
+           expected: an address, as 127.0.0.1:8080 or host:8080, or a service, as _http._tcp.shop.example
+           hint: write _service._protocol.domain
+
+    shop.yaml: 1 mistake
+    "#);
 }
 
 #[test]
@@ -252,7 +374,7 @@ fn a_file_that_is_something_else_is_a_mistake() {
     shop.yaml:1:1: the file is "worker_processes 4;"
         1 | worker_processes 4;
           | ^^^^^^^^^^^^^^^^^^^
-           expected: a mapping with the keys apiVersion, admin, workers, grace, listeners, clusters
+           expected: a mapping with the keys apiVersion, admin, workers, grace, dns, listeners, clusters
 
     shop.yaml: 1 mistake
     "#);
@@ -260,7 +382,7 @@ fn a_file_that_is_something_else_is_a_mistake() {
 
 #[test]
 fn a_file_that_does_not_exist_is_a_mistake() {
-    let mistakes = config::load(Path::new("/nowhere/x.yaml"))
+    let mistakes = config::load(Path::new("/nowhere/x.yaml"), &Answers::default())
         .unwrap_err()
         .to_string();
     assert!(
@@ -302,7 +424,7 @@ fn a_misspelt_required_key_is_not_reported_as_missing_too() {
     shop.yaml:7:1: unknown key "clutsers" in the file
         7 | clutsers:
           | ^^^^^^^^
-           expected: one of apiVersion, admin, workers, grace, listeners, clusters
+           expected: one of apiVersion, admin, workers, grace, dns, listeners, clusters
            hint: did you mean "clusters"?
 
     shop.yaml: 1 mistake
@@ -556,7 +678,7 @@ fn an_address_without_a_port_is_a_mistake() {
     shop.yaml:11:29: address: "127.0.0.1" has no port
        11 |       - { name: b, address: 127.0.0.1 }
           |                             ^^^^^^^^^
-           expected: an address, as 127.0.0.1:8080, [::1]:8080 or host:8080
+           expected: an address, as 127.0.0.1:8080 or host:8080, or a service, as _http._tcp.shop.example
            hint: write 127.0.0.1:8080
 
     shop.yaml: 1 mistake
@@ -569,7 +691,7 @@ fn port_0_is_a_mistake() {
     shop.yaml:11:29: address: "127.0.0.1:0" has port 0
        11 |       - { name: b, address: 127.0.0.1:0 }
           |                             ^^^^^^^^^^^
-           expected: an address, as 127.0.0.1:8080, [::1]:8080 or host:8080
+           expected: an address, as 127.0.0.1:8080 or host:8080, or a service, as _http._tcp.shop.example
            hint: write the port that is meant
 
     shop.yaml: 1 mistake
@@ -582,7 +704,7 @@ fn an_address_with_a_scheme_is_a_mistake() {
     shop.yaml:11:29: address: "http://127.0.0.1:9002/" has a scheme
        11 |       - { name: b, address: "http://127.0.0.1:9002/" }
           |                             ^^^^^^^^^^^^^^^^^^^^^^^^
-           expected: an address, as 127.0.0.1:8080, [::1]:8080 or host:8080
+           expected: an address, as 127.0.0.1:8080 or host:8080, or a service, as _http._tcp.shop.example
            hint: write 127.0.0.1:9002
 
     shop.yaml: 1 mistake
@@ -604,10 +726,10 @@ fn a_listener_without_a_host_is_a_mistake() {
 
 #[test]
 fn a_host_that_cannot_be_resolved_is_a_mistake() {
-    assert_snapshot!(shown(&with("127.0.0.1:9002", "two.example:80")), @r#"
-    shop.yaml:11:29: address: the host "two.example" cannot be resolved: no such host
-       11 |       - { name: b, address: two.example:80 }
-          |                             ^^^^^^^^^^^^^^
+    assert_snapshot!(shown(&with("address: 127.0.0.1:8080", "address: two.example:80")), @r#"
+    shop.yaml:4:14: address: the host "two.example" cannot be resolved: no such host
+        4 |     address: two.example:80
+          |              ^^^^^^^^^^^^^^
            expected: a host that has an address when the file is loaded
            hint: write its IP address, or check the name and the resolver of this machine
 
@@ -617,10 +739,10 @@ fn a_host_that_cannot_be_resolved_is_a_mistake() {
 
 #[test]
 fn a_host_without_addresses_is_a_mistake() {
-    assert_snapshot!(shown(&with("127.0.0.1:9002", "nothing.example:80")), @r#"
-    shop.yaml:11:29: address: the host "nothing.example" cannot be resolved: no addresses
-       11 |       - { name: b, address: nothing.example:80 }
-          |                             ^^^^^^^^^^^^^^^^^^
+    assert_snapshot!(shown(&with("address: 127.0.0.1:8080", "address: nothing.example:80")), @r#"
+    shop.yaml:4:14: address: the host "nothing.example" cannot be resolved: no addresses
+        4 |     address: nothing.example:80
+          |              ^^^^^^^^^^^^^^^^^^
            expected: a host that has an address when the file is loaded
            hint: write its IP address, or check the name and the resolver of this machine
 
@@ -1033,7 +1155,7 @@ fn all_mistakes_are_shown_at_once_in_the_order_of_the_file() {
     shop.yaml:15:37: address: "127.0.0.1:0" has port 0
        15 |       - { name: a-standby, address: 127.0.0.1:0 }
           |                                     ^^^^^^^^^^^
-           expected: an address, as 127.0.0.1:8080, [::1]:8080 or host:8080
+           expected: an address, as 127.0.0.1:8080 or host:8080, or a service, as _http._tcp.shop.example
            hint: write the port that is meant
 
     shop.yaml: 7 mistakes

@@ -8,6 +8,7 @@
     reason = "a harness that cannot start has to fail its test, and to say at what"
 )]
 
+pub mod dns;
 pub mod proxy;
 pub mod recording;
 pub mod tidy;

@@ -66,7 +66,18 @@ impl Scripted {
     /// # Panics
     /// When no port is free.
     pub fn start(script: impl Fn(&mut TcpStream) + Send + Sync + Clone + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), script)
+    }
+
+    /// The same, at an address.
+    ///
+    /// # Panics
+    /// When it is taken.
+    pub fn start_at(
+        address: SocketAddr,
+        script: impl Fn(&mut TcpStream) + Send + Sync + Clone + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).expect("a free port");
         let address = listener.local_addr().expect("its address");
         let (seen, heads) = mpsc::channel();
         std::thread::spawn(move || {

@@ -107,7 +107,10 @@ fn a_body_that_trickles_in_is_given_up_and_never_ends_at_the_endpoint() {
     let mut proxy = Proxy::start_with_limits(&endpoint.clusters(), "bodyTimeout: 400ms, minRate: 1KiB/s");
     let start = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n";
     let answer = drip(proxy.users, start, b'x');
-    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 408 ") && answer.contains("\r\nConnection: close\r\n"),
+        "{answer}"
+    );
     refused_once(&mut proxy, "body_slow");
     assert_eq!(requests(&endpoint.take()).0, []);
     let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3e8\r\n";

@@ -24,9 +24,12 @@ use foreshade_tests::wire::{Scripted, connect, read_until};
 #[derive(Clone)]
 struct File {
     admin: SocketAddr,
-    listeners: Vec<(&'static str, SocketAddr, Vec<(&'static str, &'static str)>)>,
+    listeners: Vec<(&'static str, SocketAddr, Vec<Route>)>,
     clusters: Vec<(&'static str, Vec<Endpoint>)>,
 }
+
+/// Path, cluster.
+type Route = (&'static str, &'static str);
 
 /// Name, address, shadow. A shadow is written as an endpoint whose shadow is `-`.
 type Endpoint = (&'static str, SocketAddr, &'static str);
@@ -243,7 +246,7 @@ fn what_needs_a_restart_and_an_address_that_is_taken_are_refused_as_a_whole() {
     let strange = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = strange.local_addr().unwrap();
     let free = free_address();
-    let mut more = other.clone();
+    let mut more = other;
     more.listeners.push(("free", free, vec![("/", "shop")]));
     more.listeners.push(("taken", taken, vec![("/", "shop")]));
     let (status, answer) = proxy.reload(&more.text());

@@ -1,5 +1,6 @@
-//! Replacing the configuration, and what became of the last attempt.
+//! Replacing the configuration, what became of the last attempt, and what its names stand for.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Json;
@@ -10,6 +11,7 @@ use tokio::time::timeout;
 
 use super::Admin;
 use super::refusal::Refusal;
+use crate::names;
 use crate::reload::Outcome;
 use crate::reload::outcome::{Change, Changes, Refused, label};
 
@@ -38,6 +40,23 @@ struct ChangesRow {
 struct ChangeRow {
     added: usize,
     removed: usize,
+}
+
+/// What the names of endpoints stand for.
+#[derive(Debug, Serialize)]
+pub(super) struct Listing {
+    names: Vec<NameRow>,
+}
+
+#[derive(Debug, Serialize)]
+struct NameRow {
+    name: String,
+    addresses: Vec<SocketAddr>,
+    /// Since the last good answer; null before the first.
+    age_seconds: Option<f64>,
+    ok: u64,
+    failed: u64,
+    error: Option<String>,
 }
 
 /// What runs, and what was tried last.
@@ -82,6 +101,21 @@ pub(super) async fn status(State(admin): State<Admin>) -> Json<StatusRow> {
         generation: status.generation,
         hash: hex(status.hash),
         last: status.last.map(|(at, outcome)| last_row(at.elapsed(), &outcome)),
+    })
+}
+
+pub(super) async fn names(State(admin): State<Admin>) -> Json<Listing> {
+    let known = admin.reload.names.borrow().clone();
+    let row = |row: &names::NameRow| NameRow {
+        name: row.name.to_string(),
+        addresses: row.addresses.clone(),
+        age_seconds: row.answered.map(|at| at.elapsed().as_secs_f64()),
+        ok: row.ok,
+        failed: row.failed,
+        error: row.error.clone(),
+    };
+    Json(Listing {
+        names: known.rows.iter().map(row).collect(),
     })
 }
 

@@ -7,9 +7,11 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use foreshade_contract::Name;
 
+use super::dns::Answers;
 use super::mistake::{Mistake, Mistakes, quoted};
 use super::read::{At, List};
 use super::scalar::Reference;
@@ -20,7 +22,12 @@ use super::{Admin, Config, Listener, Route, cluster, raw};
 pub type Resolve<'a> = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + 'a;
 
 /// Checks a file as a whole.
-pub(super) fn config(file: raw::File, resolve: &Resolve<'_>, mistakes: &mut Mistakes) -> Option<Config> {
+pub(super) fn config(
+    file: raw::File,
+    resolve: &Resolve<'_>,
+    answers: &Answers,
+    mistakes: &mut Mistakes,
+) -> Option<Config> {
     let clusters = file.clusters.unwrap_or_else(List::unread);
     let listeners = file.listeners.unwrap_or_else(List::unread);
     let names = Names::collect(
@@ -56,7 +63,11 @@ pub(super) fn config(file: raw::File, resolve: &Resolve<'_>, mistakes: &mut Mist
     let clusters: Vec<_> = clusters
         .items
         .into_iter()
-        .map(|raw| cluster::cluster(raw, &taken, resolve, mistakes))
+        .map(|raw| cluster::cluster(raw, &taken, answers, mistakes))
+        .collect();
+    let servers = file.dns.servers.items.iter();
+    let servers: Vec<_> = servers
+        .map(|server| address(Some(server), resolve, mistakes).map(|server| server.value))
         .collect();
     // The only version there is; a second one needs a second reader.
     let raw::ApiVersion = file.api_version?;
@@ -70,8 +81,9 @@ pub(super) fn config(file: raw::File, resolve: &Resolve<'_>, mistakes: &mut Mist
         listeners: listeners.into_iter().collect::<Option<_>>()?,
         clusters: clusters.into_iter().collect::<Option<_>>()?,
         grace: file.grace.0,
+        name_servers: servers.into_iter().collect::<Option<_>>()?,
         // The text is not seen from here.
-        hash: 0,
+        source: Arc::default(),
     })
 }
 

@@ -8,21 +8,39 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use foreshade_contract::Share;
-use foreshade_engine::spec::{Role, ShiftPolicy};
+use foreshade_engine::spec::ShiftPolicy;
 
-use super::check::{Names, Resolve, address, overlap};
+use super::check::{Names, overlap};
+use super::dns::{self, Answers, DnsName};
 use super::mistake::{Mistake, Mistakes, Place, quoted};
 use super::read::{At, List};
-use super::{Cluster, CohortKey, Endpoint, HealthCheck, Probe, Segment, SegmentRule, raw};
+use super::text::Origin;
+use super::{Cluster, CohortKey, HealthCheck, Probe, Segment, SegmentRule, raw};
 
 /// An endpoint or a shadow, before its role is known.
-struct Member {
-    raw: raw::Endpoint,
-    standby: bool,
-    address: Option<At<SocketAddr>>,
+pub(super) struct Member {
+    pub(super) raw: raw::Endpoint,
+    pub(super) standby: bool,
+    pub(super) origin: Option<At<Origin>>,
 }
 
 impl Member {
+    /// Its address, where the file says it.
+    pub(super) fn fixed(&self) -> Option<SocketAddr> {
+        match self.origin.as_ref()?.value {
+            Origin::Fixed(address) => Some(address),
+            Origin::Named(_) => None,
+        }
+    }
+
+    /// The name that stands for its addresses.
+    fn named(&self) -> Option<&DnsName> {
+        match &self.origin.as_ref()?.value {
+            Origin::Fixed(_) => None,
+            Origin::Named(name) => Some(name),
+        }
+    }
+
     fn called(&self) -> String {
         self.raw
             .name
@@ -35,7 +53,7 @@ impl Member {
 pub(super) fn cluster(
     raw: raw::Cluster,
     listening: &[(SocketAddr, String)],
-    resolve: &Resolve<'_>,
+    answers: &Answers,
     mistakes: &mut Mistakes,
 ) -> Option<Cluster> {
     let endpoints = raw.endpoints.unwrap_or_else(List::unread);
@@ -44,8 +62,8 @@ pub(super) fn cluster(
     let shadows = raw.shadows.items.into_iter().map(|shadow| (shadow.into(), true));
     let members: Vec<_> = endpoints
         .chain(shadows)
-        .map(|(raw, standby): (raw::Endpoint, bool)| Member {
-            address: address(raw.address.as_ref(), resolve, mistakes),
+        .map(|(mut raw, standby): (raw::Endpoint, bool)| Member {
+            origin: raw.address.take(),
             raw,
             standby,
         })
@@ -64,6 +82,7 @@ pub(super) fn cluster(
     check_shadows(&members, &shadows, mistakes);
     check_idle(&members, &shadows, sound && names.unique, mistakes);
     check_addresses(&members, &shadows, listening, mistakes);
+    check_names(&members, mistakes);
 
     let shift = shift(&raw.shift, mistakes);
     let health = match raw.health {
@@ -73,11 +92,12 @@ pub(super) fn cluster(
     let segments = segments(raw.segments.items, mistakes);
     Some(Cluster {
         name: raw.name?.value,
-        endpoints: members
-            .into_iter()
-            .zip(shadows)
-            .map(endpoint)
-            .collect::<Option<_>>()?,
+        names: members.iter().filter_map(|m| m.named().cloned()).collect(),
+        endpoints: if members.iter().all(|m| m.origin.is_some()) {
+            dns::expand(members, &shadows, listening, answers)?
+        } else {
+            return None;
+        },
         balance: raw.balance.0,
         cohort: match raw.cohort {
             raw::Cohort::ClientAddress => CohortKey::ClientAddress,
@@ -90,21 +110,6 @@ pub(super) fn cluster(
         connect_timeout: raw.connect_timeout.0,
         slow_start: raw.slow_start.0,
         idle_timeout: raw.idle_timeout.0,
-    })
-}
-
-fn endpoint((member, shadow): (Member, Option<usize>)) -> Option<Endpoint> {
-    Some(Endpoint {
-        name: member.raw.name?.value,
-        address: member.address?.value,
-        role: if member.standby {
-            Role::Shadow
-        } else {
-            Role::Primary { shadow }
-        },
-        region: member.raw.region,
-        weight: member.raw.weight.0,
-        capacity_rps: member.raw.capacity.map(|rate| rate.0),
     })
 }
 
@@ -209,8 +214,10 @@ fn check_addresses(
 ) {
     let mut first_at: HashMap<SocketAddr, usize> = HashMap::new();
     for (position, member) in members.iter().enumerate() {
-        let Some(address) = &member.address else { continue };
-        let (place, address) = (address.place(), address.value);
+        let Some((origin, address)) = member.origin.as_ref().zip(member.fixed()) else {
+            continue;
+        };
+        let place = origin.place();
         if address.ip().is_unspecified() {
             mistakes.add(
                 Mistake::at(
@@ -242,8 +249,45 @@ fn check_addresses(
     }
 }
 
+/// Names of endpoints leave room for the numbers of addresses, and no two have the same.
+fn check_names(members: &[Member], mistakes: &mut Mistakes) {
+    let mut seen: HashMap<&DnsName, String> = HashMap::new();
+    for member in members {
+        let (Some(dns), Some(name)) = (member.named(), &member.raw.name) else {
+            continue;
+        };
+        let stem = name.value.as_str();
+        if stem.len() > dns::STEM_BYTES_MAX {
+            let what = format!(
+                "name: {} is too long for an endpoint whose address is a name",
+                quoted(stem)
+            );
+            mistakes.add(Mistake::at(name.place(), what).expected(format!(
+                "at most {} characters: further addresses get a number",
+                dns::STEM_BYTES_MAX
+            )));
+        }
+        let others = members.iter().filter_map(|m| m.raw.name.as_ref());
+        for other in others.filter(|other| dns::is_numbered(other.value.as_str(), stem)) {
+            let what = format!(
+                "name: {} may be an address of {}",
+                quoted(other.value.as_str()),
+                quoted(stem)
+            );
+            mistakes.add(
+                Mistake::at(other.place(), what).expected("a name that does not end in a number like it"),
+            );
+        }
+        let place = member.origin.as_ref().and_then(At::place);
+        if let Some(first) = seen.insert(dns, member.called()) {
+            let what = format!("address: {dns} is the address of {first} already");
+            mistakes.add(Mistake::at(place, what).expected("an address of its own"));
+        }
+    }
+}
+
 /// Whether a request to `address` would come back to a socket of this proxy that listens on `own`.
-fn is_own(own: SocketAddr, address: SocketAddr) -> bool {
+pub(super) fn is_own(own: SocketAddr, address: SocketAddr) -> bool {
     // The port of an unspecified address is taken on this machine only; other machines are free to use it.
     if own.ip().is_unspecified() {
         own.port() == address.port() && address.ip().is_loopback()

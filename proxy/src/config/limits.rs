@@ -23,7 +23,7 @@ section! {
     /// Largest head of a request, request line and headers. Beyond: 431.
     header_bytes "headerBytes": default Size<1024, 1_048_576> = Size(defaults().head_bytes as u64);
     /// Most headers of a request. Beyond: 431.
-    headers "headers": default Count<1, 256> = Count(defaults().fields as u32);
+    headers "headers": default Count<1, 256> = Count(defaults().fields);
     /// Longest request target, path and query. Beyond: 414.
     target_bytes "targetBytes": default Size<64, 65_536> = Size(defaults().target_bytes as u64);
     /// Largest body of a request; any where left out, since bodies are streamed and cost the proxy no memory. Beyond: 413.
@@ -39,7 +39,7 @@ section! {
     /// Requests of one connection; the answer to the last one closes it.
     requests "requests": default Count<1, 1_000_000_000> = Count(defaults().requests);
     /// Connections at one time, in all workers together. Beyond: 503.
-    connections "connections": default Count<1, 10_000_000> = Count(defaults().connections as u32);
+    connections "connections": default Count<1, 10_000_000> = Count(defaults().connections);
     /// Of these, from one client: an IPv4 address, or an IPv6 /64. Beyond: 429.
     connections_per_client "connectionsPerClient": default Count<1, 10_000_000> = Count(defaults().connections_per_client);
     /// Whether connectionsPerClient is not for loopback, private and link-local addresses: there it usually is a load
@@ -55,10 +55,9 @@ impl Limits {
     /// What the proxy works with.
     pub(super) fn checked(&self) -> framing::Limits {
         let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
-        let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
         framing::Limits {
             head_bytes: bytes(self.header_bytes.0),
-            fields: count(self.headers.0),
+            fields: self.headers.0,
             target_bytes: bytes(self.target_bytes.0),
             body_bytes: self.body_bytes.as_ref().map(|size| size.0),
             head_timeout: self.header_timeout.0,
@@ -66,7 +65,7 @@ impl Limits {
             answer_timeout: self.answer_timeout.0,
             rate: self.min_rate.0,
             requests: self.requests.0,
-            connections: count(self.connections.0),
+            connections: self.connections.0,
             connections_per_client: self.connections_per_client.0,
             exempt_private: self.exempt_private,
         }

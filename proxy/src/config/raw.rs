@@ -15,7 +15,7 @@ use super::read::{
     At, Entries, List, Read, Section, Shown, described, scalar, section, section_schema, unexpected,
 };
 use super::scalar::{Choice, Count, Lasting, Level, Part, Rate, Reference, Weight, word};
-use super::text::{Address, Authority, Content, Cookie, Header, Host, Prefix, Target, loopback};
+use super::text::{Address, Authority, Content, Cookie, Header, Host, Origin, Prefix, Target, loopback};
 use super::yaml::{Node, Value};
 
 /// A limit for something that users wait for.
@@ -42,6 +42,8 @@ section! {
     workers "workers": optional Count<1, 256>;
     /// How long requests in flight may take after SIGTERM.
     grace "grace": default Span = seconds(30);
+    /// How names of endpoints become addresses.
+    dns "dns": nested Dns;
     /// Where users connect.
     listeners "listeners": required List<Listener, 1>;
     /// Where requests go.
@@ -61,6 +63,13 @@ section! {
     Admin "the admin section":
     /// Address of the admin interface. Whoever reaches it can act; keep it on loopback or a private network.
     address "address": default At<Address> = loopback(9901);
+}
+
+section! {
+    /// Name resolution.
+    Dns "the dns section":
+    /// Name servers to ask, instead of those of this machine; hosts of /etc/hosts are known anyway.
+    servers "servers": list List<At<Address>, 0>;
 }
 
 section! {
@@ -159,8 +168,8 @@ section! {
     Endpoint "an endpoint":
     /// Name, unique among the endpoints and shadows of the cluster.
     name "name": required At<Name>;
-    /// Where it is. A host name is resolved once, when the file is loaded.
-    address "address": required At<Address>;
+    /// Where it is. Each address of a name is an endpoint of its own, for as long as the name has it.
+    address "address": required At<Origin>;
     /// Name of the shadow that takes over, or of another endpoint of the cluster.
     shadow "shadow": optional At<Reference>;
     /// Region, shown to operators.
@@ -176,8 +185,8 @@ section! {
     Shadow "a shadow":
     /// Name, unique among the endpoints and shadows of the cluster.
     name "name": required At<Name>;
-    /// Where it is. A host name is resolved once, when the file is loaded.
-    address "address": required At<Address>;
+    /// Where it is. Each address of a name is an endpoint of its own, for as long as the name has it.
+    address "address": required At<Origin>;
     /// Region, shown to operators.
     region "region": optional Name;
     /// Relative weight.

@@ -10,6 +10,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
 use serde_json::{Value as Json, json};
 
+use super::dns::DnsName;
 use super::read::{Scalar, Shown, Wrong};
 
 /// A host and a port, not resolved yet.
@@ -70,6 +71,44 @@ impl Shown for Address {
             Self::Ip(address) => address.to_string().into(),
             Self::Host(host, port) => format!("{host}:{port}").into(),
         }
+    }
+}
+
+/// Where an endpoint is: an address, or a name that stands for some.
+#[derive(Clone, Debug)]
+pub(super) enum Origin {
+    Fixed(SocketAddr),
+    Named(DnsName),
+}
+
+impl Scalar for Origin {
+    fn expected() -> String {
+        "an address, as 127.0.0.1:8080 or host:8080, or a service, as _http._tcp.shop.example".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        if text.starts_with('_') && !text.contains(':') {
+            let service = text.trim_end_matches('.').to_ascii_lowercase();
+            let labels: Vec<&str> = service.split('.').collect();
+            let is_service = matches!(&labels[..], [_, protocol, _, ..] if protocol.starts_with('_'));
+            return if is_service && is_host_name(&service) && !labels.contains(&"") {
+                Ok(Self::Named(DnsName::Service(service)))
+            } else {
+                Err(Wrong::because("is not the name of a service")
+                    .hint("write _service._protocol.domain".to_owned()))
+            };
+        }
+        Address::parse(text).map(|address| match address {
+            Address::Ip(address) => Self::Fixed(address),
+            Address::Host(host, port) => {
+                let host = host.trim_end_matches('.').to_ascii_lowercase();
+                Self::Named(DnsName::Host(host, port))
+            }
+        })
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^.+:[0-9]{1,5}$|^_[^.]+\\._[^.]+\\..+$" })
     }
 }
 

@@ -11,6 +11,10 @@ pub(super) const QUERY: u8 = 4;
 pub(super) const HOST: u8 = 8;
 
 /// What each byte may stand in.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "of a constant, which would not compile if a byte were out of range"
+)]
 const CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
     let mut byte = 0u8;
@@ -49,33 +53,58 @@ const CLASSES: [u8; 256] = {
 /// Whether `byte` may stand in what `class` names.
 #[inline]
 pub(super) fn is(byte: u8, class: u8) -> bool {
-    CLASSES.get(usize::from(byte)).is_some_and(|c| c & class != 0)
+    classes(byte) & class != 0
 }
 
-/// How many bytes at the front of `bytes` belong to `class`.
+/// What `byte` may stand in.
+#[inline]
+fn classes(byte: u8) -> u8 {
+    CLASSES.get(usize::from(byte)).copied().unwrap_or_default()
+}
+
+/// How many bytes at the front of `bytes` belong to `class`. Four at a time: most names are a dozen bytes.
 #[inline]
 pub(super) fn run(bytes: &[u8], class: u8) -> usize {
-    bytes.iter().position(|b| !is(*b, class)).unwrap_or(bytes.len())
+    let (quads, _) = bytes.as_chunks::<4>();
+    let mut length = 0;
+    for [a, b, c, d] in quads {
+        if classes(*a) & classes(*b) & classes(*c) & classes(*d) & class == 0 {
+            break;
+        }
+        length += 4;
+    }
+    let rest = bytes.get(length..).unwrap_or_default();
+    length + rest.iter().position(|b| !is(*b, class)).unwrap_or(rest.len())
 }
 
-/// Where, from `from` on, the first control byte stands: below 0x20, or 0x7f. Eight bytes at a time. Source of the
-/// arithmetic: Anderson, "Bit Twiddling Hacks", `hasless` and `haszero`; their lowest hit is exact.
+/// Where, from `from` on, the first control byte stands: below 0x20, or 0x7f. Blocks of sixteen bytes first, written so
+/// that the compiler makes vector instructions of it; then words.
 #[inline]
 pub(super) fn control(bytes: &[u8], from: usize) -> Option<usize> {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
     const HIGH: u64 = ONES << 7;
-    let (words, rest) = bytes.get(from..)?.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let low = word.wrapping_sub(ONES * 0x20) & !word;
-        let delete = word ^ (ONES * 0x7f);
-        let hits = (low | (delete.wrapping_sub(ONES) & !delete)) & HIGH;
-        if hits != 0 {
-            return Some(from + index * 8 + (hits.trailing_zeros() / 8) as usize);
+    let is_control = |byte: &u8| (*byte < 0x20) | (*byte == 0x7f);
+    let mut at = from;
+    let (blocks, _) = bytes.get(at..)?.as_chunks::<16>();
+    for block in blocks {
+        if block.iter().fold(false, |any, byte| any | is_control(byte)) {
+            break;
         }
+        at += 16;
     }
-    let at = rest.iter().position(|b| *b < 0x20 || *b == 0x7f)?;
-    Some(from + words.len() * 8 + at)
+    let (words, rest) = bytes.get(at..)?.as_chunks::<8>();
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        // Without its high bit no byte carries into the next one: 0x7f is the one to which 1 gives a high bit, and those
+        // below 0x20 are the ones to which 0x60 gives none.
+        let low = word & !HIGH;
+        let hits = ((low + ONES) | !(low + ONES * 0x60)) & !word & HIGH;
+        if hits != 0 {
+            return Some(at + (hits.trailing_zeros() / 8) as usize);
+        }
+        at += 8;
+    }
+    Some(at + rest.iter().position(is_control)?)
 }
 
 /// Without the spaces and tabs around it. Source: RFC 9110 section 5.6.3, `OWS`.

@@ -90,6 +90,10 @@ impl Fields {
     }
 
     fn note_connection(&mut self, value: &[u8]) -> Result<(), Refusal> {
+        if is(value, "keep-alive") {
+            self.keep_alive = true;
+            return Ok(());
+        }
         for token in value.split(|b| *b == b',').map(trimmed) {
             if is(token, "close") {
                 self.close = true;

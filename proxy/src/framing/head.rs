@@ -18,6 +18,9 @@ const BESIDES_TARGET_MAX: usize = 64;
 /// The longest method. The longest one that IANA knows has 17 letters.
 const METHOD_MAX: usize = 32;
 
+/// Bytes of a version, with the space before it.
+const VERSION_BYTES: usize = b" HTTP/1.1".len();
+
 /// The versions of HTTP that a head can be of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Version {
@@ -56,7 +59,7 @@ pub struct HeadCheck {
     /// Before this there is no end of that line.
     scanned: usize,
     request: Option<RequestLine>,
-    count: usize,
+    count: u32,
     fields: Fields,
 }
 
@@ -164,8 +167,9 @@ impl HeadCheck {
         if name.is_empty() {
             return Err(Refusal::FieldName);
         }
-        let padding = value.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
-        self.fields.note(name, trimmed(value), at + length + 1 + padding)
+        let value = value.trim_ascii_start();
+        let start = at + line.len() - value.len();
+        self.fields.note(name, trimmed(value), start)
     }
 
     /// What needs the whole head.
@@ -212,10 +216,9 @@ fn request_line(line: &[u8], at: usize, limits: &Limits) -> Result<RequestLine, 
     if !(1..=METHOD_MAX).contains(&method.len()) {
         return Err(Refusal::Method);
     }
-    let Some(space) = rest.iter().position(|b| *b == b' ') else {
+    let Some((target, version)) = rest.split_last_chunk::<VERSION_BYTES>() else {
         return Err(Refusal::RequestLine);
     };
-    let (target, version) = rest.split_at(space);
     let version = match version {
         b" HTTP/1.1" => Version::Http11,
         b" HTTP/1.0" => Version::Http10,
@@ -233,12 +236,17 @@ fn request_line(line: &[u8], at: usize, limits: &Limits) -> Result<RequestLine, 
     if matches!(method, b"CONNECT" | b"TRACE") {
         return Err(Refusal::MethodRefused);
     }
-    let form = form(target).ok_or(Refusal::Target)?;
+    let Some(form) = form(target) else {
+        return Err(match target.contains(&b' ') || target.is_empty() {
+            true => Refusal::RequestLine,
+            false => Refusal::Target,
+        });
+    };
     if form == Form::Asterisk && method != b"OPTIONS" {
         return Err(Refusal::Target);
     }
     let method = at..at + method_length;
-    let target = method.end + 1..method.end + 1 + space;
+    let target = method.end + 1..method.end + 1 + target.len();
     Ok(RequestLine {
         method,
         target,

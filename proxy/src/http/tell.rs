@@ -13,11 +13,17 @@ use pingora_proxy::Session;
 use crate::server::leave::LEFT_OVER_BYTES_MAX;
 use crate::server::stream::EdgeStream;
 
-/// Answers with `status` and one line, unless the client has seen a part of another answer.
+/// Answers with `status` and one line, unless the client has seen a part of another answer. `blameless` is a client whose
+/// request can be read to its end.
 ///
 /// # Errors
 /// When the client has gone.
-pub(super) async fn tell(session: &mut Session, status: u16, sentence: &str) -> pingora_error::Result<()> {
+pub(super) async fn tell(
+    session: &mut Session,
+    status: u16,
+    sentence: &str,
+    blameless: bool,
+) -> pingora_error::Result<()> {
     let session = session.as_downstream_mut();
     if session
         .response_written()
@@ -25,7 +31,9 @@ pub(super) async fn tell(session: &mut Session, status: u16, sentence: &str) -> 
     {
         return Ok(());
     }
-    if is_nearly_read(session) {
+    if !blameless {
+        session.set_keepalive(None);
+    } else if is_nearly_read(session) {
         // The accept loop reads the rest.
         session.set_close_on_response_before_downstream_finish(false);
     }

@@ -11,9 +11,26 @@ fn page() -> String {
         ready: true,
         probes_dropped: 4,
         reload: Status::first(&fixture::topology()),
+        names: names(),
         process: Process::read(),
     };
     render(&fixture::view(), &extra)
+}
+
+/// One name with an answer.
+fn names() -> Arc<Known> {
+    let row = crate::names::NameRow {
+        name: crate::config::DnsName::Service("_http._tcp.shop.example".to_owned()),
+        addresses: vec!["10.0.0.1:80".parse().unwrap()],
+        answered: Some(tokio::time::Instant::now()),
+        ok: 3,
+        failed: 1,
+        error: None,
+    };
+    Arc::new(Known {
+        rows: vec![row],
+        ..Known::default()
+    })
 }
 
 /// Name -> type and labels. Holds the page against the grammar of the format on the way.

@@ -84,7 +84,7 @@ impl Applied {
     pub(super) fn unchanged(running: &Topology) -> Self {
         Self {
             generation: running.generation(),
-            hash: running.config().hash,
+            hash: running.config().source.hash,
             changes: None,
         }
     }
@@ -181,7 +181,7 @@ impl Status {
     pub fn first(running: &Topology) -> Self {
         Self {
             generation: running.generation(),
-            hash: running.config().hash,
+            hash: running.config().source.hash,
             counts: [0; RESULTS.len()],
             last: None,
         }
@@ -189,7 +189,7 @@ impl Status {
 
     pub(super) fn record(&mut self, running: &Topology, outcome: Arc<Outcome>) {
         self.generation = running.generation();
-        self.hash = running.config().hash;
+        self.hash = running.config().source.hash;
         let index = RESULTS.iter().position(|result| *result == label(&outcome));
         if let Some(count) = index.and_then(|index| self.counts.get_mut(index)) {
             *count += 1;

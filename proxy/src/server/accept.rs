@@ -26,6 +26,7 @@ use super::arrive::{Arrival, arrive};
 use super::conn::Conn;
 use super::door::{Door, Visit};
 use super::leave::{linger, skip_left_over, turn_away};
+use super::listen::BACKLOG;
 use super::local;
 use super::stream::{EdgeStream, Home};
 use crate::framing::{Limits, Refusal};
@@ -97,7 +98,8 @@ fn waiting(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
     let Ok(listener) = listener.into_std() else {
         return Vec::new();
     };
-    let accepted = std::iter::from_fn(|| listener.accept().ok());
+    // As many as can have waited; who comes later finds the door closed.
+    let accepted = std::iter::from_fn(|| listener.accept().ok()).take(BACKLOG);
     let accepted = accepted.filter_map(|(tcp, client)| {
         tcp.set_nonblocking(true).ok()?;
         Some((TcpStream::from_std(tcp).ok()?, client))
@@ -107,7 +109,11 @@ fn waiting(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
 
 /// Lets a client in, or tells him why not.
 fn admit(tcp: TcpStream, client: SocketAddr, terms: &Terms) -> Option<(Conn, Option<Visit>)> {
-    let visit = match terms.guard.as_ref().map(|guard| guard.door.enter(client.ip(), &guard.limits)) {
+    let visit = match terms
+        .guard
+        .as_ref()
+        .map(|guard| guard.door.enter(client.ip(), &guard.limits))
+    {
         Some(Err(refusal)) => {
             count(refusal);
             // A new connection takes so much at once. If not, it closes without a word.
@@ -211,6 +217,8 @@ async fn checked(
     *served += 1;
     let mut session = ServerSession::new_http1(stream);
     session.set_pipelined_prefix(head);
+    // The connection itself knows how long is too long, and that another protocol may rest.
+    session.set_read_timeout(None);
     if *served >= guard.limits.requests {
         session.set_keepalive_reuses_remaining(Some(0));
     }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::framing::{Limits, Refusal};
@@ -14,7 +14,7 @@ use crate::framing::{Limits, Refusal};
 /// The door of one listener.
 #[derive(Debug, Default)]
 pub struct Door {
-    open: AtomicUsize,
+    open: AtomicU32,
     /// Who has connections open. Bounded by [`Limits::connections`]: who has none is not in it.
     clients: Mutex<HashMap<IpAddr, u32>>,
 }
@@ -99,7 +99,7 @@ mod tests {
         }
     }
 
-    fn door(connections: usize, connections_per_client: u32) -> Entrance {
+    fn door(connections: u32, connections_per_client: u32) -> Entrance {
         let limits = Limits {
             connections,
             connections_per_client,

@@ -17,7 +17,7 @@ use crate::topology::Topology;
 use crate::topology::ids::ListenerId;
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: usize = 4096;
 
 /// The listening sockets of one worker, each with the door that it shares with those of the other workers.
 pub(crate) type Sockets = Vec<(ListenerId, std::net::TcpListener, Arc<Door>)>;
@@ -55,6 +55,11 @@ pub(crate) fn open(
     (0..workers).map(|_| new.iter().map(each).collect()).collect()
 }
 
+/// Bytes of an answer that the kernel takes beyond what it can send now. By itself it takes megabytes for each connection,
+/// and a thousand clients that read slowly fill the memory that all connections share. Enough for the next round trip
+/// of a fast line.
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+
 /// Fails as a plain bind does when another process listens on `address`.
 ///
 /// # Errors
@@ -70,7 +75,7 @@ pub fn claim(address: SocketAddr) -> io::Result<()> {
 pub fn exclusive(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = socket(address)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(i32::try_from(BACKLOG).unwrap_or(i32::MAX))?;
     Ok(socket.into())
 }
 
@@ -81,8 +86,10 @@ pub fn exclusive(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 pub fn shared(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = socket(address)?;
     socket.set_reuse_port(true)?;
+    // Accepted connections inherit it.
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(i32::try_from(BACKLOG).unwrap_or(i32::MAX))?;
     Ok(socket.into())
 }
 
@@ -100,6 +107,16 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_kernel_takes_little_more_than_it_can_send() {
+        let listener = shared("127.0.0.1:0".parse().unwrap()).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let unsent = socket2::SockRef::from(&accepted).tcp_notsent_lowat().unwrap();
+        assert_eq!(unsent, UNSENT_BYTES_MAX);
+    }
 
     #[test]
     fn workers_share_a_port_but_strangers_are_refused() {

@@ -61,7 +61,12 @@ pub(crate) fn opened(flow: &Flow, socket: RawFd) {
     with(|l| {
         l.sampler.connected(socket);
         match flow.endpoint() {
-            Some(endpoint) => l.kept.opened(socket, endpoint),
+            Some(endpoint) => {
+                l.kept.opened(socket, endpoint);
+                if l.worker.topology().place(endpoint).is_none() {
+                    l.kept.expect_gone();
+                }
+            }
             None => l.kept.given_away(socket),
         }
     });
@@ -81,19 +86,16 @@ impl Local {
 
     /// Takes the newest snapshot over, and with a new configuration everything that hangs on it.
     pub(crate) fn refresh(&mut self) {
-        let Some(descent) = self.worker.refresh() else {
-            return;
-        };
-        let topology = self.worker.topology().clone();
-        self.peers = Peers::new(&topology);
-        self.sampler.reshape(&descent);
-        let busy = self.worker.busy_sockets().collect();
-        let closed = self.kept.close_of_the_gone(&topology, &busy);
-        tracing::debug!(
-            generation = topology.generation(),
-            closed,
-            "configuration taken over"
-        );
+        if let Some(descent) = self.worker.refresh() {
+            self.peers = Peers::new(self.worker.topology());
+            self.sampler.reshape(&descent);
+            self.kept.expect_gone();
+        }
+        if self.kept.is_due() {
+            let busy = self.worker.busy_sockets().collect();
+            let closed = self.kept.close_of_the_gone(self.worker.topology(), &busy);
+            tracing::debug!(closed, "idle connections of endpoints that are gone");
+        }
     }
 
     /// Takes what an answer tells beside itself: how its connection fares, and what the endpoint says of its load.

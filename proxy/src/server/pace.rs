@@ -35,7 +35,8 @@ impl Floor {
 /// One direction of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
-    window: Option<Window>,
+    /// Boxed, since hardly any connection ever has one.
+    window: Option<Box<Window>>,
 }
 
 #[derive(Debug)]
@@ -66,11 +67,13 @@ impl Pace {
         count: impl Fn() -> u64,
     ) -> Poll<()> {
         let now = Instant::now();
-        let window = self.window.get_or_insert_with(|| Window {
-            timer: Box::pin(sleep_until(now + floor.window)),
-            base: count(),
-            waited: Duration::ZERO,
-            since: None,
+        let window = self.window.get_or_insert_with(|| {
+            Box::new(Window {
+                timer: Box::pin(sleep_until(now + floor.window)),
+                base: count(),
+                waited: Duration::ZERO,
+                since: None,
+            })
         });
         let since = window.since.get_or_insert(now);
         loop {

@@ -5,8 +5,9 @@
 //! another connection, possibly another worker's; the kernel's cookie of the socket, which is unique until the machine
 //! restarts, says whether it is still the one. If it is, this worker's pool holds it open, and nobody else closes it.
 //!
-//! Connections that carry a request are left alone. They are closed by the pool when they have rested for the cluster's
-//! `idleTimeout`.
+//! Connections that carry a request are left alone until it is done. Which ones do is known from the deadlines, which begin
+//! when a request is sent; one that has just taken its connection out of the pool has none yet. So nothing is closed for
+//! [`GRACE_TICKS`] after a configuration was taken over: then every request from before has been sent, or never will be.
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::RawFd;
@@ -14,9 +15,14 @@ use std::os::fd::RawFd;
 use crate::topology::Topology;
 use crate::topology::ids::EndpointId;
 
+/// Ticks between a takeover and the first look, and between two looks at what was busy: about a second.
+const GRACE_TICKS: u32 = 10;
+
 /// The upstream connections that one worker has opened.
 #[derive(Debug, Default)]
 pub struct Kept {
+    /// Ticks until the next look; `None` where there is nothing to close.
+    due: Option<u32>,
     /// The newest one of each descriptor: bounded by the descriptors that the process may have.
     by_socket: HashMap<RawFd, Connection>,
 }
@@ -42,19 +48,34 @@ impl Kept {
         self.by_socket.remove(&socket);
     }
 
-    /// Shuts down all idle connections to endpoints that `topology` does not have. Says how many.
+    /// Some endpoints are gone, or a connection to one that is has just been opened.
+    pub fn expect_gone(&mut self) {
+        self.due.get_or_insert(GRACE_TICKS);
+    }
+
+    /// Takes a tick. True when it is time to look for connections of who is gone.
+    pub fn is_due(&mut self) -> bool {
+        let Some(ticks) = &mut self.due else { return false };
+        *ticks = ticks.saturating_sub(1);
+        *ticks == 0
+    }
+
+    /// Shuts down the idle connections to endpoints that `topology` does not have. Says how many.
     pub fn close_of_the_gone(&mut self, topology: &Topology, busy: &HashSet<RawFd>) -> usize {
-        let mut closed = 0;
+        let (mut closed, mut left) = (0, false);
         self.by_socket.retain(|socket, connection| {
-            let stays = topology.place(connection.endpoint).is_some();
-            if !stays
-                && !busy.contains(socket)
-                && foreshade_sys::cookie(*socket).ok() == Some(connection.cookie)
-            {
+            if topology.place(connection.endpoint).is_some() {
+                return true;
+            }
+            let is_it = foreshade_sys::cookie(*socket).ok() == Some(connection.cookie);
+            let waits = is_it && busy.contains(socket);
+            if is_it && !waits {
                 closed += usize::from(foreshade_sys::shutdown(*socket).is_ok());
             }
-            stays
+            left |= waits;
+            waits
         });
+        self.due = left.then_some(GRACE_TICKS);
         closed
     }
 }
@@ -98,12 +119,21 @@ mod tests {
             kept.opened(*socket, id(endpoint));
         }
         kept.given_away(sockets[2]);
+        kept.expect_gone();
+        let ticks = (1..).find(|_| kept.is_due());
+        assert_eq!(ticks, Some(GRACE_TICKS), "not at once");
         assert_eq!(kept.close_of_the_gone(&after, &HashSet::from([sockets[1]])), 1);
         for (index, (_, server)) in pairs.iter().enumerate() {
             server.set_nonblocking(true).unwrap();
             let ended = matches!((&*server).read(&mut [0]), Ok(0));
             assert_eq!(ended, index == 0, "connection {index}");
         }
+        assert!(
+            (1..=GRACE_TICKS).any(|_| kept.is_due()),
+            "the busy one is looked at again"
+        );
+        assert_eq!(kept.close_of_the_gone(&after, &HashSet::new()), 1);
+        assert!(!(0..100).any(|_| kept.is_due()), "nothing is left to close");
     }
 
     #[test]

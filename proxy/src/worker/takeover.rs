@@ -2,8 +2,8 @@
 //!
 //! Everything that is kept by index is carried over by who stays, in one go, between two steps of two requests; so there
 //! is never a state that is half old. What nobody can list are the requests themselves, each held by its connection's
-//! task: a [`Flow`] therefore knows the generation of its indices, and finds itself again at its next step, by id. That costs a
-//! request one comparison per step, and a search only for those that were under way.
+//! task: a [`Flow`] therefore knows the generation of its indices, and finds itself again at its next step, by id. That
+//! costs a request one comparison per step, and a search only for those that were under way.
 //!
 //! Who finds that his cluster or endpoint is gone has [`Place::GONE`] for an index, at which nothing is found: his request
 //! goes on to its end, and nobody's figures are changed by it.

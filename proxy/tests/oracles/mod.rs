@@ -3,7 +3,7 @@
 //! Each takes bytes, and panics where a promise is broken: the same verdict for every cut, the same reading as another
 //! parser's for what passes, numbers that can be believed.
 
-use foreshade_proxy::config;
+use foreshade_proxy::config::{self, Answers};
 use foreshade_proxy::framing::{Body, Framing, Head, HeadCheck, Limits, Refusal};
 use foreshade_proxy::orca;
 use http::{HeaderMap, HeaderValue};
@@ -50,7 +50,7 @@ fn is_read_alike(head: &Head, bytes: &[u8]) {
     assert_eq!(length, Ok(httparse::Status::Complete(head.place.len())));
     assert_eq!(other.method.map(str::as_bytes), Some(&bytes[head.method.clone()]));
     assert_eq!(other.path.map(str::as_bytes), Some(&bytes[head.target.clone()]));
-    assert!(other.headers.len() <= limits().fields);
+    assert!(other.headers.len() <= limits().fields as usize);
     let named = |name: &str| {
         other
             .headers
@@ -132,7 +132,7 @@ fn end_by_httparse(bytes: &[u8]) -> Option<usize> {
 pub(crate) fn config(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let nobody = |_: &str, port: u16| Ok(vec![([127, 0, 0, 1], port).into()]);
-    match config::parse_with(&text, "fuzzed", &nobody) {
+    match config::parse_with(&text, "fuzzed", &nobody, &Answers::default()) {
         Ok(config) => {
             assert!(!config.listeners.is_empty() && !config.clusters.is_empty());
             let clusters = config.clusters.len();

@@ -4,12 +4,13 @@ use super::code::{code, has_word, is_word};
 use super::{File, Finding};
 
 /// Who may depend on whom inside the workspace. What is not here may not exist.
-const MAY_DEPEND: [(&str, &[&str]); 7] = [
+const MAY_DEPEND: [(&str, &[&str]); 8] = [
     ("contract", &[]),
     ("engine", &["contract"]),
     ("proxy/sys", &[]),
     ("proxy", &["contract", "engine", "sys"]),
     ("controller", &["contract", "engine"]),
+    ("fuzz", &["proxy"]),
     ("bench", &["contract", "engine", "proxy", "controller"]),
     ("tests", &["contract", "engine", "proxy", "controller", "bench"]),
 ];

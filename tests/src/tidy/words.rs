@@ -59,7 +59,7 @@ pub fn machine_paths(file: &File) -> Vec<Finding> {
 
 /// No registry is named; in the lock file only the usual one.
 pub fn registries(file: &File) -> Vec<Finding> {
-    if file.path == "Cargo.lock" {
+    if file.ends("Cargo.lock") {
         let source = |line: &str| {
             line.strip_prefix("source = ")
                 .map(|s| s.trim_matches('"').to_owned())
