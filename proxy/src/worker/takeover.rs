@@ -18,7 +18,7 @@ use std::time::Duration;
 use foreshade_engine::balance::Pick;
 
 use super::{ClusterState, Flow, Worker};
-use crate::config::Route;
+use crate::config::{Listener, Route};
 use crate::framing::Limits;
 use crate::recorder::Place;
 use crate::request::RequestView;
@@ -95,17 +95,21 @@ impl Worker {
         Some((route, cluster))
     }
 
-    /// How long a connection of this listener may rest between two requests. `None` where the listener is gone.
+    /// How long a connection of this listener may rest between two requests; of a listener that is gone, while it has
+    /// connections, too.
     pub fn idle_timeout(&self, listener: ListenerId) -> Option<Duration> {
-        let (listener, _) = self.topology.listener(listener)?;
-        Some(listener.idle_timeout)
+        Some(self.listener_or_retired(listener)?.idle_timeout)
     }
 
     /// What its clients may ask for; of a listener that is gone, while it has connections, too.
     pub fn limits(&self, listener: ListenerId) -> Option<&Limits> {
+        Some(&self.listener_or_retired(listener)?.limits)
+    }
+
+    fn listener_or_retired(&self, listener: ListenerId) -> Option<&Listener> {
         let gone = self.retired.iter().find(|(id, _)| *id == listener);
         let topology = gone.map_or(&self.topology, |(_, before)| before);
-        Some(&topology.listener(listener)?.0.limits)
+        topology.listener(listener).map(|(listener, _)| listener)
     }
 
     /// The configuration that requests are served by.
@@ -355,11 +359,12 @@ mod tests {
         let mut stand = Stand::new(config(80, &[("shop", &[A]), ("api", &[B])]));
         let old = stand.listener();
         stand.reload(config(81, &[("api", &[B])]));
-        assert_eq!(stand.worker.idle_timeout(old), None);
+        assert_eq!(stand.worker.idle_timeout(old), Some(Duration::from_secs(60)));
         let mut flow = stand.admit_at(old, "/api/1").unwrap();
         assert!(stand.worker.start(&mut flow).is_some());
         assert!(stand.admit_at(old, "/shop").is_none(), "its cluster is gone, too");
         stand.worker.forget_listener(old);
+        assert_eq!(stand.worker.idle_timeout(old), None);
         assert!(stand.admit_at(old, "/api/1").is_none());
     }
 
