@@ -1,7 +1,7 @@
 //! Legal requests, some of them odd: what is sent, and what has to arrive. Each ends its connection.
 
 /// Requests that arrive.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Passed {
     pub(crate) name: &'static str,
     pub(crate) bytes: String,
@@ -22,9 +22,16 @@ const LAST: &str = "GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
 /// All cases.
 pub(crate) fn passed() -> Vec<Passed> {
-    let head = |line: &str, fields: &str| format!("{line}\r\nHost: a\r\n{fields}\r\n");
+    [heads(), bodies(), chunks()].concat()
+}
+
+/// A head with a host and these fields.
+fn head(line: &str, fields: &str) -> String {
+    format!("{line}\r\nHost: a\r\n{fields}\r\n")
+}
+
+fn heads() -> Vec<Passed> {
     let last = ("GET /last HTTP/1.1", "");
-    let chunked = "Transfer-Encoding: chunked\r\n";
     vec![
         case("plain", LAST, &[last]),
         case("one_empty_line_first", format!("\r\n{LAST}"), &[last]),
@@ -36,79 +43,6 @@ pub(crate) fn passed() -> Vec<Passed> {
                 head("HEAD /2 HTTP/1.1", "")
             ),
             &[("GET /1 HTTP/1.1", ""), ("HEAD /2 HTTP/1.1", ""), last],
-        ),
-        case(
-            "body_then_request",
-            format!("{}hello{LAST}", head("POST /1 HTTP/1.1", "Content-Length: 5\r\n")),
-            &[("POST /1 HTTP/1.1", "hello"), last],
-        ),
-        case(
-            "body_then_empty_line_then_request",
-            format!(
-                "{}hello\r\n{LAST}",
-                head("POST /1 HTTP/1.1", "Content-Length: 5\r\n")
-            ),
-            &[("POST /1 HTTP/1.1", "hello"), last],
-        ),
-        case(
-            "body_that_looks_like_a_request",
-            format!(
-                "{}{LAST}{LAST}",
-                head("POST /1 HTTP/1.1", &format!("Content-Length: {}\r\n", LAST.len()))
-            ),
-            &[("POST /1 HTTP/1.1", LAST), last],
-        ),
-        case(
-            "chunks_then_request",
-            format!(
-                "{}5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n{LAST}",
-                head("PUT /1 HTTP/1.1", chunked)
-            ),
-            &[("PUT /1 HTTP/1.1", "hello!"), last],
-        ),
-        case(
-            "chunk_that_looks_like_an_end",
-            format!(
-                "{}5\r\n0\r\n\r\n\r\n0\r\n\r\n{LAST}",
-                head("PUT /1 HTTP/1.1", chunked)
-            ),
-            &[("PUT /1 HTTP/1.1", "0\r\n\r\n"), last],
-        ),
-        case(
-            "chunk_extensions_zeros_and_trailers",
-            format!(
-                "{}005;a=b;c=\"d e\"\r\nhello\r\n00;x\r\nX-Sum: 1\r\nY:\r\n\r\n{LAST}",
-                head("PUT /1 HTTP/1.1", chunked)
-            ),
-            &[("PUT /1 HTTP/1.1", "hello"), last],
-        ),
-        case(
-            "upper_case_hexadecimal",
-            format!(
-                "{}A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n{LAST}",
-                head("PUT /1 HTTP/1.1", chunked)
-            ),
-            &[("PUT /1 HTTP/1.1", "01234567890123456789"), last],
-        ),
-        case(
-            "body_of_a_get",
-            format!("{}hello{LAST}", head("GET /1 HTTP/1.1", "Content-Length: 5\r\n")),
-            &[("GET /1 HTTP/1.1", "hello"), last],
-        ),
-        case(
-            "spelling_of_fields",
-            format!(
-                "POST /1 HTTP/1.1\r\nhOsT:\t a \t\r\ncOnTeNt-LeNgTh:5\r\nX-Empty:\r\nX-Spaces:  \r\n\r\nhello{LAST}"
-            ),
-            &[("POST /1 HTTP/1.1", "hello"), last],
-        ),
-        case(
-            "spelling_of_chunked",
-            format!(
-                "{}0\r\n\r\n{LAST}",
-                head("PUT /1 HTTP/1.1", "TRANSFER-encoding: \t Chunked \r\n")
-            ),
-            &[("PUT /1 HTTP/1.1", ""), last],
         ),
         case(
             "version_1_0",
@@ -158,6 +92,92 @@ pub(crate) fn passed() -> Vec<Passed> {
             "absolute_form",
             format!("GET http://a/1?b HTTP/1.1\r\nHost: a\r\n\r\n{LAST}"),
             &[("GET http://a/1?b HTTP/1.1", ""), last],
+        ),
+    ]
+}
+
+fn bodies() -> Vec<Passed> {
+    let last = ("GET /last HTTP/1.1", "");
+    vec![
+        case(
+            "body_then_request",
+            format!("{}hello{LAST}", head("POST /1 HTTP/1.1", "Content-Length: 5\r\n")),
+            &[("POST /1 HTTP/1.1", "hello"), last],
+        ),
+        case(
+            "body_then_empty_line_then_request",
+            format!(
+                "{}hello\r\n{LAST}",
+                head("POST /1 HTTP/1.1", "Content-Length: 5\r\n")
+            ),
+            &[("POST /1 HTTP/1.1", "hello"), last],
+        ),
+        case(
+            "body_that_looks_like_a_request",
+            format!(
+                "{}{LAST}{LAST}",
+                head("POST /1 HTTP/1.1", &format!("Content-Length: {}\r\n", LAST.len()))
+            ),
+            &[("POST /1 HTTP/1.1", LAST), last],
+        ),
+        case(
+            "body_of_a_get",
+            format!("{}hello{LAST}", head("GET /1 HTTP/1.1", "Content-Length: 5\r\n")),
+            &[("GET /1 HTTP/1.1", "hello"), last],
+        ),
+        case(
+            "spelling_of_fields",
+            format!(
+                "POST /1 HTTP/1.1\r\nhOsT:\t a \t\r\ncOnTeNt-LeNgTh:5\r\nX-Empty:\r\nX-Spaces:  \r\n\r\nhello{LAST}"
+            ),
+            &[("POST /1 HTTP/1.1", "hello"), last],
+        ),
+    ]
+}
+
+fn chunks() -> Vec<Passed> {
+    let last = ("GET /last HTTP/1.1", "");
+    let chunked = "Transfer-Encoding: chunked\r\n";
+    vec![
+        case(
+            "chunks_then_request",
+            format!(
+                "{}5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n{LAST}",
+                head("PUT /1 HTTP/1.1", chunked)
+            ),
+            &[("PUT /1 HTTP/1.1", "hello!"), last],
+        ),
+        case(
+            "chunk_that_looks_like_an_end",
+            format!(
+                "{}5\r\n0\r\n\r\n\r\n0\r\n\r\n{LAST}",
+                head("PUT /1 HTTP/1.1", chunked)
+            ),
+            &[("PUT /1 HTTP/1.1", "0\r\n\r\n"), last],
+        ),
+        case(
+            "chunk_extensions_zeros_and_trailers",
+            format!(
+                "{}005;a=b;c=\"d e\"\r\nhello\r\n00;x\r\nX-Sum: 1\r\nY:\r\n\r\n{LAST}",
+                head("PUT /1 HTTP/1.1", chunked)
+            ),
+            &[("PUT /1 HTTP/1.1", "hello"), last],
+        ),
+        case(
+            "upper_case_hexadecimal",
+            format!(
+                "{}A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n{LAST}",
+                head("PUT /1 HTTP/1.1", chunked)
+            ),
+            &[("PUT /1 HTTP/1.1", "01234567890123456789"), last],
+        ),
+        case(
+            "spelling_of_chunked",
+            format!(
+                "{}0\r\n\r\n{LAST}",
+                head("PUT /1 HTTP/1.1", "TRANSFER-encoding: \t Chunked \r\n")
+            ),
+            &[("PUT /1 HTTP/1.1", ""), last],
         ),
     ]
 }
