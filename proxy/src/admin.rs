@@ -4,19 +4,22 @@
 //! wedged worker does not silence the place where one would look for the reason. It holds no state: every question goes
 //! to the scorer as a [`Command`] and is given up after [`PATIENCE`].
 //!
-//! There is no authentication; the port is bound to loopback unless the configuration insists. A browser on the same
-//! machine is a stranger all the same: orders need a JSON content type and must not carry an `Origin`, so that no page
-//! can give them. Clients are bounded in number, in bytes, and in time, and each connection carries one request: then
+//! It listens on loopback or on a socket, or else asks for a token ([`token`]). A browser on the same machine is a
+//! stranger all the same: orders need a JSON content type and must not carry an `Origin`, so that no page can give them.
+//! Clients are bounded in number, in bytes, and in time, and each connection carries one request: then
 //! one time limit bounds everything that a slow or vanished client can do.
 //!
 //! Every error is JSON with the one key `error`, and `choices` where there is something to choose from.
 
+pub mod door;
 mod endpoints;
 mod explain;
 mod orders;
 mod place;
 mod refusal;
 mod reload;
+mod running;
+pub mod token;
 
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -29,23 +32,27 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header::{CONTENT_TYPE, ORIGIN};
 use axum::http::{Method, StatusCode};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use self::door::{Door, Listening, Stream};
 use self::refusal::Refusal;
+use self::token::Keys;
+use crate::access_log::Writing;
 use crate::command::Command;
 use crate::health::Dropped;
 use crate::metrics::{self, Extra, Process};
 use crate::reload::Desk;
+use crate::server::connections::Connections;
 use crate::topology::Topology;
+use crate::verbosity::Verbosity;
 
 /// How long the scorer may take to answer. It ticks every 100 ms; twenty ticks late means that it is stuck.
 pub const PATIENCE: Duration = Duration::from_secs(2);
@@ -107,26 +114,33 @@ pub struct Admin {
     pub readiness: Readiness,
     /// Results of probes that the scorer did not collect.
     pub probes_dropped: Dropped,
+    /// Who may ask.
+    pub keys: Keys,
+    /// What the proxy logs of itself.
+    pub verbosity: Verbosity,
+    /// The access log, where there is one.
+    pub access_log: Option<Writing>,
+    /// Who is connected.
+    pub connections: Connections,
 }
 
 /// Serves the admin interface until it is dropped: it says that the proxy drains for as long as it does.
 ///
 /// # Errors
 /// When the listener cannot be registered with this runtime.
-pub async fn serve(listener: std::net::TcpListener, admin: Admin) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
-    accept(&TcpListener::from_std(listener)?, &router(admin)).await;
+pub async fn serve(door: Door, admin: Admin) -> io::Result<()> {
+    accept(&door.register()?, &router(admin)).await;
     Ok(())
 }
 
 /// Dropping it ends all conversations.
-async fn accept(listener: &TcpListener, router: &Router) {
+async fn accept(listener: &Listening, router: &Router) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
-                Ok((stream, _)) => drop(connections.spawn(converse(stream, router.clone()))),
+                Ok(stream) => drop(connections.spawn(converse(stream, router.clone()))),
                 Err(error) => {
                     tracing::debug!(%error, "admin connection not accepted");
                     sleep(ACCEPT_PAUSE).await;
@@ -137,7 +151,7 @@ async fn accept(listener: &TcpListener, router: &Router) {
 }
 
 /// One connection: one request, one answer.
-async fn converse(stream: TcpStream, router: Router) {
+async fn converse(stream: Box<dyn Stream>, router: Router) {
     let conversation = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_PATIENCE)
@@ -165,8 +179,11 @@ fn router(admin: Admin) -> Router {
         .route("/v1/overrides/{cluster}/{endpoint}", delete(orders::clear))
         .route("/v1/names", get(reload::names))
         .route("/v1/reload", get(reload::status).post(reload::now))
+        .route("/v1/config", get(running::config))
+        .route("/v1/log", get(running::log).put(running::set_log))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn(no_browsers))
+        .layer(from_fn_with_state(admin.keys.clone(), token::required))
         .layer(from_fn(errors_as_json))
         .with_state(admin)
 }
@@ -189,6 +206,9 @@ DELETE /v1/overrides/{cluster}/{endpoint}  let the engine decide again
 POST   /v1/reload                          read the configuration again; 4xx and all mistakes where it is refused
 GET    /v1/names                           what the names of endpoints stand for, and how old that is
 GET    /v1/reload                          which configuration runs, and what became of the last reload
+GET    /v1/config                          the configuration that runs, its digest, and when it was read
+GET    /v1/log                             what the proxy logs of itself
+PUT    /v1/log                             change that: {filter, ttl?}
 ";
 
 async fn index() -> &'static str {
@@ -216,6 +236,10 @@ async fn show_metrics(State(admin): State<Admin>) -> Result<impl IntoResponse, R
         reload: admin.reload.status.borrow().clone(),
         names: admin.reload.names.borrow().clone(),
         process: Process::read(),
+        connections_accepted: admin.connections.accepted(),
+        connections_open: admin.connections.open(),
+        access_log: admin.access_log.as_ref().map(Writing::counts).unwrap_or_default(),
+        admin_refused: admin.keys.refused(),
     };
     let page = metrics::render(&view, &extra);
     Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], page))

@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Answers, Config};
 use crate::server;
+use crate::verbosity::Verbosity;
 
 /// foreshade's data plane: a proxy that moves traffic to a warm shadow before users notice that an endpoint is failing.
 #[derive(Debug, Parser)]
@@ -55,8 +55,7 @@ fn run(path: PathBuf, log_json: bool) -> ExitCode {
     let Some(config) = load(&path) else {
         return ExitCode::FAILURE;
     };
-    start_log(log_json);
-    match server::run(path, config) {
+    match server::run(path, config, Verbosity::start(log_json)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {:#}", anyhow::Error::from(error));
@@ -93,14 +92,4 @@ fn load(path: &std::path::Path) -> Option<Config> {
     config::load(path, &Answers::default())
         .inspect_err(|mistakes| eprintln!("{mistakes}"))
         .ok()
-}
-
-/// Logs go to standard error, at `info` unless `RUST_LOG` says otherwise.
-fn start_log(json: bool) {
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,pingora_core=warn"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    if json { log.json().init() } else { log.init() }
 }

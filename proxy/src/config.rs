@@ -18,6 +18,10 @@ mod raw;
 
 mod limits;
 
+mod operations;
+
+mod shown;
+
 mod check;
 
 mod cluster;
@@ -47,8 +51,12 @@ pub(crate) use self::check::overlap;
 pub use self::dns::{ADDRESSES_MAX, Answers, DnsName, Found};
 pub use self::mistake::{Mistake, Mistakes, Place};
 pub(crate) use self::nearest::nearest;
+pub use self::operations::{
+    AccessLog, Admin, AdminAddress, Format, RequestIds, Sink, TraceMode, Traces, WithoutToken,
+};
 use self::read::{Read, Scalar, described};
 use self::scalar::Lasting;
+pub use self::shown::Source;
 
 /// A duration in the notation of the file, from `MS_MIN` to `MS_MAX` milliseconds: for whoever else takes durations from
 /// people. The error is a sentence.
@@ -112,15 +120,11 @@ pub fn parse_with(
     answers: &Answers,
 ) -> Result<Config, Mistakes> {
     let mut mistakes = Mistakes::none_yet(origin, text);
-    let source = Arc::new(Source {
-        hash: xxhash_rust::xxh3::xxh3_64(text.as_bytes()),
-        origin: origin.to_owned(),
-        text: text.to_owned(),
+    let config = yaml::read(text, &mut mistakes).and_then(|node| {
+        let file = raw::File::read(&node, "the file", &mut mistakes)?;
+        let source = Arc::new(Source::new(origin, text, &node));
+        check::config(file, source, resolve, answers, &mut mistakes)
     });
-    let config = yaml::read(text, &mut mistakes)
-        .and_then(|node| raw::File::read(&node, "the file", &mut mistakes))
-        .and_then(|file| check::config(file, resolve, answers, &mut mistakes))
-        .map(|config| Config { source, ..config });
     mistakes.or(config)
 }
 
@@ -153,7 +157,13 @@ pub struct Config {
     pub grace: Duration,
     /// Who is asked for the addresses of names; whom this machine asks where empty.
     pub name_servers: Vec<SocketAddr>,
-    /// What it was read from.
+    /// A line per request; none where `None`.
+    pub access_log: Option<AccessLog>,
+    /// Names for requests.
+    pub request_ids: RequestIds,
+    /// The proxy's part in distributed traces.
+    pub traces: Traces,
+    /// What all of this was read from.
     pub source: Arc<Source>,
 }
 
@@ -162,24 +172,6 @@ impl Config {
     pub fn names(&self) -> BTreeSet<DnsName> {
         self.clusters.iter().flat_map(|c| &c.names).cloned().collect()
     }
-}
-
-/// The text of a configuration.
-#[derive(Clone, Debug, Default)]
-pub struct Source {
-    /// Equal texts have equal hashes.
-    pub hash: u64,
-    /// Where it came from.
-    pub origin: String,
-    /// The text itself.
-    pub text: String,
-}
-
-/// The admin listener.
-#[derive(Clone, Debug)]
-pub struct Admin {
-    /// Loopback, unless the file insists otherwise.
-    pub address: SocketAddr,
 }
 
 /// One address on which users connect.

@@ -4,8 +4,10 @@
 //! calls the phases in the order in which they stand here. Trailers are lost on HTTP/1.1, both ways: pingora reads and
 //! drops them.
 
+mod report;
 mod tell;
 
+use std::borrow::Cow;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -31,6 +33,8 @@ use crate::topology::ids::ListenerId;
 use crate::upstream::{ELSEWHERE, connect_failure, exchange_failure, refusal};
 use crate::worker::{Flow, Next};
 
+use self::report::Report;
+
 use foreshade_engine::failover::REPLAY_BODY_MAX;
 
 /// The full path for one listener of one worker.
@@ -53,6 +57,8 @@ pub struct Exchange {
     answered: bool,
     /// What the last failure tells the client.
     status: u16,
+    /// What is to be told of it; `None` where nobody asked to be told.
+    report: Option<Box<Report>>,
 }
 
 impl Drop for Exchange {
@@ -107,7 +113,10 @@ impl ProxyHttp for EdgeProxy {
     ) -> pingora_error::Result<bool> {
         // A client that has closed its own side still wants its answer; one that is gone shows when that is written.
         session.set_abort_on_close(false);
-        exchange.flow = local::with(|l| l.worker.admit(self.listener, &view(session))).flatten();
+        local::with(|l| {
+            exchange.flow = l.worker.admit(self.listener, &view(session));
+            exchange.report = report::arrived(l, session, exchange.flow.as_ref());
+        });
         if exchange.flow.is_some() {
             return Ok(false);
         }
@@ -123,9 +132,9 @@ impl ProxyHttp for EdgeProxy {
         let headers = &session.req_header().headers;
         let started = exchange.flow.as_mut().and_then(|flow| {
             local::with(|l| {
-                l.worker
-                    .start(flow)
-                    .and_then(|place| l.peers.peer(place, headers))
+                let place = l.worker.start(flow)?;
+                report::started(l, flow, exchange.report.as_deref_mut());
+                l.peers.peer(place, headers)
             })
             .flatten()
         });
@@ -176,6 +185,9 @@ impl ProxyHttp for EdgeProxy {
     ) -> pingora_error::Result<()> {
         if exchange.attempts > 1 {
             request.insert_header(ATTEMPT_HEADER, exchange.attempts.to_string())?;
+        }
+        if let Some(report) = exchange.report.as_deref_mut() {
+            report.sent(request)?;
         }
         let replayable = body_fits(session);
         if let Some(flow) = exchange.flow.as_mut() {
@@ -232,7 +244,10 @@ impl ProxyHttp for EdgeProxy {
         if *self.closing.borrow() {
             session.set_keepalive(None);
         }
-        Ok(())
+        match exchange.report.as_deref() {
+            Some(report) => report.tell_the_client(session, response),
+            None => Ok(()),
+        }
     }
 
     fn upstream_response_body_filter(
@@ -289,8 +304,12 @@ impl ProxyHttp for EdgeProxy {
         };
         if status > 0 {
             let sentence = refusal(error).map_or_else(|| sentence(status), Refusal::sentence);
+            let told = match exchange.report.as_deref() {
+                Some(report) => report.named_in(session, sentence),
+                None => Cow::Borrowed(sentence),
+            };
             let blameless = *error.esource() != ErrorSource::Downstream;
-            if let Err(error) = tell(session, status, sentence, blameless).await {
+            if let Err(error) = tell(session, status, &told, blameless).await {
                 tracing::debug!(%error, status, "the client went away before it could be told");
             }
         }
@@ -300,11 +319,27 @@ impl ProxyHttp for EdgeProxy {
         }
     }
 
-    async fn logging(&self, session: &mut Session, _error: Option<&Error>, exchange: &mut Exchange) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
         let status = session.response_written().map_or(0, |r| r.status.as_u16());
-        if let Some(mut flow) = exchange.flow.take() {
-            local::with(|l| l.worker.answered(&mut flow, status));
-        }
+        let flow = exchange.flow.take();
+        local::with(|l| {
+            let ended = flow.map(|mut flow| {
+                l.worker.answered(&mut flow, status);
+                flow
+            });
+            if l.log.is_some() {
+                report::log(
+                    l,
+                    session,
+                    exchange,
+                    &report::Ended {
+                        flow: ended,
+                        status,
+                        error,
+                    },
+                );
+            }
+        });
     }
 
     /// During an incident a line per failed request is one more load; failures are counted by reason instead.

@@ -15,6 +15,7 @@
 pub mod config;
 pub mod topology;
 
+pub mod access_log;
 pub mod cohort;
 pub mod framing;
 pub mod http;
@@ -24,6 +25,7 @@ pub mod request;
 pub mod route;
 pub mod table;
 pub mod tally;
+pub mod trace;
 pub mod upstream;
 pub mod worker;
 
@@ -38,5 +40,6 @@ pub mod admin;
 pub mod cli;
 pub mod command;
 pub mod metrics;
+pub mod verbosity;
 
 pub mod server;

@@ -9,6 +9,7 @@
 //! format: prometheus.io, "Exposition formats", text format 0.0.4.
 
 mod endpoints;
+mod operations;
 mod page;
 mod process;
 
@@ -20,6 +21,7 @@ use foreshade_engine::decision::Mode;
 use self::endpoints::{Row, write_endpoints, write_shifts};
 use self::page::{Kind, Page};
 pub use self::process::Process;
+use crate::access_log;
 use crate::command::{ClusterView, View};
 use crate::config::Cluster;
 use crate::names::Known;
@@ -42,6 +44,14 @@ pub struct Extra {
     pub names: Arc<Known>,
     /// What the process uses.
     pub process: Process,
+    /// Clients' connections accepted since the start.
+    pub connections_accepted: u64,
+    /// Clients' connections open now.
+    pub connections_open: u64,
+    /// What became of the access log's lines.
+    pub access_log: access_log::Counts,
+    /// Requests of operators without the token.
+    pub admin_refused: u64,
 }
 
 /// Upper bounds of the latency histogram, seconds. Two or three per decade, closer where users begin to notice.
@@ -68,6 +78,7 @@ pub fn render(view: &View, extra: &Extra) -> String {
         .zip(&view.clusters)
         .collect();
     write_proxy(&mut page, view, extra);
+    operations::write(&mut page, extra);
     write_clusters(&mut page, &clusters);
     let endpoints: Vec<_> = clusters
         .iter()

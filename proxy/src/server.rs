@@ -8,6 +8,7 @@
 pub mod accept;
 mod arrive;
 pub mod conn;
+pub mod connections;
 pub mod door;
 pub(crate) mod leave;
 pub mod listen;
@@ -16,8 +17,8 @@ mod pace;
 pub mod stream;
 mod work;
 
+use std::fmt::Display;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -27,6 +28,9 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use crate::access_log::{Logger, Writing, writer};
+use crate::admin::door::Door;
+use crate::admin::token::{Keys, TokenError};
 use crate::admin::{self, Admin, Readiness};
 use crate::clock::Clock;
 use crate::config::{self, Config};
@@ -36,8 +40,10 @@ use crate::reload::Reloader;
 use crate::scorer::{Inputs, Question, Scorer};
 use crate::table::Table;
 use crate::topology::Topology;
+use crate::verbosity::Verbosity;
 use crate::worker::Worker;
 
+use self::connections::Connections;
 use self::listen::Sockets;
 use self::local::Local;
 pub(crate) use self::work::Order;
@@ -54,9 +60,20 @@ pub enum ServerError {
         /// The listener's name, or `admin`.
         who: String,
         /// What it should have listened on.
-        address: SocketAddr,
+        address: String,
         /// Why not.
         source: io::Error,
+    },
+    /// The access log cannot be opened.
+    #[error("the access log cannot be opened")]
+    AccessLog(#[source] io::Error),
+    /// What should hold the admin interface's token does not.
+    #[error("the tokenFile {}", path.display())]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: TokenError,
     },
     /// A thread or a runtime could not be made.
     #[error("the operating system refused a thread or an event queue")]
@@ -67,10 +84,10 @@ pub enum ServerError {
 }
 
 impl ServerError {
-    fn refused(who: &str, address: SocketAddr, source: io::Error) -> Self {
+    fn refused(who: &str, address: impl Display, source: io::Error) -> Self {
         Self::Listen {
             who: who.to_owned(),
-            address,
+            address: address.to_string(),
             source,
         }
     }
@@ -80,15 +97,17 @@ impl ServerError {
 ///
 /// # Errors
 /// When an address cannot be listened on, or the system has no threads to give.
-pub fn run(path: PathBuf, config: Config) -> Result<(), ServerError> {
+pub fn run(path: PathBuf, config: Config, verbosity: Verbosity) -> Result<(), ServerError> {
     let clock = Clock::start();
-    let admin_address = config.admin.address;
     let main = runtime().map_err(ServerError::Resources)?;
     let (names, config) = main.block_on(resolved(config));
     let topology = Topology::new(config);
     let sockets = listen::open(&topology, None, topology.config().workers)?;
-    let admin_socket =
-        listen::exclusive(admin_address).map_err(|e| ServerError::refused("admin", admin_address, e))?;
+    let admin_address = topology.config().admin.address.clone();
+    let door = Door::open(&admin_address).map_err(|e| ServerError::refused("admin", &admin_address, e))?;
+    let keys = keys(&topology.config().admin)?;
+    let connections = Connections::new(sockets.len());
+    let (loggers, access_log) = start_access_log(topology.config(), sockets.len())?;
 
     let (scorer, table) = Scorer::new(clock, topology.clone());
     let (stop, stopped) = watch::channel(false);
@@ -96,7 +115,11 @@ pub fn run(path: PathBuf, config: Config) -> Result<(), ServerError> {
     let (probes, probes_in) = mpsc::channel(WAITING_MAX);
     let (readiness, dropped) = (Readiness::default(), Dropped::default());
 
-    let crew = start_workers(clock, &table, sockets, &stopped)?;
+    let beside = Beside {
+        loggers,
+        connections: connections.clone(),
+    };
+    let crew = start_workers(clock, &table, sockets, &stopped, beside)?;
     let inputs = Inputs {
         workers: crew.questions,
         commands: commands_in,
@@ -115,8 +138,13 @@ pub fn run(path: PathBuf, config: Config) -> Result<(), ServerError> {
             reload: desk.clone(),
             readiness: readiness.clone(),
             probes_dropped: dropped.clone(),
+            keys,
+            verbosity,
+            access_log: access_log.as_ref().map(|log| log.0.clone()),
+            connections,
         };
-        tokio::spawn(admin::serve(admin_socket, admin));
+        tokio::spawn(rotate(admin.access_log.clone()));
+        tokio::spawn(admin::serve(door, admin));
         let probing = tokio::spawn(health::run(desk.topologies.clone(), probes, dropped));
         let reloading = tokio::spawn(reloader.run());
         readiness.serving();
@@ -137,8 +165,45 @@ pub fn run(path: PathBuf, config: Config) -> Result<(), ServerError> {
             let _ = thread.join();
         }
     }
+    if let Some((writing, thread)) = access_log {
+        writing.end(thread);
+    }
     tracing::info!("stopped");
     outcome
+}
+
+fn keys(admin: &config::Admin) -> Result<Keys, ServerError> {
+    let Some(path) = &admin.token_file else {
+        return Ok(Keys::default());
+    };
+    Keys::load(path, admin.without_token).map_err(|source| ServerError::Token {
+        path: path.clone(),
+        source,
+    })
+}
+
+/// What each worker logs with, and the writer; nothing where there is no access log.
+type StartedLog = (Vec<Logger>, Option<(Writing, JoinHandle<()>)>);
+
+fn start_access_log(config: &Config, workers: usize) -> Result<StartedLog, ServerError> {
+    let Some(settings) = config.access_log.clone() else {
+        return Ok(Default::default());
+    };
+    let started = writer::start(settings, workers).map_err(ServerError::AccessLog)?;
+    let (loggers, writing, thread) = started;
+    Ok((loggers, Some((writing, thread))))
+}
+
+/// Opens the access log anew at each SIGUSR1, as logrotate expects. Without a log the signal is taken all the same: left
+/// alone it would end the process.
+async fn rotate(log: Option<Writing>) -> io::Result<()> {
+    let mut rotated = signal(SignalKind::user_defined1())?;
+    while rotated.recv().await.is_some() {
+        if let Some(log) = &log {
+            log.reopen();
+        }
+    }
+    Ok(())
 }
 
 /// The configuration with the addresses of its names, as far as they can be had in time. The others come in later.
@@ -182,12 +247,20 @@ struct Crew {
     orders: Vec<mpsc::Sender<Order>>,
 }
 
+/// What workers have beside their requests.
+struct Beside {
+    /// One per worker, or none at all.
+    loggers: Vec<Logger>,
+    connections: Connections,
+}
+
 /// Starts one thread per list of sockets.
 fn start_workers(
     clock: Clock,
     table: &Arc<Table>,
     sockets: Vec<Sockets>,
     stopped: &ShutdownWatch,
+    beside: Beside,
 ) -> Result<Crew, ServerError> {
     let count = sockets.len();
     let mut crew = Crew {
@@ -195,7 +268,9 @@ fn start_workers(
         questions: Vec::new(),
         orders: Vec::new(),
     };
+    let mut loggers = beside.loggers.into_iter();
     for (index, sockets) in sockets.into_iter().enumerate() {
+        let (log, connections) = (loggers.next(), beside.connections.of_worker(index));
         let (ask, asked) = mpsc::channel(1);
         let (order, orders) = mpsc::channel(1);
         crew.questions.push(ask);
@@ -207,7 +282,7 @@ fn start_workers(
             stopped: stopped.clone(),
         };
         crew.threads.push(spawn(&format!("worker-{index}"), move || {
-            let local = Local::new(Worker::new(clock, table, count));
+            let local = Local::new(Worker::new(clock, table, count), log, connections);
             runtime()?.block_on(work::work(local, sockets, inputs))
         })?);
     }

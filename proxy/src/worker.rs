@@ -23,6 +23,7 @@ use foreshade_engine::outcome::{Class, Outcome};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
+use crate::access_log::Served;
 use crate::clock::Clock;
 use crate::cohort;
 use crate::framing::Refusal;
@@ -106,6 +107,30 @@ pub struct Flow {
     next: Option<Pick>,
     attempt: Option<Attempt>,
     first_byte: Option<Moment>,
+    /// How the last attempt failed; `None` while one is under way, and after one that did not.
+    failure: Option<Failure>,
+}
+
+impl Flow {
+    /// When the request was admitted.
+    pub fn arrived(&self) -> Moment {
+        self.arrived
+    }
+
+    /// Whether no other endpoint was asked before.
+    pub fn is_first_attempt(&self) -> bool {
+        self.tried.len() <= 1
+    }
+
+    /// When the head of the user's answer was there.
+    pub fn first_byte(&self) -> Option<Moment> {
+        self.first_byte
+    }
+
+    /// How the last attempt failed, if it did.
+    pub fn failure(&self) -> Option<Failure> {
+        self.failure
+    }
 }
 
 /// One attempt at one endpoint.
@@ -176,6 +201,23 @@ impl Worker {
         self.latest
     }
 
+    /// The clock that all parts of this proxy share.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Who served the request, or was the last to be asked; `None` where nobody was, or he is not there any more.
+    pub fn served_by(&self, flow: &Flow) -> Option<Served<'_>> {
+        let place = self.topology.place(*flow.tried_ids.last()?)?;
+        let endpoint = self.topology.endpoint(place)?;
+        Some(Served {
+            cluster: self.topology.cluster(place.cluster)?.name.as_str(),
+            endpoint: endpoint.name.as_str(),
+            role: endpoint.role,
+            attempts: attempts(&flow.tried),
+        })
+    }
+
     fn now(&mut self) -> Moment {
         self.latest = self.clock.now();
         self.latest
@@ -213,6 +255,7 @@ impl Worker {
             next: None,
             attempt: None,
             first_byte: None,
+            failure: None,
         })
     }
 
@@ -249,6 +292,7 @@ impl Worker {
         state.loads.begin(pick.endpoint);
         state.tally.picked.add(pick.why.label(), 1);
         let recorded = self.recorder.begin(place, now);
+        flow.failure = None;
         flow.attempt = Some(Attempt {
             place,
             started: now,
@@ -350,6 +394,7 @@ impl Worker {
         let now = self.clock.now();
         let (failure, granted) = self.explain(flow, failure, now);
         let consequence = failure.consequence();
+        flow.failure = Some(failure);
         if flow.attempt.is_some() {
             self.count(flow, consequence.class, now);
         }

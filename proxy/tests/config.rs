@@ -91,7 +91,13 @@ fn every_file_in_configs_is_sound() {
 #[test]
 fn what_the_file_leaves_out_has_its_default() {
     let config = parse(SOUND).unwrap();
-    assert_eq!(config.admin.address, "127.0.0.1:9901".parse().unwrap());
+    let loopback = config::AdminAddress::Tcp("127.0.0.1:9901".parse().unwrap());
+    assert_eq!(config.admin.address, loopback);
+    assert_eq!(config.admin.token_file, None);
+    assert_eq!(config.admin.without_token, config::WithoutToken::Health);
+    assert_eq!(config.access_log, None);
+    assert_eq!(config.request_ids, config::RequestIds::default());
+    assert_eq!(config.traces.mode, config::TraceMode::Pass);
     assert!((1..=256).contains(&config.workers));
     assert_eq!(config.grace, Duration::from_secs(30));
 
@@ -370,14 +376,15 @@ fn an_empty_file_is_a_mistake() {
 
 #[test]
 fn a_file_that_is_something_else_is_a_mistake() {
-    assert_snapshot!(shown("worker_processes 4;\n"), @r#"
-    shop.yaml:1:1: the file is "worker_processes 4;"
-        1 | worker_processes 4;
-          | ^^^^^^^^^^^^^^^^^^^
-           expected: a mapping with the keys apiVersion, admin, workers, grace, dns, listeners, clusters
-
-    shop.yaml: 1 mistake
-    "#);
+    let shown = shown("worker_processes 4;\n");
+    assert!(
+        shown.contains("shop.yaml:1:1: the file is \"worker_processes 4;\""),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("expected: a mapping with the keys apiVersion, admin, "),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -424,7 +431,7 @@ fn a_misspelt_required_key_is_not_reported_as_missing_too() {
     shop.yaml:7:1: unknown key "clutsers" in the file
         7 | clutsers:
           | ^^^^^^^^
-           expected: one of apiVersion, admin, workers, grace, dns, listeners, clusters
+           expected: one of apiVersion, admin, accessLog, requestId, trace, workers, grace, dns, listeners, clusters
            hint: did you mean "clusters"?
 
     shop.yaml: 1 mistake
@@ -1160,6 +1167,150 @@ fn all_mistakes_are_shown_at_once_in_the_order_of_the_file() {
 
     shop.yaml: 7 mistakes
     "#);
+}
+
+// Operations.
+
+fn with_top(keys: &str) -> String {
+    with("listeners:", &format!("{keys}\nlisteners:"))
+}
+
+fn with_admin(keys: &str) -> String {
+    with_top(&format!("admin: {{ {keys} }}"))
+}
+
+#[test]
+fn an_admin_interface_that_strangers_can_reach_needs_a_token() {
+    assert_snapshot!(shown(&with_admin("address: 0.0.0.0:9901")), @r#"
+    shop.yaml:2:19: address: 0.0.0.0:9901 can be reached from elsewhere, and nothing is asked of whoever does
+        2 | admin: { address: 0.0.0.0:9901 }
+          |                   ^^^^^^^^^^^^
+           expected: a loopback address, a socket, or a tokenFile
+           hint: add tokenFile: with the path of a file that holds a secret
+
+    shop.yaml: 1 mistake
+    "#);
+    for address in [
+        "0.0.0.0:9901",
+        "10.0.0.1:9901",
+        "'[::]:9901'",
+        "127.0.0.1:9901",
+        "unix:/run/a.sock",
+    ] {
+        let config = parse(&with_admin(&format!("address: {address}, tokenFile: /run/token"))).unwrap();
+        assert_eq!(config.admin.token_file.unwrap().to_str(), Some("/run/token"));
+    }
+    for address in [
+        "127.0.0.1:9901",
+        "127.9.9.9:9901",
+        "'[::1]:9901'",
+        "unix:/run/a.sock",
+    ] {
+        assert!(
+            parse(&with_admin(&format!("address: {address}"))).is_ok(),
+            "{address}"
+        );
+    }
+}
+
+#[test]
+fn permissions_are_those_of_a_socket() {
+    assert_snapshot!(shown(&with_admin("address: 127.0.0.1:9901, mode: 0600")), @r#"
+    shop.yaml:2:41: mode: a TCP address has no permissions
+        2 | admin: { address: 127.0.0.1:9901, mode: 0600 }
+          |                                         ^^^^
+           expected: mode only with unix:
+           hint: remove mode, or listen on a socket
+
+    shop.yaml: 1 mistake
+    "#);
+    let config = parse(&with_admin("address: unix:/run/a.sock, mode: 0660")).unwrap();
+    let path = PathBuf::from("/run/a.sock");
+    assert_eq!(
+        config.admin.address,
+        config::AdminAddress::Unix {
+            path: path.clone(),
+            mode: 0o660
+        }
+    );
+    let config = parse(&with_admin("address: unix:/run/a.sock")).unwrap();
+    assert_eq!(
+        config.admin.address,
+        config::AdminAddress::Unix { path, mode: 0o600 }
+    );
+}
+
+#[test]
+fn a_socket_and_a_file_have_absolute_paths() {
+    assert_snapshot!(shown(&with_admin("address: unix:admin.sock, tokenFile: ../token")), @r#"
+    shop.yaml:2:19: address: "unix:admin.sock" is not the absolute path of a file
+        2 | admin: { address: unix:admin.sock, tokenFile: ../token }
+          |                   ^^^^^^^^^^^^^^^
+           expected: an address, as 127.0.0.1:9901, or a socket, as unix:/run/foreshade/admin.sock
+
+    shop.yaml:2:47: tokenFile: "../token" is not the absolute path of a file
+        2 | admin: { address: unix:admin.sock, tokenFile: ../token }
+          |                                               ^^^^^^^^
+           expected: the absolute path of a file
+
+    shop.yaml: 2 mistakes
+    "#);
+    assert_snapshot!(shown(&with_top("accessLog: { to: access.log }")), @r#"
+    shop.yaml:2:18: to: "access.log" is not the absolute path of a file
+        2 | accessLog: { to: access.log }
+          |                  ^^^^^^^^^^
+           expected: stdout, or the absolute path of a file
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn an_access_log_is_off_a_word_or_a_mapping() {
+    assert_eq!(parse(&with_top("accessLog: off")).unwrap().access_log, None);
+    let usual = parse(&with_top("accessLog: stdout")).unwrap().access_log.unwrap();
+    let expected = config::AccessLog {
+        sink: config::Sink::Stdout,
+        format: config::Format::Json,
+        sample: 1.0,
+        always_errors: true,
+        query: true,
+    };
+    assert_eq!(usual, expected);
+    let keys = "{ to: /var/log/a.log, format: combined, sample: 5%, alwaysErrors: false, query: false }";
+    let long = parse(&with_top(&format!("accessLog: {keys}")))
+        .unwrap()
+        .access_log
+        .unwrap();
+    let expected = config::AccessLog {
+        sink: config::Sink::File("/var/log/a.log".into()),
+        format: config::Format::Combined,
+        sample: 0.05,
+        always_errors: false,
+        query: false,
+    };
+    assert_eq!(long, expected);
+    assert_snapshot!(shown(&with_top("accessLog: stderr")), @r#"
+    shop.yaml:2:12: accessLog: invalid value "stderr"
+        2 | accessLog: stderr
+          |            ^^^^^^
+           expected: off, stdout, or a mapping
+
+    shop.yaml: 1 mistake
+    "#);
+}
+
+#[test]
+fn names_and_traces_are_as_the_file_says() {
+    let config = parse(&with_top(
+        "requestId: { make: true, toClient: true }\ntrace: { mode: start, sampled: 1% }",
+    ));
+    let config = config.unwrap();
+    assert!(config.request_ids.make && config.request_ids.to_client);
+    assert_eq!(
+        (config.traces.mode, config.traces.sampled),
+        (config::TraceMode::Start, 0.01)
+    );
 }
 
 // The schema and the document.

@@ -19,8 +19,20 @@ pub struct Proxy {
     pub users: SocketAddr,
     /// Where operators look.
     pub admin: SocketAddr,
+    /// Where its files are.
+    pub folder: PathBuf,
     child: Child,
-    folder: PathBuf,
+}
+
+/// What a configuration may use.
+#[derive(Debug)]
+pub struct Place {
+    /// For users.
+    pub users: SocketAddr,
+    /// For operators.
+    pub admin: SocketAddr,
+    /// For files; removed with the proxy.
+    pub folder: PathBuf,
 }
 
 impl Proxy {
@@ -68,27 +80,39 @@ impl Proxy {
     /// # Panics
     /// When it does not start.
     pub fn start_with(config: impl FnOnce(SocketAddr, SocketAddr) -> String) -> Self {
-        let (users, admin) = (free_address(), free_address());
-        let config = config(users, admin);
-        let folder = folder();
-        let file = folder.join("foreshade.yaml");
-        fs::write(&file, config).expect("the temporary folder is writable");
-        let child = Command::new(binary("foreshade-proxy"))
-            .args(["run", "--config"])
-            .arg(&file)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("foreshade-proxy starts");
-        let mut proxy = Self {
-            users,
-            admin,
-            child,
-            folder,
-        };
+        let mut proxy = Self::spawn(|place| config(place.users, place.admin));
         proxy.wait_until("ready", |p| {
             client::request(p.admin, "GET", "/readyz", "").is_ok_and(|(s, _)| s == 200)
         });
         proxy
+    }
+
+    /// Starts a proxy with a file of the test's own, made of free addresses and a folder, and does not wait.
+    ///
+    /// # Panics
+    /// When there is no such program.
+    pub fn spawn(config: impl FnOnce(&Place) -> String) -> Self {
+        let place = Place {
+            users: free_address(),
+            admin: free_address(),
+            folder: folder(),
+        };
+        let file = place.folder.join("foreshade.yaml");
+        fs::write(&file, config(&place)).expect("the temporary folder is writable");
+        let child = Command::new(binary("foreshade-proxy"))
+            .args(["run", "--config"])
+            .arg(&file)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("foreshade-proxy starts");
+        let Place { users, admin, folder } = place;
+        Self {
+            users,
+            admin,
+            folder,
+            child,
+        }
     }
 
     /// Waits until `done` holds.
@@ -144,7 +168,7 @@ impl Proxy {
     /// # Panics
     /// When there is no such command on this machine.
     pub fn terminate(&self) {
-        self.signal("-TERM");
+        self.signal("TERM");
     }
 
     /// Sends SIGHUP.
@@ -152,12 +176,16 @@ impl Proxy {
     /// # Panics
     /// When there is no such command on this machine.
     pub fn hang_up(&self) {
-        self.signal("-HUP");
+        self.signal("HUP");
     }
 
-    fn signal(&self, signal: &str) {
+    /// Sends a signal, by its name without `SIG`.
+    ///
+    /// # Panics
+    /// When there is no such command on this machine.
+    pub fn signal(&self, name: &str) {
         let status = Command::new("kill")
-            .args([signal, &self.child.id().to_string()])
+            .args([&format!("-{name}"), &self.child.id().to_string()])
             .status();
         assert!(status.expect("kill runs").success());
     }
@@ -202,6 +230,11 @@ impl Proxy {
             .lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
         sample.parse().ok()
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Child {
+        &mut self.child
     }
 
     /// Waits for its end.

@@ -166,7 +166,7 @@ fn accepted(found: Found<'_>, ttl: Duration) -> Json<Accepted> {
 
 /// A JSON body. The content type is demanded, because a browser sends any other one without asking the server first.
 #[derive(Debug)]
-pub(super) struct Body<T>(T);
+pub(super) struct Body<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Response;
@@ -202,7 +202,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 
 /// A duration, as `"10m"` or as a number of seconds.
 #[derive(Clone, Copy, Debug)]
-struct Span<const MS_MIN: u64, const MS_MAX: u64>(Duration);
+pub(super) struct Span<const MS_MIN: u64, const MS_MAX: u64>(pub(super) Duration);
 
 impl<'de, const MS_MIN: u64, const MS_MAX: u64> Deserialize<'de> for Span<MS_MIN, MS_MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

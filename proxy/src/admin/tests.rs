@@ -6,10 +6,14 @@ use foreshade_contract::Risk;
 use foreshade_engine::cluster::Setting;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tracing_subscriber::layer::SubscriberExt as _;
 
+use super::token::tests::Secret;
 use super::*;
 use crate::clock::Clock;
 use crate::command::{Advice, Order};
+use crate::config::{AdminAddress, WithoutToken};
 use crate::recorder::Place;
 use crate::scorer::Scorer;
 use crate::topology::ids::EndpointId;
@@ -31,9 +35,15 @@ struct Stand {
     address: SocketAddr,
     told: mpsc::UnboundedReceiver<Told>,
     readiness: Readiness,
+    /// What the handle of the filter needs to be alive.
+    _filter: Box<dyn std::any::Any>,
 }
 
 async fn stand() -> Stand {
+    stand_with(Keys::default()).await
+}
+
+async fn stand_with(keys: Keys) -> Stand {
     let (commands, mut asked) = mpsc::channel(4);
     let (tell, told) = mpsc::unbounded_channel();
     tokio::spawn(async move {
@@ -51,10 +61,15 @@ async fn stand() -> Stand {
             }
         }
     });
-    stand_before(commands, told).await
+    stand_before(commands, told, keys).await
 }
 
-async fn stand_before(commands: mpsc::Sender<Command>, told: mpsc::UnboundedReceiver<Told>) -> Stand {
+async fn stand_before(
+    commands: mpsc::Sender<Command>,
+    told: mpsc::UnboundedReceiver<Told>,
+    keys: Keys,
+) -> Stand {
+    let (filter, verbosity) = Verbosity::new(Some("info"));
     let readiness = Readiness::default();
     readiness.serving();
     let admin = Admin {
@@ -62,14 +77,19 @@ async fn stand_before(commands: mpsc::Sender<Command>, told: mpsc::UnboundedRece
         reload: Desk::closed(fixture::topology()),
         readiness: readiness.clone(),
         probes_dropped: Dropped::default(),
+        keys,
+        verbosity,
+        access_log: None,
+        connections: Connections::new(1),
     };
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(serve(listener, admin));
+    let door = Door::open(&AdminAddress::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
+    let address = door.tcp().unwrap();
+    tokio::spawn(serve(door, admin));
     Stand {
         address,
         told,
         readiness,
+        _filter: Box::new(tracing_subscriber::registry().with(filter)),
     }
 }
 
@@ -145,6 +165,8 @@ async fn the_index_lists_every_path() {
         "/v1/explain/",
         "/v1/advisories",
         "/v1/overrides",
+        "/v1/config",
+        "/v1/log",
     ] {
         assert!(index.contains(path), "{path}");
     }
@@ -372,6 +394,77 @@ async fn a_web_page_cannot_give_orders() {
 }
 
 #[tokio::test]
+async fn the_running_configuration_is_shown_with_its_digest() {
+    let (status, body) = stand().await.call("GET /v1/config", "").await;
+    assert_eq!((status, &body["origin"]), (200, &json!("fixture")));
+    assert_eq!(body["sha256"].as_str().unwrap().len(), 64);
+    assert!(body["loaded_at"].as_u64().unwrap() > 1_600_000_000);
+    assert_eq!(
+        body["config"]["clusters"][0]["endpoints"][0]["address"],
+        "127.0.0.1:9001"
+    );
+}
+
+#[tokio::test]
+async fn the_log_filter_is_shown_changed_and_refused() {
+    let stand = stand().await;
+    let (status, body) = stand.call("GET /v1/log", "").await;
+    let expected = json!({ "filter": "info", "usual": "info", "falls_back_in_seconds": null });
+    assert_eq!((status, body), (200, expected));
+    let order = json!({ "filter": "debug,hyper=off", "ttl": "10m" });
+    let (status, body) = stand.call("PUT /v1/log", &order.to_string()).await;
+    assert_eq!(
+        (status, &body["filter"], &body["usual"]),
+        (200, &json!("debug,hyper=off"), &json!("info"))
+    );
+    assert!(
+        (590.0..=600.0).contains(&body["falls_back_in_seconds"].as_f64().unwrap()),
+        "{body}"
+    );
+    for (wrong, hint) in [
+        (json!({ "filter": "loud" }), "filter: "),
+        (json!({ "filter": "" }), "1 to 1024"),
+        (json!({ "filter": "info", "ttl": "25h" }), "from 1s to 24h"),
+        (json!({ "filter": "info", "for": "1h" }), "unknown field"),
+    ] {
+        let (status, error) = stand.refused("PUT /v1/log", &wrong).await;
+        assert_eq!((status, error.contains(hint)), (422, true), "{wrong}: {error}");
+    }
+    assert_eq!(stand.call("GET /v1/log", "").await.1["filter"], "debug,hyper=off");
+}
+
+#[tokio::test]
+async fn without_the_token_only_what_is_open_is_answered() {
+    let secret = Secret::new("admin", b"correct-horse-battery\n", 0o600);
+    let mut stand = stand_with(Keys::load(&secret.0, WithoutToken::Health).unwrap()).await;
+    assert_eq!(stand.call("GET /readyz", "").await.0, 200);
+    for line in [
+        "GET /metrics",
+        "GET /v1/endpoints",
+        "GET /v1/config",
+        "GET /",
+        "POST /v1/overrides",
+        "GET /nothing",
+    ] {
+        assert_eq!(stand.refused(line, &json!(null)).await.0, 401, "{line}");
+    }
+    let with = |line: &str, token: &str| {
+        format!("{line} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n").into_bytes()
+    };
+    let (status, head, body) = stand.raw(&with("GET /metrics", "wrong-horse-battery")).await;
+    assert_eq!(
+        (status, head.contains("www-authenticate: bearer")),
+        (401, true),
+        "{head}"
+    );
+    assert!(!body.contains("horse"), "{body}");
+    let (status, _, page) = stand.raw(&with("GET /metrics", "correct-horse-battery")).await;
+    assert_eq!(status, 200);
+    assert!(page.contains("\nforeshade_admin_refused_total 7\n"), "{page}");
+    assert!(stand.told.try_recv().is_err());
+}
+
+#[tokio::test]
 async fn a_body_beyond_the_limit_is_refused() {
     let stand = stand().await;
     let request = format!(
@@ -387,7 +480,7 @@ async fn a_body_beyond_the_limit_is_refused() {
 async fn a_scorer_that_does_not_answer_is_a_503_and_so_is_one_that_is_gone() {
     let (commands, asked) = mpsc::channel(1);
     let (_tell, told) = mpsc::unbounded_channel();
-    let stand = stand_before(commands, told).await;
+    let stand = stand_before(commands, told, Keys::default()).await;
     for line in [
         "GET /metrics",
         "GET /v1/endpoints",

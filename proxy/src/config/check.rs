@@ -16,7 +16,7 @@ use super::mistake::{Mistake, Mistakes, quoted};
 use super::read::{At, List};
 use super::scalar::Reference;
 use super::text::Address;
-use super::{Admin, Config, Listener, Route, cluster, raw};
+use super::{AdminAddress, Config, Listener, Route, Source, cluster, operations, raw};
 
 /// How a host name and a port become addresses, the preferred one first.
 pub type Resolve<'a> = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + 'a;
@@ -24,6 +24,7 @@ pub type Resolve<'a> = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + 'a;
 /// Checks a file as a whole.
 pub(super) fn config(
     file: raw::File,
+    source: Arc<Source>,
     resolve: &Resolve<'_>,
     answers: &Answers,
     mistakes: &mut Mistakes,
@@ -44,10 +45,13 @@ pub(super) fn config(
         mistakes,
     );
 
-    let admin = address(Some(&file.admin.address), resolve, mistakes);
+    let admin = operations::admin(file.admin, resolve, mistakes);
     let mut taken: Vec<_> = admin
         .iter()
-        .map(|admin| (admin.value, "the admin interface".to_owned()))
+        .filter_map(|admin| match admin.address {
+            AdminAddress::Tcp(address) => Some((address, "the admin interface".to_owned())),
+            AdminAddress::Unix { .. } => None,
+        })
         .collect();
     let bound: Vec<_> = listeners
         .items
@@ -72,9 +76,11 @@ pub(super) fn config(
     // The only version there is; a second one needs a second reader.
     let raw::ApiVersion = file.api_version?;
     Some(Config {
-        admin: Admin {
-            address: admin?.value,
-        },
+        admin: admin?,
+        access_log: file.access_log.into(),
+        request_ids: file.request_id.into(),
+        traces: file.trace.into(),
+        source,
         workers: file
             .workers
             .map_or_else(one_per_core, |workers| usize::try_from(workers.0).unwrap_or(1)),
@@ -83,7 +89,6 @@ pub(super) fn config(
         grace: file.grace.0,
         name_servers: servers.into_iter().collect::<Option<_>>()?,
         // The text is not seen from here.
-        source: Arc::default(),
     })
 }
 

@@ -11,11 +11,14 @@ use serde_json::{Map, Value as Json, json};
 
 use super::limits::Limits;
 use super::mistake::{Mistake, Mistakes};
+use super::operations::{
+    AccessLogKeys as AccessLog, AdminKeys as Admin, RequestIdKeys as RequestId, TraceKeys as Trace,
+};
 use super::read::{
     At, Entries, List, Read, Section, Shown, described, scalar, section, section_schema, unexpected,
 };
 use super::scalar::{Choice, Count, Lasting, Level, Part, Rate, Reference, Weight, word};
-use super::text::{Address, Authority, Content, Cookie, Header, Host, Origin, Prefix, Target, loopback};
+use super::text::{Address, Authority, Content, Cookie, Header, Host, Origin, Prefix, Target};
 use super::yaml::{Node, Value};
 
 /// A limit for something that users wait for.
@@ -38,6 +41,12 @@ section! {
     api_version "apiVersion": required ApiVersion;
     /// Where operators look and act.
     admin "admin": nested Admin;
+    /// A line per request: off, stdout, or a mapping.
+    access_log "accessLog": default AccessLog = AccessLog::Off;
+    /// Names for requests, by which their traces are found in the logs of others.
+    request_id "requestId": nested RequestId;
+    /// The proxy's part in distributed traces (W3C Trace Context).
+    trace "trace": nested Trace;
     /// Worker threads; one per core where left out.
     workers "workers": optional Count<1, 256>;
     /// How long requests in flight may take after SIGTERM.
@@ -56,13 +65,6 @@ pub(super) struct ApiVersion;
 
 impl Choice for ApiVersion {
     const ALL: &'static [(&'static str, Self)] = &[("foreshade/v1", Self)];
-}
-
-section! {
-    /// The admin listener.
-    Admin "the admin section":
-    /// Address of the admin interface. Whoever reaches it can act; keep it on loopback or a private network.
-    address "address": default At<Address> = loopback(9901);
 }
 
 section! {

@@ -3,7 +3,7 @@
 //! What the `http` crate would refuse when a request is on its way is refused here instead, by the same parser.
 
 use std::fmt::Display;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use http::uri::PathAndQuery;
@@ -110,11 +110,6 @@ impl Scalar for Origin {
     fn schema() -> Json {
         json!({ "type": "string", "pattern": "^.+:[0-9]{1,5}$|^_[^.]+\\._[^.]+\\..+$" })
     }
-}
-
-/// Loopback: the only default that an operator can be given without asking.
-pub(super) fn loopback(port: u16) -> Address {
-    Address::Ip((Ipv4Addr::LOCALHOST, port).into())
 }
 
 fn is_host_name(text: &str) -> bool {

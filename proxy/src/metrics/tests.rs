@@ -13,6 +13,14 @@ fn page() -> String {
         reload: Status::first(&fixture::topology()),
         names: names(),
         process: Process::read(),
+        connections_accepted: 9,
+        connections_open: 3,
+        access_log: access_log::Counts {
+            written: 100,
+            dropped_behind: 6,
+            dropped_failed: 7,
+        },
+        admin_refused: 8,
     };
     render(&fixture::view(), &extra)
 }
@@ -109,6 +117,12 @@ fn numbers_are_those_of_the_view() {
         "foreshade_unrouted_requests_total 5",
         "foreshade_dropped_probes_total 4",
         "foreshade_scorer_lag_seconds 0.0015",
+        "foreshade_connections_accepted_total 9",
+        "foreshade_connections_open 3",
+        "foreshade_admin_refused_total 8",
+        "foreshade_access_log_lines_total 100",
+        "foreshade_access_log_dropped_total{reason=\"behind\"} 6",
+        "foreshade_access_log_dropped_total{reason=\"failed\"} 7",
         "foreshade_cluster_mode{cluster=\"shop\",mode=\"frozen\"} 1",
         "foreshade_cluster_mode{cluster=\"shop\",mode=\"normal\"} 0",
         "foreshade_answers_total{cluster=\"shop\",code_class=\"2xx\"} 2",

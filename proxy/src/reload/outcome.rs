@@ -214,6 +214,15 @@ pub(super) fn needs_restart(before: &Config, after: &Config) -> Vec<String> {
         after.admin.address.to_string(),
     );
     compare("workers", before.workers.to_string(), after.workers.to_string());
+    let same_address = before.admin.address.to_string() == after.admin.address.to_string();
+    for (key, changed) in [
+        ("the rest of admin", same_address && before.admin != after.admin),
+        ("accessLog", before.access_log != after.access_log),
+    ] {
+        if changed {
+            changes.push(format!("{key} changes, which needs a restart"));
+        }
+    }
     changes
 }
 

@@ -29,6 +29,7 @@ use super::leave::{linger, skip_left_over, turn_away};
 use super::listen::BACKLOG;
 use super::local;
 use super::stream::{EdgeStream, Home};
+use crate::access_log::{Record, Trail};
 use crate::framing::{Limits, Refusal};
 
 /// How long a full table of open files is given to empty before the next try.
@@ -116,6 +117,7 @@ fn admit(tcp: TcpStream, client: SocketAddr, terms: &Terms) -> Option<(Conn, Opt
     {
         Some(Err(refusal)) => {
             count(refusal);
+            log(refusal, client, Trail::default(), b"");
             // A new connection takes so much at once. If not, it closes without a word.
             let _ = SockRef::from(&tcp).send(refusal.answer().as_bytes());
             return None;
@@ -140,6 +142,7 @@ where
     T: Fn() -> Terms,
 {
     async fn run(mut self, conn: Conn, _visit: Option<Visit>) {
+        let _open = local::connected();
         let home = Arc::new(Home::default());
         let mut stream = Box::new(EdgeStream::new(conn, home.clone()));
         let mut served = 0;
@@ -147,6 +150,7 @@ where
             if !self.has_request(&stream, served == 0).await {
                 return;
             }
+            stream.begun = local::now_if_logged();
             let guard = (self.terms)().guard;
             let session = match &guard {
                 None => unchecked(stream),
@@ -205,8 +209,9 @@ async fn checked(
         Arrival::Request(head) => head,
         Arrival::Nothing => return Err(Some(stream)),
         Arrival::Gone => return Err(None),
-        Arrival::Refused(refusal) => {
+        Arrival::Refused(refusal, head) => {
             count(refusal);
+            log(refusal, conn.client(), Trail::begun(stream.begun), &head);
             drop(stream);
             if let Some(returned) = home.take() {
                 Box::pin(turn_away(returned.conn, refusal)).await;
@@ -249,6 +254,17 @@ fn unchecked(stream: Box<EdgeStream>) -> ServerSession {
     let mut session = ServerSession::new_http1(stream);
     session.set_keepalive(Some(HEAD_PAUSE_MAX_S));
     session
+}
+
+/// A line for who was refused before any engine saw him.
+fn log(refusal: Refusal, client: SocketAddr, trail: Trail, head: &[u8]) {
+    if let Some(now) = local::now_if_logged() {
+        let refused = Record::refused(Some(client.ip()), head, refusal.status(), refusal.label());
+        local::log(&Record {
+            times: trail.times(now),
+            ..refused
+        });
+    }
 }
 
 fn count(refusal: Refusal) {

@@ -19,8 +19,8 @@ const HEAD_USUAL_BYTES: usize = 4 * 1024;
 pub(super) enum Arrival {
     /// A request: the bytes of its head, and no more.
     Request(BytesMut),
-    /// Nothing that will be served.
-    Refused(Refusal),
+    /// Nothing that will be served, and what has come of it.
+    Refused(Refusal, BytesMut),
     /// Nothing yet, after all.
     Nothing,
     /// The client has gone.
@@ -37,7 +37,7 @@ pub(super) async fn arrive(conn: &mut Conn, limits: &Limits) -> Arrival {
             match check.advance(&bytes, limits) {
                 Ok(None) => {}
                 Ok(Some(head)) => return begin(conn, &head, bytes, limits),
-                Err(refusal) => return Arrival::Refused(refusal),
+                Err(refusal) => return Arrival::Refused(refusal, bytes),
             }
         }
         // Grows by doubling, and no further than the check lets a head grow.
@@ -53,7 +53,7 @@ pub(super) async fn arrive(conn: &mut Conn, limits: &Limits) -> Arrival {
                 match timeout_at(deadline, conn.readable(false)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) => return Arrival::Gone,
-                    Err(_) => return Arrival::Refused(Refusal::HeadSlow),
+                    Err(_) => return Arrival::Refused(Refusal::HeadSlow, bytes),
                 }
             }
         }
@@ -70,6 +70,6 @@ fn begin(conn: &mut Conn, head: &Head, mut bytes: BytesMut, limits: &Limits) -> 
     bytes.advance(head.place.start);
     match conn.begin(head, ahead, limits) {
         Ok(()) => Arrival::Request(bytes),
-        Err(refusal) => Arrival::Refused(refusal),
+        Err(refusal) => Arrival::Refused(refusal, bytes),
     }
 }

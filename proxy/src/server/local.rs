@@ -7,9 +7,13 @@ use std::cell::RefCell;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
+use foreshade_engine::moment::Moment;
 use foreshade_engine::observation::ResourceReport;
 use tokio::sync::Notify;
 
+use super::connections::{Counter, Open};
+use crate::access_log::{Logger, Record};
+use crate::trace::Namer;
 use crate::upstream::Peers;
 use crate::upstream::kept::Kept;
 use crate::upstream::network::Sampler;
@@ -25,6 +29,12 @@ pub(crate) struct Local {
     pub(crate) kept: Kept,
     /// Wakes the sweeper when the first deadline is armed.
     pub(crate) armed: Arc<Notify>,
+    /// Writes a line per request; `None` where nobody wants one.
+    pub(crate) log: Option<Logger>,
+    /// Names requests; `None` where nobody wants names.
+    pub(crate) namer: Option<Namer>,
+    /// Counts this worker's clients.
+    connections: Arc<Counter>,
 }
 
 thread_local! {
@@ -56,6 +66,25 @@ pub(crate) fn sent(flow: &mut Flow, socket: RawFd, replayable: bool) {
     });
 }
 
+/// A client has connected; counts as open until what is returned is dropped.
+pub(crate) fn connected() -> Option<Open> {
+    with(|l| l.connections.accept())
+}
+
+/// Now, where somebody will be told in the access log.
+pub(crate) fn now_if_logged() -> Option<Moment> {
+    with(|l| l.log.is_some().then(|| l.worker.clock().now())).flatten()
+}
+
+/// Writes a line for what no engine has seen.
+pub(crate) fn log(record: &Record<'_>) {
+    with(|l| {
+        if let Some(log) = &mut l.log {
+            log.log(record);
+        }
+    });
+}
+
 /// The attempt has a new connection.
 pub(crate) fn opened(flow: &Flow, socket: RawFd) {
     with(|l| {
@@ -73,13 +102,16 @@ pub(crate) fn opened(flow: &Flow, socket: RawFd) {
 }
 
 impl Local {
-    pub(crate) fn new(worker: Worker) -> Self {
+    pub(crate) fn new(worker: Worker, log: Option<Logger>, connections: Arc<Counter>) -> Self {
         let topology = worker.topology();
         Self {
             peers: Peers::new(topology),
             sampler: Sampler::new(&topology.sizes()),
             kept: Kept::default(),
             armed: Arc::new(Notify::new()),
+            log,
+            namer: Namer::new(topology.config()),
+            connections,
             worker,
         }
     }
@@ -89,6 +121,7 @@ impl Local {
         if let Some(descent) = self.worker.refresh() {
             self.peers = Peers::new(self.worker.topology());
             self.sampler.reshape(&descent);
+            self.namer = Namer::new(self.worker.topology().config());
             self.kept.expect_gone();
         }
         if self.kept.is_due() {

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
+use foreshade_engine::moment::Moment;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
@@ -49,6 +50,8 @@ pub struct EdgeStream {
     home: Arc<Home>,
     digest: Arc<SocketDigest>,
     lives: AtomicBool,
+    /// When the first byte of the request at hand was there, if somebody wants to know.
+    pub(super) begun: Option<Moment>,
 }
 
 impl EdgeStream {
@@ -62,6 +65,7 @@ impl EdgeStream {
             home,
             digest: Arc::new(digest),
             lives: AtomicBool::new(false),
+            begun: None,
         }
     }
 
@@ -72,7 +76,13 @@ impl EdgeStream {
             home,
             digest: returned.digest,
             lives: AtomicBool::new(false),
+            begun: None,
         }
+    }
+
+    /// When the first byte of the request at hand was there, if anybody looked.
+    pub(crate) fn begun(&self) -> Option<Moment> {
+        self.begun
     }
 
     /// The connection behind the stream that pingora speaks to.

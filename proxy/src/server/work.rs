@@ -72,6 +72,8 @@ pub(super) async fn work(local: Local, sockets: Sockets, mut inputs: Inputs) -> 
     doors.close_all();
     while doors.serving.join_next().await.is_some() {}
     housekeeping.iter().for_each(|task| task.abort());
+    // Its last lines are handed over when it is dropped, which nothing else would do before the process waits for them.
+    local::with(|l| l.log = None);
     Ok(())
 }
 
@@ -157,6 +159,9 @@ async fn answer(mut asked: mpsc::Receiver<Question>) {
         local::with(|l| {
             l.refresh();
             l.worker.harvest(&mut question.spare);
+            if let Some(log) = &mut l.log {
+                log.flush();
+            }
         });
         // Sized for all answers that can be under way; a scorer that is gone needs none.
         let _ = question.answers.try_send(question.spare);

@@ -1,0 +1,63 @@
+//! Why a request ended: a closed set, so that lines can be counted by it.
+//!
+//! The failures' words are those of [`crate::outcome`], by which the metrics count, so that a line and a counter speak of
+//! the same thing.
+
+use crate::outcome::Failure;
+
+/// Why a request ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reason {
+    /// An endpoint answered, and the client has the whole answer. The status may still be a failure.
+    #[default]
+    Ok,
+    /// No route matches.
+    NoRoute,
+    /// The request breaks a rule, and was refused before it was routed.
+    Rejected,
+    /// The last attempt failed, or the client.
+    Failed(Failure),
+}
+
+impl Reason {
+    /// The word in the log.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::NoRoute => "no_route",
+            Self::Rejected => "rejected",
+            Self::Failed(failure) => failure.consequence().reason,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_told_of_in_the_document() {
+        use Failure::*;
+        let failures = [
+            Refused,
+            ConnectFailed,
+            StaleConnection,
+            Reset,
+            Garbage,
+            AttemptTimeout,
+            RouteTimeout,
+            Truncated,
+            ClientGone,
+            ClientBroke,
+            ClientSlow,
+            NobodyLeft,
+            Internal,
+        ];
+        let others = [Reason::Ok, Reason::NoRoute, Reason::Rejected];
+        let document = include_str!("../../../docs/operating.md");
+        for reason in failures.map(Reason::Failed).into_iter().chain(others) {
+            let row = format!("| `{}` |", reason.label());
+            assert!(document.contains(&row), "docs/operating.md has no row {row}");
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Where the admin interface listens: a TCP address, or a socket in the file system.
+//!
+//! A socket is bound by nobody else while its owner lives, and is left behind when the owner dies without notice. So one
+//! that nobody answers on is replaced, one that somebody answers on is in use, and what is no socket is not touched. Its
+//! permissions are set before it listens: until then nobody can connect.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::config::AdminAddress;
+use crate::server::listen;
+
+/// Operators' connections that may wait to be accepted.
+const BACKLOG: i32 = 128;
+
+/// A listening socket, not yet registered with a runtime.
+#[derive(Debug)]
+pub enum Door {
+    /// On a TCP address.
+    Tcp(std::net::TcpListener),
+    /// In the file system; removed when dropped.
+    Unix(std::os::unix::net::UnixListener, Remove),
+}
+
+/// Removes a socket's file when dropped.
+#[derive(Debug)]
+pub struct Remove(PathBuf);
+
+impl Drop for Remove {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// A [`Door`] that a runtime knows.
+#[derive(Debug)]
+pub(super) enum Listening {
+    Tcp(TcpListener),
+    Unix(
+        UnixListener,
+        #[expect(dead_code, reason = "removes the file when dropped")] Remove,
+    ),
+}
+
+/// A conversation, over whatever it goes.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+impl Door {
+    /// Opens the door.
+    ///
+    /// # Errors
+    /// What the system says: in use, no permission, no such folder.
+    pub fn open(address: &AdminAddress) -> io::Result<Self> {
+        match address {
+            AdminAddress::Tcp(address) => listen::exclusive(*address).map(Self::Tcp),
+            AdminAddress::Unix { path, mode } => {
+                make_room(path)?;
+                let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+                socket.bind(&SockAddr::unix(path)?)?;
+                let remove = Remove(path.clone());
+                fs::set_permissions(path, Permissions::from_mode(*mode))?;
+                socket.listen(BACKLOG)?;
+                Ok(Self::Unix(socket.into(), remove))
+            }
+        }
+    }
+
+    /// The TCP address, where it is one.
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Unix(..) => None,
+        }
+    }
+
+    /// Registers it with this runtime.
+    pub(super) fn register(self) -> io::Result<Listening> {
+        match self {
+            Self::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                TcpListener::from_std(listener).map(Listening::Tcp)
+            }
+            Self::Unix(listener, remove) => {
+                listener.set_nonblocking(true)?;
+                UnixListener::from_std(listener).map(|listener| Listening::Unix(listener, remove))
+            }
+        }
+    }
+}
+
+impl Listening {
+    pub(super) async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+        match self {
+            Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Box::new(stream) as _),
+            Self::Unix(listener, _) => listener.accept().await.map(|(stream, _)| Box::new(stream) as _),
+        }
+    }
+}
+
+/// Removes the socket of a predecessor that is gone.
+fn make_room(path: &Path) -> io::Result<()> {
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !found.file_type().is_socket() {
+        let why = "there is a file of this name, and it is no socket";
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "somebody answers on this socket",
+        )),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket(name: &str, mode: u32) -> AdminAddress {
+        let path = std::env::temp_dir().join(format!("foreshade-door-{}-{name}", std::process::id()));
+        AdminAddress::Unix { path, mode }
+    }
+
+    fn path(address: &AdminAddress) -> &Path {
+        match address {
+            AdminAddress::Unix { path, .. } => path,
+            AdminAddress::Tcp(_) => unreachable!(),
+        }
+    }
+
+    #[test]
+    fn a_socket_has_its_permissions_is_exclusive_and_leaves_nothing_behind() {
+        let address = socket("exclusive", 0o620);
+        let door = Door::open(&address).unwrap();
+        let mode = fs::metadata(path(&address)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o620);
+        assert_eq!(Door::open(&address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(door);
+        assert!(!path(&address).exists());
+    }
+
+    #[test]
+    fn the_socket_of_a_dead_predecessor_is_replaced() {
+        let address = socket("stale", 0o600);
+        drop(std::os::unix::net::UnixListener::bind(path(&address)).unwrap());
+        assert!(path(&address).exists());
+        drop(Door::open(&address).unwrap());
+    }
+
+    #[test]
+    fn what_is_no_socket_is_not_touched() {
+        let address = socket("file", 0o600);
+        fs::write(path(&address), "precious").unwrap();
+        assert_eq!(
+            Door::open(&address).unwrap_err().kind(),
+            io::ErrorKind::AlreadyExists
+        );
+        assert_eq!(fs::read_to_string(path(&address)).unwrap(), "precious");
+        fs::remove_file(path(&address)).unwrap();
+    }
+}

@@ -1,0 +1,201 @@
+//! What is told of a request: its name, to the endpoint and to the client; and how it went, to the access log.
+//!
+//! All of it does nothing, at the cost of a look, where the configuration does not ask for it.
+
+use std::borrow::Cow;
+
+use http::header::{HOST, REFERER, USER_AGENT};
+use http::{HeaderName, HeaderValue, Version};
+use pingora_error::Error;
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::Session;
+
+use super::Exchange;
+use crate::access_log::{Reason, Record, Trail};
+use crate::framing::Refusal;
+use crate::server::local::{self, Local};
+use crate::server::stream::EdgeStream;
+use crate::trace::context::TraceContext;
+use crate::trace::{self, Edit, Named, REQUEST_ID, TRACEPARENT, TRACESTATE};
+use crate::upstream::{exchange_failure, refusal};
+use crate::worker::Flow;
+
+/// What is to be told of a request. Made only where somebody is to be told.
+#[derive(Debug)]
+pub(super) struct Report {
+    named: Named,
+    trail: Trail,
+    tell_client: bool,
+}
+
+/// How a request ended.
+pub(super) struct Ended<'a> {
+    /// `None` where no route was found.
+    pub(super) flow: Option<Flow>,
+    /// What the client was told; 0 for nothing.
+    pub(super) status: u16,
+    /// What broke off the conversation.
+    pub(super) error: Option<&'a Error>,
+}
+
+/// The request's head is there.
+pub(super) fn arrived(local: &mut Local, session: &Session, flow: Option<&Flow>) -> Option<Box<Report>> {
+    if local.namer.is_none() && local.log.is_none() {
+        return None;
+    }
+    let now = flow.map_or_else(|| local.worker.clock().now(), Flow::arrived);
+    let namer = local.namer.as_mut();
+    Some(Box::new(Report {
+        tell_client: namer.as_ref().is_some_and(|namer| namer.tells_the_client()),
+        named: namer
+            .map(|namer| namer.name(&session.req_header().headers))
+            .unwrap_or_default(),
+        trail: Trail::arrived(begun(session), now),
+    }))
+}
+
+/// An attempt begins: the first one when the request arrived.
+pub(super) fn started(local: &Local, flow: &Flow, report: Option<&mut Report>) {
+    if let Some(report) = report {
+        report.trail.started(match flow.is_first_attempt() {
+            true => flow.arrived(),
+            false => local.worker.clock().now(),
+        });
+    }
+}
+
+impl Report {
+    /// The request goes to an endpoint, and with it its name and trace.
+    pub(super) fn sent(&mut self, request: &mut RequestHeader) -> pingora_error::Result<()> {
+        if let Some(now) = local::now_if_logged() {
+            self.trail.sent(now);
+        }
+        if let Some(id) = &self.named.made {
+            request.insert_header(REQUEST_ID, &id[..])?;
+        }
+        if let Some(trace) = &self.named.trace {
+            request.insert_header(TRACEPARENT, &trace.header()[..])?;
+        }
+        if matches!(self.named.edit, Edit::ParentAlone | Edit::Drop) {
+            request.remove_header(&TRACESTATE);
+        }
+        if self.named.edit == Edit::Drop {
+            request.remove_header(&TRACEPARENT);
+        }
+        Ok(())
+    }
+
+    /// Writes the request's name into the answer, where the client is to know it.
+    pub(super) fn tell_the_client(
+        &self,
+        session: &Session,
+        response: &mut ResponseHeader,
+    ) -> pingora_error::Result<()> {
+        match self.told(session) {
+            Some(id) => response.insert_header(REQUEST_ID, id),
+            None => Ok(()),
+        }
+    }
+
+    /// A sentence of our own, with the request's name where the client is to know it.
+    pub(super) fn named_in(&self, session: &Session, sentence: &'static str) -> Cow<'static, str> {
+        match self.told(session) {
+            // A name has none but visible characters.
+            Some(id) => format!("{sentence} (request {})", String::from_utf8_lossy(id)).into(),
+            None => sentence.into(),
+        }
+    }
+
+    fn told<'a>(&'a self, session: &'a Session) -> Option<&'a [u8]> {
+        Some(self.request_id(session)).filter(|id| self.tell_client && !id.is_empty())
+    }
+
+    /// The name that the endpoint sees, or none.
+    fn request_id<'a>(&'a self, session: &'a Session) -> &'a [u8] {
+        match &self.named.made {
+            Some(id) => id,
+            None => trace::request_id(&session.req_header().headers).unwrap_or_default(),
+        }
+    }
+}
+
+/// Writes the request's line.
+pub(super) fn log(local: &mut Local, session: &Session, exchange: &mut Exchange, ended: &Ended<'_>) {
+    let (
+        Local {
+            log: Some(log),
+            worker,
+            ..
+        },
+        Some(mut report),
+    ) = (local, exchange.report.take())
+    else {
+        return;
+    };
+    let reason = reason(exchange, ended);
+    if !log.wants(ended.status, reason) {
+        return;
+    }
+    report
+        .trail
+        .first_byte(ended.flow.as_ref().and_then(Flow::first_byte));
+    let head = session.req_header();
+    let header = |name: HeaderName| {
+        head.headers
+            .get(name)
+            .map(HeaderValue::as_bytes)
+            .unwrap_or_default()
+    };
+    // A target in absolute form may carry credentials in front of its host; its path is what is written.
+    let target = match head.raw_path() {
+        path if path.starts_with(b"/") => path,
+        _ => head
+            .uri
+            .path_and_query()
+            .map(|target| target.as_str().as_bytes())
+            .unwrap_or_default(),
+    };
+    log.write(&Record {
+        client: session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip()),
+        host: header(HOST),
+        method: head.method.as_str().as_bytes(),
+        target,
+        protocol: protocol(head.version),
+        status: ended.status,
+        reason,
+        detail: ended.error.and_then(refusal).map_or("", Refusal::label),
+        bytes_in: session.body_bytes_read() as u64,
+        bytes_out: session.body_bytes_sent() as u64,
+        times: report.trail.times(worker.clock().now()),
+        served: ended.flow.as_ref().and_then(|flow| worker.served_by(flow)),
+        request_id: report.request_id(session),
+        trace: report.named.trace.or_else(|| TraceContext::of(&head.headers)),
+        referer: header(REFERER),
+        user_agent: header(USER_AGENT),
+    });
+}
+
+fn reason(exchange: &Exchange, ended: &Ended<'_>) -> Reason {
+    let Some(flow) = &ended.flow else {
+        return Reason::NoRoute;
+    };
+    match (flow.failure(), ended.error) {
+        (Some(failure), _) => Reason::Failed(failure),
+        // Broken off outside of an attempt.
+        (None, Some(error)) => Reason::Failed(exchange_failure(error, exchange.reused, exchange.answered)),
+        (None, None) => Reason::Ok,
+    }
+}
+
+fn begun(session: &Session) -> Option<foreshade_engine::moment::Moment> {
+    EdgeStream::behind(session.as_downstream().stream()?)?.begun()
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_11 => "HTTP/1.1",
+        Version::HTTP_2 => "HTTP/2.0",
+        _ => "",
+    }
+}
