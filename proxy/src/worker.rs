@@ -10,6 +10,7 @@
 
 mod spoils;
 mod takeover;
+mod told;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,6 @@ use foreshade_engine::outcome::{Class, Outcome};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use crate::access_log::Served;
 use crate::clock::Clock;
 use crate::cohort;
 use crate::framing::Refusal;
@@ -111,28 +111,6 @@ pub struct Flow {
     failure: Option<Failure>,
 }
 
-impl Flow {
-    /// When the request was admitted.
-    pub fn arrived(&self) -> Moment {
-        self.arrived
-    }
-
-    /// Whether no other endpoint was asked before.
-    pub fn is_first_attempt(&self) -> bool {
-        self.tried.len() <= 1
-    }
-
-    /// When the head of the user's answer was there.
-    pub fn first_byte(&self) -> Option<Moment> {
-        self.first_byte
-    }
-
-    /// How the last attempt failed, if it did.
-    pub fn failure(&self) -> Option<Failure> {
-        self.failure
-    }
-}
-
 /// One attempt at one endpoint.
 #[derive(Debug)]
 struct Attempt {
@@ -199,23 +177,6 @@ impl Worker {
     /// When the worker last read its clock: now, for whoever comes right after one of its steps.
     pub fn latest(&self) -> Moment {
         self.latest
-    }
-
-    /// The clock that all parts of this proxy share.
-    pub fn clock(&self) -> Clock {
-        self.clock
-    }
-
-    /// Who served the request, or was the last to be asked; `None` where nobody was, or he is not there any more.
-    pub fn served_by(&self, flow: &Flow) -> Option<Served<'_>> {
-        let place = self.topology.place(*flow.tried_ids.last()?)?;
-        let endpoint = self.topology.endpoint(place)?;
-        Some(Served {
-            cluster: self.topology.cluster(place.cluster)?.name.as_str(),
-            endpoint: endpoint.name.as_str(),
-            role: endpoint.role,
-            attempts: attempts(&flow.tried),
-        })
     }
 
     fn now(&mut self) -> Moment {

@@ -9,6 +9,7 @@
 )]
 
 pub mod dns;
+pub mod promtool;
 pub mod proxy;
 pub mod recording;
 pub mod tidy;

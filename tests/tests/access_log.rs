@@ -240,18 +240,27 @@ fn a_failure_of_the_endpoint_that_it_tells_itself_is_no_failure_to_answer() {
 
 #[test]
 fn a_client_that_goes_away() {
-    let endpoint = Scripted::start(|stream| drop(std::io::copy(stream, &mut std::io::sink())));
+    let (gone, go) = std::sync::mpsc::channel::<()>();
+    let go = std::sync::Arc::new(std::sync::Mutex::new(go));
+    let endpoint = Scripted::start(move |stream| {
+        let _ = go.lock().unwrap().recv();
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 16777216\r\nConnection: close\r\n\r\n");
+        let _ = stream.write_all(&vec![b'x'; 16 << 20]);
+    });
     let line = line_of(endpoint.address, |users| {
         let mut client = connect(users);
         client
             .write_all(b"GET /shop HTTP/1.1\r\nHost: a\r\n\r\n")
             .unwrap();
         assert!(endpoint.next_head().is_some());
+        drop(client);
+        gone.send(()).unwrap();
     });
     assert_eq!(
         (&line["status"], &line["reason"]),
-        (&0.into(), &"client_gone".into())
+        (&200.into(), &"client_gone".into())
     );
+    assert!(line["bytes_out"].as_u64().unwrap() < 16 << 20, "{line}");
 }
 
 #[test]
@@ -268,8 +277,9 @@ fn a_request_whose_body_breaks_the_rules() {
     });
     assert_eq!(
         (&line["status"], &line["reason"]),
-        (&400.into(), &"client_broke".into())
+        (&400.into(), &"client_refused".into())
     );
+    assert_eq!(line["detail"], "chunk_size");
 }
 
 #[test]

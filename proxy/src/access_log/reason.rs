@@ -34,6 +34,7 @@ impl Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::framing::Refusal;
 
     #[test]
     fn every_reason_is_told_of_in_the_document() {
@@ -49,6 +50,7 @@ mod tests {
             Truncated,
             ClientGone,
             ClientBroke,
+            ClientRefused(Refusal::BodySlow),
             ClientSlow,
             NobodyLeft,
             Internal,
