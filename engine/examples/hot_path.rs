@@ -132,6 +132,7 @@ fn decision() -> ClusterDecision {
         at: Moment::ZERO,
         mode: Mode::Normal,
         retries: true,
+        alive: true,
         endpoints: (0..2 * PAIRS).map(endpoint).collect(),
     }
 }

@@ -121,6 +121,8 @@ pub struct ClusterTable {
     /// Segments and the rest.
     segments: usize,
     panic: bool,
+    /// Whether any endpoint is known to be alive.
+    alive: bool,
     retries: bool,
 }
 
@@ -182,6 +184,7 @@ impl ClusterTable {
             chooser,
             segments: spec.segments.len() + 1,
             panic: decision.mode == Mode::Panic,
+            alive: decision.alive,
             retries: decision.retries,
         }
     }
@@ -189,6 +192,13 @@ impl ClusterTable {
     /// Whether failed requests may be tried again at all.
     pub fn retries(&self) -> bool {
         self.retries
+    }
+
+    /// Whether somebody is there to serve this user, for whoever can send him to another cluster instead. Panic keeps even
+    /// the dead in, so it is asked who is alive. Users on trial go to the dead as well: without them a cluster that is not
+    /// probed would stay dead for good.
+    pub fn can_serve(&self, request: &Request) -> bool {
+        self.alive && !self.slots.is_empty() || self.slots.iter().any(|slot| self.sides(slot, request).1)
     }
 
     /// How long an attempt at this endpoint may wait for its first byte, for a request that may be repeated.
@@ -278,9 +288,8 @@ impl ClusterTable {
         best.map(|(.., pick)| pick).or_else(shadows)
     }
 
-    /// The target of a slot for this user, if it has one.
-    fn resolve(&self, slot: usize, request: &Request) -> Option<Candidate> {
-        let slot = self.slots.get(slot)?;
+    /// Where a user stands towards a slot: whether its shadow serves him, and whether he is on trial with its primary.
+    fn sides(&self, slot: &Slot, request: &Request) -> (bool, bool) {
         let segment = request
             .segment
             .map_or(self.segments - 1, |s| s.min(self.segments - 1));
@@ -290,7 +299,15 @@ impl ClusterTable {
             .get(request.class.index() * self.segments + segment)
             .copied()
             .unwrap_or(0);
-        if position < limit {
+        let edge = slot.trial.get(segment).copied().unwrap_or(0);
+        (position < limit, position >= limit && position < edge)
+    }
+
+    /// The target of a slot for this user, if it has one.
+    fn resolve(&self, slot: usize, request: &Request) -> Option<Candidate> {
+        let slot = self.slots.get(slot)?;
+        let (shifted, on_trial) = self.sides(slot, request);
+        if shifted {
             let dead = !self.is_available(slot.primary);
             let why = if dead { Why::FailedOver } else { Why::Shifted };
             let shifted = slot
@@ -303,7 +320,6 @@ impl ClusterTable {
                 });
             }
         }
-        let on_trial = position >= limit && position < slot.trial.get(segment).copied().unwrap_or(0);
         (on_trial || self.is_available(slot.primary)).then_some(Candidate {
             pick: Pick {
                 endpoint: slot.primary,

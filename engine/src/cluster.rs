@@ -380,6 +380,7 @@ impl ClusterEngine {
             at: self.last,
             mode: tick.mode,
             retries: tick.mode != Mode::Panic,
+            alive: self.is_alive(),
             endpoints,
         }
     }
@@ -390,6 +391,14 @@ impl ClusterEngine {
             .iter()
             .enumerate()
             .filter(|(_, endpoint)| matches!(endpoint.role, Role::Primary { .. }))
+    }
+
+    /// Whether an endpoint that may serve users is not dead: a primary, or its shadow where shifting is on.
+    fn is_alive(&self) -> bool {
+        let is_up = |index: usize| self.seen(index).is_some_and(|seen| !seen.is_dead());
+        let shadow = |index: usize| self.shadow_of(index).filter(|_| self.spec.shift.enabled);
+        self.primaries()
+            .any(|(index, _)| is_up(index) || shadow(index).is_some_and(is_up))
     }
 
     fn seen(&self, index: usize) -> Option<&Assessment> {

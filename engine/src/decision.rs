@@ -184,6 +184,8 @@ pub struct ClusterDecision {
     pub mode: Mode,
     /// Whether failed requests may be tried again at all.
     pub retries: bool,
+    /// Whether any endpoint that may serve users is not dead. Panic makes nobody alive.
+    pub alive: bool,
     /// By endpoint index.
     pub endpoints: Vec<EndpointDecision>,
 }

@@ -63,6 +63,7 @@ fn decision(spec: &ClusterSpec) -> ClusterDecision {
         at: NOW,
         mode: Mode::Normal,
         retries: true,
+        alive: true,
         endpoints,
     }
 }
@@ -401,6 +402,36 @@ prop_compose! {
         }
         (spec, decided)
     }
+}
+
+#[test]
+fn a_dead_cluster_serves_only_those_who_try_it() {
+    let spec = spec(2);
+    let mut decided = decision(&spec);
+    let serves = |decided: &ClusterDecision| {
+        let table = ClusterTable::new(&spec, decided);
+        (0..2000).filter(|user| table.can_serve(&request(*user))).count()
+    };
+    assert_eq!(serves(&decided), 2000);
+    decided.alive = false;
+    decided.mode = Mode::Panic;
+    assert_eq!(
+        serves(&decided),
+        0,
+        "panic keeps the dead in, and they still serve nobody"
+    );
+    // Shifted users have a dead shadow; only those beyond them are on trial.
+    decided.endpoints[0].shift = Some(shift(0.5));
+    decided.endpoints[0].trial = Share::clamped(0.05);
+    assert!((60..=140).contains(&serves(&decided)), "{}", serves(&decided));
+    decided.alive = true;
+    assert_eq!(serves(&decided), 2000);
+    decided.endpoints.iter_mut().for_each(|endpoint| {
+        endpoint.available = false;
+        endpoint.trial = Share::ZERO;
+        endpoint.shift = None;
+    });
+    assert_eq!(serves(&decided), 0, "nobody may be chosen");
 }
 
 proptest! {

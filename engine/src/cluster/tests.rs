@@ -162,12 +162,33 @@ fn in_panic_nobody_is_left_out_and_nothing_is_repeated() {
     }
     let decision = rig.tick();
     assert_eq!((decision.mode, decision.retries), (Mode::Panic, false));
+    assert!(!decision.alive, "panic makes nobody alive");
     assert!(
         decision
             .endpoints
             .iter()
             .all(|e| e.available && e.weight >= 0.05 - 1e-9)
     );
+}
+
+#[test]
+fn a_cluster_is_alive_as_long_as_a_primary_or_its_shadow_is() {
+    for (enabled, alive) in [(true, true), (false, false)] {
+        let mut spec = spec(2);
+        spec.shift.enabled = enabled;
+        let mut rig = Rig::new(spec);
+        rig.ticks(10);
+        rig.kill(0);
+        assert!(rig.tick().alive);
+        rig.kill(1);
+        assert_eq!(
+            rig.tick().alive,
+            alive,
+            "the shadow counts where users may move to it"
+        );
+        rig.kill(2);
+        assert!(!rig.tick().alive);
+    }
 }
 
 // Invariant 13.
