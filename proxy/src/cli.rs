@@ -1,15 +1,19 @@
-//! The command line: `run` serves, `check` shows every mistake of a configuration, `schema` prints its JSON schema.
+//! The command line: `run` serves, `check` shows every mistake of a configuration, `schema` prints its JSON schema,
+//! `explain` says what would become of a request.
 //!
-//! Exit codes: 0 well, 1 the configuration has mistakes or the proxy could not start, 2 wrong usage.
+//! Exit codes: 0 well, 1 the configuration has mistakes, the proxy could not start, or no route takes the request, 2 wrong
+//! usage.
 #![expect(clippy::print_stderr, reason = "this is what a command line is for")]
 
 use std::io::Write;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Answers, Config};
+use crate::explain::{self, Question};
 use crate::server;
 use crate::verbosity::Verbosity;
 
@@ -40,6 +44,27 @@ enum Command {
     },
     /// Print the JSON schema of the configuration, for editors and pipelines.
     Schema,
+    /// Say which route a request would take, why that one, and what would become of it.
+    Explain {
+        /// The configuration.
+        #[arg(long, short, value_name = "FILE")]
+        config: PathBuf,
+        /// What is asked for. The port chooses the listener.
+        #[arg(long, value_name = "URL")]
+        url: String,
+        /// With which method.
+        #[arg(long, value_name = "METHOD", default_value = "GET")]
+        method: String,
+        /// With which headers; may be given several times.
+        #[arg(long = "header", value_name = "NAME: VALUE")]
+        headers: Vec<String>,
+        /// Who holds the connection.
+        #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+        client: IpAddr,
+        /// JSON instead of text.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Runs the command line of this process.
@@ -48,6 +73,45 @@ pub fn main() -> ExitCode {
         Command::Run { config, log_json } => run(config, log_json),
         Command::Check { config } => check(&config),
         Command::Schema => say(format_args!("{:#}", config::schema())),
+        Command::Explain {
+            config,
+            url,
+            method,
+            headers,
+            client,
+            json,
+        } => {
+            let question = Question {
+                url,
+                method,
+                headers,
+                client,
+            };
+            explain(&config, &question, json)
+        }
+    }
+}
+
+fn explain(path: &std::path::Path, question: &Question, json: bool) -> ExitCode {
+    let Some(config) = load(path) else {
+        return ExitCode::FAILURE;
+    };
+    let explanation = match explain::explain(&config, question) {
+        Ok(explanation) => explanation,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let said = if json {
+        say(format_args!("{:#}", serde_json::json!(explanation)))
+    } else {
+        say(format_args!("{explanation}"))
+    };
+    if explanation.is_routed() {
+        said
+    } else {
+        ExitCode::FAILURE
     }
 }
 

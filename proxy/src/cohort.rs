@@ -12,8 +12,9 @@ use foreshade_engine::outcome::RouteClass;
 use http::HeaderName;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::config::{Cluster, CohortKey, Route, Segment, SegmentRule};
+use crate::config::{Cluster, CohortKey, Segment, SegmentRule};
 use crate::request::RequestView;
+use crate::route::Route;
 
 /// Tells the next proxy that a request has been tried before.
 pub const ATTEMPT_HEADER: HeaderName = HeaderName::from_static("x-foreshade-attempt");
@@ -60,10 +61,7 @@ fn route_class(view: &RequestView<'_>) -> RouteClass {
     // Over bytes: searching for characters costs several times as much.
     let path = view.path.as_bytes();
     let path = path.strip_prefix(b"/").unwrap_or(path);
-    let end = path
-        .iter()
-        .position(|byte| matches!(byte, b'/' | b'?'))
-        .unwrap_or(path.len());
+    let end = path.iter().position(|byte| *byte == b'/').unwrap_or(path.len());
     RouteClass::of_hash(xxh3_64(path.get(..end).unwrap_or_default()))
 }
 

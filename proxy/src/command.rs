@@ -77,6 +77,8 @@ pub struct View {
     pub unrouted: u64,
     /// Clients that were refused, by why.
     pub refused: Counts,
+    /// Requests that were answered here, by why.
+    pub answered_here: Counts,
     /// How long the slowest worker took to answer in the last tick.
     pub lag: Duration,
     /// Workers that missed a tick.
@@ -144,6 +146,7 @@ impl Scorer {
             clusters: clusters.collect(),
             unrouted: self.unrouted,
             refused: self.refused.clone(),
+            answered_here: self.answered_here.clone(),
             lag: self.lag,
             late: self.late,
         }

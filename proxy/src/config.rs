@@ -27,6 +27,7 @@ mod check;
 mod cluster;
 
 mod dns;
+mod route;
 
 mod mistake;
 
@@ -57,6 +58,9 @@ pub use self::operations::{
 use self::read::{Read, Scalar, described};
 use self::scalar::Lasting;
 pub use self::shown::Source;
+use crate::client::Trust;
+use crate::path::PathPolicy;
+use crate::route::Route;
 
 /// A duration in the notation of the file, from `MS_MIN` to `MS_MAX` milliseconds: for whoever else takes durations from
 /// people. The error is a sentence.
@@ -187,21 +191,10 @@ pub struct Listener {
     pub idle_timeout: Duration,
     /// How much clients may ask for, and how long they may take.
     pub limits: Limits,
-}
-
-/// A rule from a request to a cluster.
-#[derive(Clone, Debug)]
-pub struct Route {
-    /// Host to match, lower case, without port; any where `None`.
-    pub host: Option<String>,
-    /// Path prefix, starting with a slash. Matches whole segments: `/a` matches `/a` and `/a/b`, not `/ab`.
-    pub path_prefix: String,
-    /// Index into [`Config::clusters`].
-    pub cluster: usize,
-    /// Total time for a request, retries included.
-    pub timeout: Duration,
-    /// The operator vouches that every request of this route may be sent twice.
-    pub idempotent: bool,
+    /// Whose word on who the client is counts.
+    pub trust: Trust,
+    /// What is done about spellings of paths that endpoints read differently.
+    pub path: PathPolicy,
 }
 
 /// A set of endpoints that serve the same thing, and their shadows.

@@ -4,6 +4,8 @@
 //! calls the phases in the order in which they stand here. Trailers are lost on HTTP/1.1, both ways: pingora reads and
 //! drops them.
 
+mod answer;
+mod head;
 mod report;
 mod tell;
 
@@ -13,7 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST, RETRY_AFTER};
+use http::header::{CONTENT_LENGTH, RETRY_AFTER};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
 use pingora_core::server::ShutdownWatch;
@@ -23,15 +25,15 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use self::tell::tell;
+use crate::client::Client;
 use crate::cohort::ATTEMPT_HEADER;
 use crate::framing::Refusal;
 use crate::orca;
 use crate::outcome::Failure;
-use crate::request::RequestView;
-use crate::server::local;
+use crate::server::local::{self, Local};
 use crate::topology::ids::ListenerId;
 use crate::upstream::{ELSEWHERE, connect_failure, exchange_failure, refusal};
-use crate::worker::{Flow, Next};
+use crate::worker::{Admission, Flow, Next};
 
 use self::report::Report;
 
@@ -50,6 +52,9 @@ pub struct EdgeProxy {
 #[derive(Debug, Default)]
 pub struct Exchange {
     flow: Option<Flow>,
+    client: Client,
+    /// What the endpoint is asked for, where the route changes it.
+    target: Option<String>,
     socket: RawFd,
     reused: bool,
     attempts: u32,
@@ -113,14 +118,22 @@ impl ProxyHttp for EdgeProxy {
     ) -> pingora_error::Result<bool> {
         // A client that has closed its own side still wants its answer; one that is gone shows when that is written.
         session.set_abort_on_close(false);
-        local::with(|l| {
-            exchange.flow = l.worker.admit(self.listener, &view(session));
-            exchange.report = report::arrived(l, session, exchange.flow.as_ref());
+        let admission = local::with(|l| {
+            let admission = self.admit(l, session, exchange);
+            exchange.report = report::arrived(l, session, &admission);
+            admission
         });
-        if exchange.flow.is_some() {
-            return Ok(false);
+        match admission {
+            Some(Ok(Admission::Forward(flow))) => {
+                exchange.flow = Some(flow);
+                return Ok(false);
+            }
+            Some(Ok(Admission::Answer(answer))) => answer::send(session, answer).await?,
+            Some(Err(why)) => tell(session, why.status(), why.sentence(), true).await?,
+            Some(Ok(Admission::Unrouted)) | None => {
+                tell(session, 404, "no route for this request", true).await?;
+            }
         }
-        tell(session, 404, "no route for this host and path", true).await?;
         Ok(true)
     }
 
@@ -190,6 +203,17 @@ impl ProxyHttp for EdgeProxy {
             report.sent(request)?;
         }
         let replayable = body_fits(session);
+        let (came, changes) = (
+            session.req_header(),
+            exchange.flow.as_ref().and_then(Flow::changes),
+        );
+        head::prepare(
+            request,
+            came,
+            &exchange.client,
+            changes,
+            exchange.target.as_deref(),
+        )?;
         if let Some(flow) = exchange.flow.as_mut() {
             local::sent(flow, exchange.socket, replayable);
         }
@@ -241,6 +265,10 @@ impl ProxyHttp for EdgeProxy {
             return Error::e_explain(ELSEWHERE, "the answer's status asks for another try");
         }
         exchange.answered = true;
+        if let Some(changes) = exchange.flow.as_ref().and_then(Flow::changes) {
+            let facts = head::facts(session.req_header(), &exchange.client, changes);
+            changes.edits.response.apply(response, &facts);
+        }
         if *self.closing.borrow() {
             session.set_keepalive(None);
         }
@@ -358,19 +386,32 @@ impl ProxyHttp for EdgeProxy {
     }
 }
 
-fn view(session: &Session) -> RequestView<'_> {
-    let head = session.req_header();
-    let host = head
-        .headers
-        .get(HOST)
-        .and_then(|h| h.to_str().ok())
-        .or_else(|| head.uri.authority().map(|a| a.as_str()));
-    RequestView {
-        method: head.method.as_str(),
-        host: host.unwrap_or_default(),
-        path: head.uri.path(),
-        headers: &head.headers,
-        client: session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip()),
+impl EdgeProxy {
+    /// Brings the request to its normal form, finds out who sent it, and what becomes of it.
+    fn admit(
+        &self,
+        local: &mut Local,
+        session: &mut Session,
+        exchange: &mut Exchange,
+    ) -> Result<Admission, Refusal> {
+        let peer = session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip());
+        if let Some(listener) = local.worker.listener(self.listener) {
+            let head = session.req_header_mut();
+            exchange.client = Client::of(&listener.trust, peer, &head.headers);
+            head::normalise(head, listener.path).inspect_err(|why| local.worker.refuse(*why))?;
+        }
+        let head = session.req_header();
+        let admission = local
+            .worker
+            .admit(self.listener, &head::view(head, &exchange.client));
+        if let Admission::Forward(flow) = &admission
+            && let Some(changes) = flow.changes()
+        {
+            exchange.target = head::rewritten(head, changes)
+                .map_err(|_| Refusal::PathRewrite)
+                .inspect_err(|why| local.worker.refuse(*why))?;
+        }
+        Ok(admission)
     }
 }
 

@@ -2,10 +2,11 @@
 //!
 //! Read the modules in the order in which data meets them:
 //!
-//! - **a request**: [`http`] (pingora's phases, a line or two each) -> [`route`] -> [`cohort`] -> [`table`] -> [`worker`]
-//!   (pick, attempts, failover) -> [`upstream`] -> [`outcome`] -> [`recorder`];
+//! - **a request**: [`http`] (pingora's phases, a line or two each) -> [`path`] -> [`client`] -> [`route`] -> [`cohort`] ->
+//!   [`table`] -> [`worker`] (pick, attempts, failover) -> [`edit`], [`rewrite`] -> [`upstream`] -> [`outcome`] ->
+//!   [`recorder`];
 //! - **a tick**: [`recorder`] -> [`scorer`] -> the engine -> [`table`];
-//! - **an operator**: [`admin`] -> [`command`] -> [`scorer`];
+//! - **an operator**: [`admin`] -> [`command`] -> [`scorer`]; [`explain`] asks the steps of a request by themselves;
 //! - **a configuration**: [`config`] -> [`topology`] -> [`reload`] -> [`scorer`] -> [`table`] -> [`worker`].
 //!
 //! Only [`server`], [`http`] and [`upstream`] know pingora.
@@ -16,12 +17,17 @@ pub mod config;
 pub mod topology;
 
 pub mod access_log;
+pub mod cidr;
+pub mod client;
 pub mod cohort;
+pub mod edit;
 pub mod framing;
 pub mod http;
 pub mod outcome;
+pub mod path;
 pub mod recorder;
 pub mod request;
+pub mod rewrite;
 pub mod route;
 pub mod table;
 pub mod tally;
@@ -39,6 +45,7 @@ pub mod scorer;
 pub mod admin;
 pub mod cli;
 pub mod command;
+pub mod explain;
 pub mod metrics;
 pub mod verbosity;
 

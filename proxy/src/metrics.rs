@@ -116,6 +116,14 @@ fn write_proxy(page: &mut Page, view: &View, extra: &Extra) {
     );
     page.sample(&[], view.unrouted as f64);
     page.family(
+        "foreshade_answers_without_endpoint_total",
+        Kind::Counter,
+        "Requests that their route answers without an endpoint, by why.",
+    );
+    for (reason, n) in view.answered_here.iter() {
+        page.sample(&[("reason", reason)], n as f64);
+    }
+    page.family(
         "foreshade_refused_total",
         Kind::Counter,
         "Clients that were refused before routing, or gave cause within a body, by why.",

@@ -12,15 +12,32 @@ pub struct RequestView<'a> {
     pub method: &'a str,
     /// Host or authority, possibly with a port; empty where the request names none.
     pub host: &'a str,
-    /// Path with query.
+    /// Path in its normal form, without query.
     pub path: &'a str,
+    /// Query, without its question mark.
+    pub query: Option<&'a str>,
+    /// Scheme that the user speaks.
+    pub scheme: &'static str,
     /// All headers.
     pub headers: &'a HeaderMap,
-    /// The client's address.
+    /// The user's address, as far as proxies before this one can be believed.
     pub client: Option<IpAddr>,
 }
 
 impl<'a> RequestView<'a> {
+    /// A request for `/` of nobody in particular.
+    pub fn of(method: &'a str, headers: &'a HeaderMap) -> Self {
+        Self {
+            method,
+            host: "",
+            path: "/",
+            query: None,
+            scheme: "http",
+            headers,
+            client: None,
+        }
+    }
+
     /// The bytes of a header's first value.
     pub fn header(&self, name: &HeaderName) -> Option<&'a [u8]> {
         self.headers.get(name).map(|v| v.as_bytes())
@@ -49,13 +66,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(COOKIE, "xsid=no; sid=yes ; other=1".parse().unwrap());
         headers.append(COOKIE, "late=2".parse().unwrap());
-        let view = RequestView {
-            method: "GET",
-            host: "",
-            path: "/",
-            headers: &headers,
-            client: None,
-        };
+        let view = RequestView::of("GET", &headers);
         assert_eq!(view.cookie("sid"), Some(&b"yes"[..]));
         assert_eq!(view.cookie("late"), Some(&b"2"[..]));
         assert_eq!(view.cookie("si"), None);

@@ -1,47 +1,196 @@
-//! From a request's host and path to its route.
+//! From a request to its route: the most specific one wins, whatever the order of the file.
 //!
-//! The most specific route wins, whatever the order of the file: a named host before any host, then the longest path
-//! prefix. A prefix matches whole segments, so that `/shop` never swallows `/shopping`. The table is sorted once, when it
-//! is built; a listener has few routes, and walking a short sorted list beats hashing.
+//! Specific means, compared rung by rung ([`Rank`]):
+//!
+//! 1. host: exact, then wildcard (`*.shop.example` before `*.example`), then any;
+//! 2. path: exact, then pattern, then prefix (the longer first);
+//! 3. method: a route that names methods before one that does not;
+//! 4. headers: the more conditions first;
+//! 5. query: the more conditions first;
+//! 6. source: a route that names networks before one that does not;
+//! 7. the order of the file.
+//!
+//! A route that fits host and path and lacks another condition is passed over, and the next in that order is asked: so
+//! a request falls from the exact host to the wildcard, and from the longest prefix to the root. A prefix matches whole
+//! segments, so that `/shop` never swallows `/shopping`. The order of the file decides last, because people sort files by
+//! what belongs together, and a route that hides another one three screens below is found in an incident.
+//!
+//! The table is built once, in that order. A host is looked up by hash, then its wildcards from the longest suffix on; in
+//! each of them the path, then its prefixes from the deepest on, no deeper than the table is. What is walked are patterns
+//! (each a search of its own, so a host should have few) and routes with the same host and path. Headers, queries and
+//! addresses are looked at only when a route asks. The usual single route for `/` costs three empty tables and one step.
 
-use crate::config::{Listener, Route};
+pub mod answer;
+mod lookup;
+pub mod pattern;
+pub mod rule;
+pub mod split;
 
-/// The routes of one listener, most specific first.
+#[cfg(test)]
+mod reference;
+
+use arrayvec::ArrayString;
+
+use self::lookup::Lookup;
+pub use self::rule::{
+    Action, Condition, HeaderMatch, HostMatch, Match, PathMatch, QueryMatch, Rank, Route, Wanted,
+};
+use crate::request::RequestView;
+
+/// Longest host in bytes that a route can name: what the DNS carries, or an address in brackets.
+pub const HOST_BYTES_MAX: usize = 253;
+
+/// The routes of one listener.
 #[derive(Clone, Debug)]
 pub struct Router {
+    /// The most specific first.
     routes: Vec<Route>,
+    hosts: Lookup<Paths>,
+    /// By the domain below which they match.
+    wildcards: Lookup<Paths>,
+    any: Paths,
+}
+
+/// The routes of one host, by path: positions in [`Router::routes`], each list the most specific first.
+#[derive(Clone, Debug, Default)]
+struct Paths {
+    exact: Lookup<Vec<usize>>,
+    patterns: Vec<usize>,
+    prefixes: Lookup<Vec<usize>>,
+    /// Segments of the deepest prefix.
+    depth: usize,
+    /// Of the prefix `/`.
+    root: Vec<usize>,
 }
 
 impl Router {
-    /// Sorts a listener's routes by how specific they are.
-    pub fn new(listener: &Listener) -> Self {
-        let mut routes = listener.routes.clone();
+    /// Builds the table.
+    pub fn new(routes: &[Route]) -> Self {
+        let mut routes = routes.to_vec();
         // Stable, so that equally specific routes keep the order of the file.
-        routes.sort_by_key(|r| (r.host.is_none(), usize::MAX - r.path_prefix.len()));
-        Self { routes }
+        routes.sort_by_key(|route| route.matches.rank());
+        let mut router = Self {
+            routes: Vec::new(),
+            hosts: Lookup::default(),
+            wildcards: Lookup::default(),
+            any: Paths::default(),
+        };
+        for (position, route) in routes.iter().enumerate() {
+            let paths = match &route.matches.host {
+                HostMatch::Exact(host) => router.hosts.or_insert_with(host, Paths::default),
+                HostMatch::Under(domain) => router.wildcards.or_insert_with(domain, Paths::default),
+                HostMatch::Any => Some(&mut router.any),
+            };
+            if let Some(paths) = paths {
+                paths.add(&route.matches.path, position);
+            }
+        }
+        router.routes = routes;
+        router
     }
 
-    /// The route of a request, if any matches. `host` may carry a port and any letter case; `path` starts with a slash.
-    pub fn route(&self, host: &str, path: &str) -> Option<&Route> {
-        let host = without_port(host);
-        self.routes
-            .iter()
-            .find(|r| host_matches(r, host) && path_matches(&r.path_prefix, path))
+    /// The route of a request, if any matches. The path is in its normal form.
+    pub fn route(&self, view: &RequestView<'_>) -> Option<&Route> {
+        if self.hosts.is_empty() && self.wildcards.is_empty() {
+            return self.any.find(&self.routes, view);
+        }
+        let host = plain_host(view.host);
+        let named = self.hosts.find(&host).and_then(|p| p.find(&self.routes, view));
+        named
+            .or_else(|| self.below(&host, view))
+            .or_else(|| self.any.find(&self.routes, view))
+    }
+
+    /// All routes, the most specific first.
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    /// By the wildcards that hold the host, the longest first.
+    fn below(&self, host: &str, view: &RequestView<'_>) -> Option<&Route> {
+        if self.wildcards.is_empty() {
+            return None;
+        }
+        host.match_indices('.')
+            .filter(|(dot, _)| *dot > 0)
+            .filter_map(|(dot, _)| self.wildcards.find(host.get(dot + 1..)?))
+            .find_map(|paths| paths.find(&self.routes, view))
     }
 }
 
-fn host_matches(route: &Route, host: &str) -> bool {
-    route.host.as_deref().is_none_or(|h| h.eq_ignore_ascii_case(host))
+impl Paths {
+    fn add(&mut self, path: &PathMatch, position: usize) {
+        let positions = match path {
+            PathMatch::Exact(exact) => self.exact.or_insert_with(exact, Vec::new),
+            PathMatch::Pattern(_) => Some(&mut self.patterns),
+            PathMatch::Prefix(prefix) if prefix == "/" => Some(&mut self.root),
+            PathMatch::Prefix(prefix) => {
+                self.depth = self.depth.max(prefix.matches('/').count());
+                self.prefixes.or_insert_with(prefix, Vec::new)
+            }
+        };
+        positions
+            .into_iter()
+            .for_each(|positions| positions.push(position));
+    }
+
+    fn find<'a>(&self, routes: &'a [Route], view: &RequestView<'_>) -> Option<&'a Route> {
+        let exact = self.exact.find(view.path).and_then(|at| first(routes, at, view));
+        exact
+            .or_else(|| self.by_pattern(routes, view))
+            .or_else(|| self.by_prefix(routes, view))
+            // What is no path, as the `*` of OPTIONS, lies below no prefix.
+            .or_else(|| first(routes, &self.root, view).filter(|_| view.path.starts_with('/')))
+    }
+
+    fn by_pattern<'a>(&self, routes: &'a [Route], view: &RequestView<'_>) -> Option<&'a Route> {
+        let mut candidates = self.patterns.iter().filter_map(|at| routes.get(*at));
+        // The pattern last: it costs most.
+        candidates.find(|route| match &route.matches.path {
+            PathMatch::Pattern(pattern) => {
+                route.matches.lacks_beside(view).is_none() && pattern.fits(view.path.as_bytes())
+            }
+            PathMatch::Exact(_) | PathMatch::Prefix(_) => false,
+        })
+    }
+
+    fn by_prefix<'a>(&self, routes: &'a [Route], view: &RequestView<'_>) -> Option<&'a Route> {
+        if self.prefixes.is_empty() {
+            return None;
+        }
+        let mut slashes = view.path.match_indices('/').map(|(at, _)| at);
+        // A prefix of `depth` segments ends before the slash after them.
+        let end = slashes.nth(self.depth).unwrap_or(view.path.len());
+        let mut prefix = view.path.get(..end)?;
+        while !prefix.is_empty() {
+            let found = self.prefixes.find(prefix).and_then(|at| first(routes, at, view));
+            if found.is_some() {
+                return found;
+            }
+            prefix = prefix.get(..prefix.rfind('/')?)?;
+        }
+        None
+    }
 }
 
-fn path_matches(prefix: &str, path: &str) -> bool {
-    let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
-    path.strip_prefix(prefix)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+/// The first of some routes whose other conditions hold.
+fn first<'a>(routes: &'a [Route], positions: &[usize], view: &RequestView<'_>) -> Option<&'a Route> {
+    positions
+        .iter()
+        .filter_map(|at| routes.get(*at))
+        .find(|route| route.matches.is_plain() || route.matches.lacks_beside(view).is_none())
+}
+
+/// A host as routes have it: in lower case, without port, without a dot at its end. Empty where it is too long for any.
+pub fn plain_host(host: &str) -> ArrayString<HOST_BYTES_MAX> {
+    let name = without_port(host);
+    let mut plain = ArrayString::from(name.strip_suffix('.').unwrap_or(name)).unwrap_or_default();
+    plain.make_ascii_lowercase();
+    plain
 }
 
 /// `example.com:80` and `[::1]:80` without their ports.
-fn without_port(host: &str) -> &str {
+pub fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if !name.ends_with(':') && port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
@@ -49,66 +198,4 @@ fn without_port(host: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    fn router(routes: &[(Option<&str>, &str)]) -> Router {
-        let routes = routes
-            .iter()
-            .enumerate()
-            .map(|(cluster, (host, prefix))| Route {
-                host: host.map(str::to_owned),
-                path_prefix: (*prefix).to_owned(),
-                cluster,
-                timeout: Duration::from_secs(15),
-                idempotent: false,
-            })
-            .collect();
-        Router::new(&Listener {
-            name: "web".parse().unwrap(),
-            address: "127.0.0.1:0".parse().unwrap(),
-            routes,
-            idle_timeout: Duration::from_secs(60),
-            limits: crate::framing::Limits::default(),
-        })
-    }
-
-    fn cluster(router: &Router, host: &str, path: &str) -> Option<usize> {
-        router.route(host, path).map(|r| r.cluster)
-    }
-
-    #[test]
-    fn the_longest_prefix_wins_in_any_order() {
-        let r = router(&[(None, "/"), (None, "/a"), (None, "/a/b")]);
-        assert_eq!(cluster(&r, "x", "/a/b/c"), Some(2));
-        assert_eq!(cluster(&r, "x", "/a/x"), Some(1));
-        assert_eq!(cluster(&r, "x", "/a?b=/a/b"), Some(1));
-        assert_eq!(cluster(&r, "x", "/"), Some(0));
-    }
-
-    #[test]
-    fn a_prefix_matches_whole_segments() {
-        let r = router(&[(None, "/shop"), (None, "/b/")]);
-        assert_eq!(cluster(&r, "x", "/shop"), Some(0));
-        assert_eq!(cluster(&r, "x", "/shop/1"), Some(0));
-        assert_eq!(cluster(&r, "x", "/shopping"), None);
-        assert_eq!(cluster(&r, "x", "/b"), Some(1));
-    }
-
-    #[test]
-    fn a_named_host_wins_over_any_host_and_ignores_port_and_case() {
-        let r = router(&[(None, "/long/prefix"), (Some("shop.example"), "/")]);
-        assert_eq!(cluster(&r, "SHOP.example:8080", "/long/prefix"), Some(1));
-        assert_eq!(cluster(&r, "other", "/long/prefix"), Some(0));
-        assert_eq!(cluster(&r, "other", "/"), None);
-    }
-
-    #[test]
-    fn ports_are_told_from_ipv6_addresses() {
-        assert_eq!(without_port("[::1]:80"), "[::1]");
-        assert_eq!(without_port("[::1]"), "[::1]");
-        assert_eq!(without_port("a:80"), "a");
-        assert_eq!(without_port("a"), "a");
-    }
-}
+mod tests;

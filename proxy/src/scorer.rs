@@ -83,6 +83,8 @@ pub struct Scorer {
     pub(crate) unrouted: u64,
     /// Clients that were refused, by why, since the start.
     pub(crate) refused: Counts,
+    /// Requests that their route answered, by why, since the start.
+    pub(crate) answered_here: Counts,
     /// How long the slowest worker took to answer in the last tick.
     pub(crate) lag: Duration,
     /// Workers that did not answer in time, since the start.
@@ -162,6 +164,7 @@ impl Scorer {
             next: None,
             unrouted: 0,
             refused: Counts::default(),
+            answered_here: Counts::default(),
             lag: Duration::ZERO,
             late: 0,
         };
@@ -251,6 +254,7 @@ impl Scorer {
         }
         self.unrouted += spoils.unrouted;
         self.refused.merge(&spoils.refused);
+        self.answered_here.merge(&spoils.answered_here);
         spoils.clear();
         self.spares.push(spoils);
     }

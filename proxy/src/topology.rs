@@ -44,7 +44,7 @@ impl Topology {
     }
 
     fn assemble(config: Config, generation: u64, ids: Ids) -> Arc<Self> {
-        let routers = config.listeners.iter().map(Router::new).collect();
+        let routers = config.listeners.iter().map(|l| Router::new(&l.routes)).collect();
         let places = ids.places();
         Arc::new(Self {
             config,
@@ -139,7 +139,7 @@ impl Topology {
             .listeners
             .iter()
             .flat_map(|l| &l.routes)
-            .filter(|r| r.cluster == index);
+            .filter(|r| r.clusters().any(|cluster| cluster == index));
         let longest = routes.map(|r| r.timeout).max().unwrap_or_default();
         ClusterSpec {
             name: cluster.name.clone(),

@@ -8,6 +8,7 @@
 //! [`Worker::first_byte`], [`Worker::progress`] for each piece of a body, and [`Worker::end`] or [`Worker::fail`], and
 //! at last [`Worker::answered`]. Between any two of them the configuration may have been replaced: see [`takeover`].
 
+mod admission;
 mod spoils;
 mod takeover;
 mod told;
@@ -25,17 +26,16 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use crate::clock::Clock;
-use crate::cohort;
 use crate::framing::Refusal;
 use crate::outcome::Failure;
 use crate::recorder::{Place, Recorded, Recorder};
-use crate::request::RequestView;
 use crate::table::{Snapshot, Table};
 use crate::tally::{Counts, Tally};
 use crate::topology::Topology;
 use crate::topology::ids::{ClusterId, EndpointId, ListenerId};
 use crate::upstream::deadline::{Armed, Deadlines, Ended, Entry};
 
+pub use self::admission::{Admission, Changes};
 pub use self::spoils::Spoils;
 
 /// Most endpoints that one request can be sent to.
@@ -68,6 +68,8 @@ pub struct Worker {
     rng: SmallRng,
     unrouted: u64,
     refused: Counts,
+    /// Requests that no endpoint saw, by why.
+    answered_here: Counts,
     latest: Moment,
 }
 
@@ -109,6 +111,7 @@ pub struct Flow {
     first_byte: Option<Moment>,
     /// How the last attempt failed; `None` while one is under way, and after one that did not.
     failure: Option<Failure>,
+    changes: Option<Changes>,
 }
 
 /// One attempt at one endpoint.
@@ -170,6 +173,7 @@ impl Worker {
             rng: SmallRng::from_rng(&mut rand::rng()),
             unrouted: 0,
             refused: Counts::default(),
+            answered_here: Counts::default(),
             latest: now,
         }
     }
@@ -187,37 +191,6 @@ impl Worker {
     /// A client was refused, before or beside all routing.
     pub fn refuse(&mut self, refusal: Refusal) {
         self.refused.add(refusal.label(), 1);
-    }
-
-    /// Finds the request's cluster. `None` where no route matches; that is counted.
-    pub fn admit(&mut self, listener: ListenerId, view: &RequestView<'_>) -> Option<Flow> {
-        let found = match self.topology.listener(listener) {
-            Some((_, router)) => router
-                .route(view.host, view.path)
-                .map(|route| (route, route.cluster)),
-            None => self.route_of_the_retired(listener, view),
-        };
-        let found = found.and_then(|(route, index)| Some((route, index, self.topology.cluster(index)?)));
-        let Some((route, index, cluster)) = found else {
-            self.unrouted += 1;
-            return None;
-        };
-        let arrived = self.clock.now();
-        Some(Flow {
-            generation: self.generation,
-            cluster: index,
-            cluster_id: self.topology.cluster_id(index),
-            request: cohort::request(view, route, cluster),
-            arrived,
-            timeout: route.timeout,
-            limit: arrived + route.timeout,
-            tried: ArrayVec::new(),
-            tried_ids: ArrayVec::new(),
-            next: None,
-            attempt: None,
-            first_byte: None,
-            failure: None,
-        })
     }
 
     /// Starts the next attempt and says where. `None` where nobody is left to serve.
@@ -426,6 +399,7 @@ impl Worker {
         }
         spare.unrouted = std::mem::take(&mut self.unrouted);
         std::mem::swap(&mut self.refused, &mut spare.refused);
+        std::mem::swap(&mut self.answered_here, &mut spare.answered_here);
     }
 
     /// The recorder, for samples that come beside the requests.
@@ -579,6 +553,7 @@ fn elsewhere(
 mod tests {
     use super::*;
     use crate::config;
+    use crate::request::RequestView;
     use crate::scorer::Scorer;
     use http::HeaderMap;
 
@@ -607,16 +582,14 @@ clusters:
     fn admit(worker: &mut Worker, method: &str, path: &str) -> Option<Flow> {
         let headers = HeaderMap::new();
         let (listener, _) = worker.topology.listeners().next().unwrap();
-        worker.admit(
-            listener,
-            &RequestView {
-                method,
-                host: "",
-                path,
-                headers: &headers,
-                client: None,
-            },
-        )
+        let view = RequestView {
+            path,
+            ..RequestView::of(method, &headers)
+        };
+        match worker.admit(listener, &view) {
+            Admission::Forward(flow) => Some(flow),
+            Admission::Answer(_) | Admission::Unrouted => None,
+        }
     }
 
     fn seen(worker: &mut Worker, class: Class) -> u32 {

@@ -12,6 +12,7 @@ use foreshade_engine::spec::{BalancePolicy, Role, ShiftPolicy};
 use foreshade_proxy::config::{
     self, Answers, CohortKey, Config, DnsName, Found, Mistakes, Probe, SegmentRule,
 };
+use foreshade_proxy::route::{HostMatch, PathMatch, Route};
 use http::HeaderName;
 use insta::assert_snapshot;
 use proptest::collection::vec;
@@ -104,10 +105,9 @@ fn what_the_file_leaves_out_has_its_default() {
     let listener = &config.listeners[0];
     assert_eq!(listener.idle_timeout, Duration::from_secs(60));
     let route = &listener.routes[0];
-    assert_eq!(
-        (route.host.as_deref(), route.path_prefix.as_str(), route.cluster),
-        (None, "/", 0)
-    );
+    assert_eq!(route.matches.host, HostMatch::Any);
+    assert_eq!(route.matches.path, PathMatch::Prefix("/".to_owned()));
+    assert_eq!(route.clusters().collect::<Vec<_>>(), [0]);
     assert_eq!(
         (route.timeout, route.idempotent),
         (Duration::from_secs(15), false)
@@ -147,12 +147,15 @@ fn what_the_file_says_is_what_comes_out() {
     assert_eq!(config.workers, 4);
     let routes = &config.listeners[0].routes;
     assert_eq!(
-        (routes[0].host.as_deref(), routes[0].path_prefix.as_str()),
-        (Some("shop.example"), "/reports")
+        routes[0].matches.host,
+        HostMatch::Exact("shop.example".to_owned())
     );
+    assert_eq!(routes[0].matches.path, PathMatch::Prefix("/reports".to_owned()));
+    let clusters = |route: &Route| route.clusters().collect::<Vec<_>>();
+    assert_eq!((clusters(&routes[0]), routes[0].idempotent), (vec![1], true));
     assert_eq!(
-        (routes[0].cluster, routes[0].idempotent, routes[1].cluster),
-        (1, true, 0)
+        (clusters(&routes[1]), routes[1].called()),
+        (vec![0, 1], "tomorrow".to_owned())
     );
 
     let shop = &config.clusters[0];
@@ -671,7 +674,7 @@ fn a_weight_of_0_is_a_mistake() {
        11 |       - { name: b, address: 127.0.0.1:9002, weight: 0 }
           |                                                     ^
            expected: a number above 0, at most 1000
-           hint: leave the endpoint out if it is to get no traffic
+           hint: leave it out if it is to get no traffic
 
     shop.yaml: 1 mistake
     "#);
@@ -990,7 +993,7 @@ fn two_routes_cannot_match_the_same() {
     shop.yaml:7:9: a route for shop.example/a exists already
         7 |       - { match: { host: shop.example, path: { prefix: /a } }, cluster: shop }
           |         ^
-           expected: one route per host and path prefix
+           expected: a match that no other route of the listener has
            hint: the first one is in line 6; this one would never be used
 
     shop.yaml: 1 mistake
@@ -1004,7 +1007,7 @@ fn a_host_to_match_has_no_port() {
     shop.yaml:6:26: host: "shop.example:8080" has a port
         6 |       - { match: { host: "shop.example:8080" }, cluster: shop }
           |                          ^^^^^^^^^^^^^^^^^^^
-           expected: a host name without port
+           expected: a host name without port, or *. and a domain
            hint: write shop.example; the listener decides the port
 
     shop.yaml: 1 mistake
@@ -1129,7 +1132,7 @@ fn all_mistakes_are_shown_at_once_in_the_order_of_the_file() {
     shop.yaml:3:5: unknown key "nme" in a listener
         3 |   - nme: web
           |     ^^^
-           expected: one of name, address, protocol, idleTimeout, limits, routes
+           expected: one of name, address, protocol, idleTimeout, limits, trustedProxies, forwarded, path, routes
            hint: did you mean "name"?
 
     shop.yaml:5:18: idleTimeout: "60" has no unit

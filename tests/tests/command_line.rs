@@ -75,11 +75,45 @@ fn the_schema_is_json_and_knows_the_keys() {
 }
 
 #[test]
+fn explain_says_which_route_and_why_and_fails_where_there_is_none() {
+    let config = "configs/full.yaml";
+    let ask =
+        |url: &str, more: &[&str]| run(&[&["explain", "--config", config, "--url", url], more].concat());
+    let robots = ask("http://shop.example:8080/./robots.txt", &["--json"]);
+    assert!(robots.status.success(), "{}", stderr(&robots));
+    let said: serde_json::Value = serde_json::from_slice(&robots.stdout).expect("JSON");
+    assert_eq!(said["outcome"]["answer"]["status"], 200, "{said}");
+    assert_eq!(said["path"], "/robots.txt");
+    let beta = [
+        "--header",
+        "X-Beta: 1",
+        "--header",
+        "Accept-Language: en",
+        "--client",
+        "192.0.2.7",
+    ];
+    let beta = ask("http://a.shop.example/v2/x?view=full", &beta);
+    let text = String::from_utf8_lossy(&beta.stdout).into_owned();
+    assert!(
+        text.contains("route      tomorrow (line ") && text.contains("by host"),
+        "{text}"
+    );
+    assert!(
+        text.contains("asks for   /latest/x?view=full") && text.contains("among    shop with 80.0%"),
+        "{text}"
+    );
+    assert_eq!(ask("http://shop.example/a%2fb", &[]).status.code(), Some(1));
+    assert_eq!(ask("ftp://shop.example/", &[]).status.code(), Some(2));
+}
+
+#[test]
 fn help_names_every_command_and_wrong_usage_is_exit_code_2() {
     let help = run(&["--help"]);
     let text = String::from_utf8_lossy(&help.stdout).into_owned();
     assert!(
-        ["run", "check", "schema"].iter().all(|c| text.contains(c)),
+        ["run", "check", "schema", "explain"]
+            .iter()
+            .all(|c| text.contains(c)),
         "{text}"
     );
     assert_eq!(run(&["dance"]).status.code(), Some(2));

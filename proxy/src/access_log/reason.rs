@@ -11,6 +11,8 @@ pub enum Reason {
     /// An endpoint answered, and the client has the whole answer. The status may still be a failure.
     #[default]
     Ok,
+    /// The route answered by itself: a redirect, or a text.
+    Answered,
     /// No route matches.
     NoRoute,
     /// The request breaks a rule, and was refused before it was routed.
@@ -24,6 +26,7 @@ impl Reason {
     pub fn label(self) -> &'static str {
         match self {
             Self::Ok => "ok",
+            Self::Answered => "answered",
             Self::NoRoute => "no_route",
             Self::Rejected => "rejected",
             Self::Failed(failure) => failure.consequence().reason,
@@ -55,7 +58,7 @@ mod tests {
             NobodyLeft,
             Internal,
         ];
-        let others = [Reason::Ok, Reason::NoRoute, Reason::Rejected];
+        let others = [Reason::Ok, Reason::Answered, Reason::NoRoute, Reason::Rejected];
         let document = include_str!("../../../docs/operating.md");
         for reason in failures.map(Reason::Failed).into_iter().chain(others) {
             let row = format!("| `{}` |", reason.label());

@@ -51,8 +51,11 @@ pub(crate) fn view() -> View {
     total.picked.add("balanced", 7);
     let mut refused = Counts::default();
     refused.add("coding_and_length", 3);
+    let mut answered_here = Counts::default();
+    answered_here.add("redirect", 2);
     View {
         topology: topology(),
+        answered_here,
         clusters: vec![
             ClusterView {
                 mode: Mode::Frozen,

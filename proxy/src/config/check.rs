@@ -16,7 +16,10 @@ use super::mistake::{Mistake, Mistakes, quoted};
 use super::read::{At, List};
 use super::scalar::Reference;
 use super::text::Address;
-use super::{AdminAddress, Config, Listener, Route, Source, cluster, operations, raw};
+use super::text::route::Network;
+use super::{AdminAddress, Config, Listener, Source, cluster, operations, raw, route};
+use crate::client::{ToldBy, Trust};
+use crate::path::PathPolicy;
 
 /// How a host name and a port become addresses, the preferred one first.
 pub type Resolve<'a> = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + 'a;
@@ -130,48 +133,37 @@ fn listener(
     clusters: &Names,
     mistakes: &mut Mistakes,
 ) -> Option<Listener> {
-    let mut lines: HashMap<_, usize> = HashMap::new();
-    let mut routes = Vec::new();
-    for raw in raw.routes.map(|routes| routes.items).unwrap_or_default() {
-        let place = raw.place();
-        let raw = raw.value;
-        let host = raw.matches.host.map(|host| host.0);
-        let prefix = raw.matches.path.prefix.0;
-        let line = place.map_or(0, |place| place.line);
-        if let Some(first) = lines.insert((host.clone(), prefix.clone()), line) {
-            let what = format!(
-                "a route for {}{prefix} exists already",
-                host.as_deref().unwrap_or("any host, ")
-            );
-            mistakes.add(
-                Mistake::at(place, what)
-                    .expected("one route per host and path prefix")
-                    .hint(format!(
-                        "the first one is in line {first}; this one would never be used"
-                    )),
-            );
-        }
-        routes.push(
-            clusters
-                .find("cluster", raw.cluster.as_ref(), mistakes)
-                .map(|cluster| Route {
-                    host,
-                    path_prefix: prefix,
-                    cluster,
-                    timeout: raw.timeout.0,
-                    idempotent: raw.idempotent,
-                }),
-        );
-    }
+    let routes = raw
+        .routes
+        .and_then(|routes| route::routes(routes, clusters, mistakes));
+    let trust = trust(raw.trusted_proxies, &raw.forwarded, mistakes);
     // The only protocol there is; a second one stops the compiler here.
     let raw::Protocol::Http = raw.protocol;
     Some(Listener {
         name: raw.name?.value,
         address: address?,
-        routes: routes.into_iter().collect::<Option<_>>()?,
+        routes: routes?,
         idle_timeout: raw.idle_timeout.0,
         limits: raw.limits.checked(),
+        trust,
+        path: PathPolicy {
+            encoded_slashes: raw.path.encoded_slashes,
+            duplicate_slashes: raw.path.duplicate_slashes,
+        },
     })
+}
+
+fn trust(proxies: List<At<Network>, 0>, told_by: &At<ToldBy>, mistakes: &mut Mistakes) -> Trust {
+    if let (ToldBy::Nothing, Some(first)) = (told_by.value, proxies.items.first()) {
+        mistakes.add(
+            Mistake::at(first.place(), "trustedProxies has no effect: forwarded is off")
+                .expected("a header that trusted proxies tell the client in"),
+        );
+    }
+    Trust {
+        proxies: proxies.items.into_iter().map(|network| network.value.0).collect(),
+        told_by: told_by.value,
+    }
 }
 
 /// The socket address behind what was written.

@@ -3,6 +3,8 @@
 //! These are the types between the text and the checked ones of [`super`]: what one value alone can tell about itself
 //! is known, what needs a second one (does the cluster exist? is the address free?) is not; `check` decides that.
 
+mod route;
+
 use std::time::Duration;
 
 use foreshade_contract::Name;
@@ -18,8 +20,16 @@ use super::read::{
     At, Entries, List, Read, Section, Shown, described, scalar, section, section_schema, unexpected,
 };
 use super::scalar::{Choice, Count, Lasting, Level, Part, Rate, Reference, Weight, word};
-use super::text::{Address, Authority, Content, Cookie, Header, Host, Origin, Prefix, Target};
+use super::text::route::Network;
+use super::text::{Address, Authority, Content, Cookie, Header, Origin, Target};
 use super::yaml::{Node, Value};
+use crate::client::ToldBy;
+
+use self::route::Paths;
+pub(super) use self::route::{
+    HeaderCondition, HeaderEdit, HeaderEdits, Match, Part as ClusterPart, PathMatch, QueryCondition,
+    Redirect, Respond, Rewrite, Route,
+};
 
 /// A limit for something that users wait for.
 type Limit = Lasting<1, 3_600_000>;
@@ -87,7 +97,13 @@ section! {
     idle_timeout "idleTimeout": default Limit = seconds(60);
     /// How much clients may ask for, and how long they may take. The defaults are meant for the open internet.
     limits "limits": nested Limits;
-    /// Rules from requests to clusters. The most specific match wins: with a host before without, then the longer path.
+    /// Proxies before this one whose word on who the client is counts: addresses and networks, as 10.0.0.0/8.
+    trusted_proxies "trustedProxies": list List<At<Network>, 0>;
+    /// The header that tells who the client is: read from trusted proxies, and written for endpoints.
+    forwarded "forwarded": default At<ToldBy> = ToldBy::XForwardedFor;
+    /// What is done about spellings of paths that endpoints read differently.
+    path "path": nested Paths;
+    /// Rules from requests to clusters. The most specific match wins, whatever the order.
     routes "routes": required List<At<Route>, 1>;
 }
 
@@ -106,35 +122,6 @@ impl Shown for Protocol {
     fn shown(&self) -> Json {
         word(*self).into()
     }
-}
-
-section! {
-    /// A rule from a request to a cluster.
-    Route "a route":
-    /// Which requests; all where left out.
-    matches "match": nested Match;
-    /// Name of the cluster that serves them.
-    cluster "cluster": required At<Reference>;
-    /// Total time for a request, retries included.
-    timeout "timeout": default Limit = seconds(15);
-    /// Vouches that every request of this route may be sent twice, POST included.
-    idempotent "idempotent": default bool = false;
-}
-
-section! {
-    /// Which requests a route takes.
-    Match "a match":
-    /// Host, without port; any where left out.
-    host "host": optional Host;
-    /// The path.
-    path "path": nested PathMatch;
-}
-
-section! {
-    /// Which paths a route takes.
-    PathMatch "a path match":
-    /// Prefix in whole segments: /a matches /a and /a/b, not /ab.
-    prefix "prefix": default Prefix = Prefix("/".to_owned());
 }
 
 section! {

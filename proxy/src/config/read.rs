@@ -396,8 +396,8 @@ macro_rules! section {
     ) => {
         $(#[doc = $about])+
         #[derive(Debug)]
-        pub(super) struct $Name {
-            $( $(#[doc = $doc])+ pub(super) $field: section!(@type $kind $T), )+
+        pub(in crate::config) struct $Name {
+            $( $(#[doc = $doc])+ pub(in crate::config) $field: section!(@type $kind $T), )+
         }
 
         impl Section for $Name {

@@ -191,7 +191,7 @@ impl Scalar for Weight {
         if number > 0.0 && number <= Self::MAX {
             return Ok(Self(number));
         }
-        let drained = (number == 0.0).then(|| "leave the endpoint out if it is to get no traffic".to_owned());
+        let drained = (number == 0.0).then(|| "leave it out if it is to get no traffic".to_owned());
         Err(Wrong::because("is out of range").hint(drained))
     }
 

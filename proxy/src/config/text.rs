@@ -1,6 +1,9 @@
 //! The texts of the format that have an inner form: addresses, hosts, paths, headers, cookies.
 //!
-//! What the `http` crate would refuse when a request is on its way is refused here instead, by the same parser.
+//! What the `http` crate would refuse when a request is on its way is refused here instead, by the same parser. The texts
+//! that only routes have are in `route`.
+
+pub(super) mod route;
 
 use std::fmt::Display;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -125,7 +128,7 @@ macro_rules! text {
     ($(#[doc = $doc:literal])+ $Name:ident($Inner:ty), $expected:literal, $parse:expr, $pattern:literal) => {
         $(#[doc = $doc])+
         #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-        pub(super) struct $Name(pub(super) $Inner);
+        pub(in crate::config) struct $Name(pub(in crate::config) $Inner);
 
         impl Scalar for $Name {
             fn expected() -> String {
@@ -149,6 +152,7 @@ macro_rules! text {
         }
     };
 }
+use text;
 
 text! {
     /// The host that users ask for, in lower case, without port.
@@ -169,24 +173,6 @@ fn host(text: &str) -> Result<String, Wrong> {
         }
         _ => Err(Wrong::default()),
     }
-}
-
-text! {
-    /// A prefix of the path in whole segments, without a slash at its end unless it is all of it.
-    Prefix(String), "a path that starts with a slash", prefix, "^/[^?#\\s]*$"
-}
-
-fn prefix(text: &str) -> Result<String, Wrong> {
-    if !text.starts_with('/') {
-        return Err(Wrong::default().hint(format!("write /{text}")));
-    }
-    if text.contains(['?', '#', '*']) {
-        return Err(Wrong::because("has a character that no path prefix has")
-            .hint("a prefix has no query and needs no '*' at its end".to_owned()));
-    }
-    parsed::<PathAndQuery>(text)?;
-    let trimmed = text.trim_end_matches('/');
-    Ok(if trimmed.is_empty() { "/" } else { trimmed }.to_owned())
 }
 
 text! {
@@ -278,16 +264,6 @@ mod tests {
         assert_eq!(Host::parse("[::1]").unwrap().0, "[::1]");
         for text in ["", "a:80", "*.a", "a/b", "[::1]:80", ".", "[a]"] {
             assert!(Host::parse(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_prefix_has_no_slash_at_its_end() {
-        assert_eq!(Prefix::parse("/").unwrap().0, "/");
-        assert_eq!(Prefix::parse("//").unwrap().0, "/");
-        assert_eq!(Prefix::parse("/a/b/").unwrap().0, "/a/b");
-        for text in ["", "a", "/a?b", "/a#b", "/a/*", "/a b", "/\u{1}"] {
-            assert!(Prefix::parse(text).is_err(), "{text}");
         }
     }
 

@@ -52,6 +52,11 @@ refusals! {
     ChunkExtension 400 "chunk_extension": "an extension of a chunk is malformed or too long";
     ChunkEnd 400 "chunk_end": "a chunk does not end where its size says";
     Trailer 400 "trailer": "the trailers are malformed or too long";
+    PathEscape 400 "path_escape": "the path has a percent sign without two digits";
+    PathNul 400 "path_nul": "the path has a NUL";
+    PathEncodedSlash 400 "path_encoded_slash": "the path has an escaped slash";
+    PathDots 400 "path_dots": "the path has dots with parameters";
+    PathRewrite 400 "path_rewrite": "what is asked for instead would be no path";
     MethodRefused 405 "method_refused": "this method is not served here";
     HeadSlow 408 "head_slow": "the head did not arrive in time";
     BodySlow 408 "body_slow": "the body arrives too slowly";

@@ -18,7 +18,7 @@ use crate::server::stream::EdgeStream;
 use crate::trace::context::TraceContext;
 use crate::trace::{self, Edit, Named, REQUEST_ID, TRACEPARENT, TRACESTATE};
 use crate::upstream::{exchange_failure, refusal};
-use crate::worker::Flow;
+use crate::worker::{Admission, Flow};
 
 /// What is to be told of a request. Made only where somebody is to be told.
 #[derive(Debug)]
@@ -26,11 +26,13 @@ pub(super) struct Report {
     named: Named,
     trail: Trail,
     tell_client: bool,
+    /// Why it ended, if it went to no cluster.
+    unsent: (Reason, &'static str),
 }
 
 /// How a request ended.
 pub(super) struct Ended<'a> {
-    /// `None` where no route was found.
+    /// `None` where it went to no cluster.
     pub(super) flow: Option<Flow>,
     /// What the client was told; 0 for nothing.
     pub(super) status: u16,
@@ -38,11 +40,21 @@ pub(super) struct Ended<'a> {
     pub(super) error: Option<&'a Error>,
 }
 
-/// The request's head is there.
-pub(super) fn arrived(local: &mut Local, session: &Session, flow: Option<&Flow>) -> Option<Box<Report>> {
+/// The request's head is there, and it is known what becomes of it.
+pub(super) fn arrived(
+    local: &mut Local,
+    session: &Session,
+    admission: &Result<Admission, Refusal>,
+) -> Option<Box<Report>> {
     if local.namer.is_none() && local.log.is_none() {
         return None;
     }
+    let (flow, unsent) = match admission {
+        Ok(Admission::Forward(flow)) => (Some(flow), (Reason::Ok, "")),
+        Ok(Admission::Answer(answer)) => (None, (Reason::Answered, answer.reason)),
+        Ok(Admission::Unrouted) => (None, (Reason::NoRoute, "")),
+        Err(why) => (None, (Reason::Rejected, why.label())),
+    };
     let now = flow.map_or_else(|| local.worker.clock().now(), Flow::arrived);
     let namer = local.namer.as_mut();
     Some(Box::new(Report {
@@ -51,6 +63,7 @@ pub(super) fn arrived(local: &mut Local, session: &Session, flow: Option<&Flow>)
             .map(|namer| namer.name(&session.req_header().headers))
             .unwrap_or_default(),
         trail: Trail::arrived(begun(session), now),
+        unsent,
     }))
 }
 
@@ -132,7 +145,10 @@ pub(super) fn log(local: &mut Local, session: &Session, exchange: &mut Exchange,
     else {
         return;
     };
-    let reason = reason(exchange, ended);
+    let reason = match &ended.flow {
+        Some(flow) => reason(exchange, flow, ended.error),
+        None => report.unsent.0,
+    };
     if !log.wants(ended.status, reason) {
         return;
     }
@@ -156,14 +172,17 @@ pub(super) fn log(local: &mut Local, session: &Session, exchange: &mut Exchange,
             .unwrap_or_default(),
     };
     log.write(&Record {
-        client: session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip()),
+        client: exchange.client.address,
         host: header(HOST),
         method: head.method.as_str().as_bytes(),
         target,
         protocol: protocol(head.version),
         status: ended.status,
         reason,
-        detail: ended.error.and_then(refusal).map_or("", Refusal::label),
+        detail: ended
+            .error
+            .and_then(refusal)
+            .map_or(report.unsent.1, Refusal::label),
         bytes_in: session.body_bytes_read() as u64,
         bytes_out: session.body_bytes_sent() as u64,
         times: report.trail.times(worker.clock().now()),
@@ -175,11 +194,8 @@ pub(super) fn log(local: &mut Local, session: &Session, exchange: &mut Exchange,
     });
 }
 
-fn reason(exchange: &Exchange, ended: &Ended<'_>) -> Reason {
-    let Some(flow) = &ended.flow else {
-        return Reason::NoRoute;
-    };
-    match (flow.failure(), ended.error) {
+fn reason(exchange: &Exchange, flow: &Flow, error: Option<&Error>) -> Reason {
+    match (flow.failure(), error) {
         (Some(failure), _) => Reason::Failed(failure),
         // Broken off outside of an attempt.
         (None, Some(error)) => Reason::Failed(exchange_failure(error, exchange.reused, exchange.answered)),

@@ -8,6 +8,7 @@
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, SERVER};
 use pingora_core::protocols::http::ServerSession;
+use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use crate::server::leave::LEFT_OVER_BYTES_MAX;
@@ -31,19 +32,36 @@ pub(super) async fn tell(
     {
         return Ok(());
     }
+    let body = Bytes::from(format!("foreshade: {sentence}\n"));
+    let mut head = ServerSession::generate_error(status);
+    // Whose library we use is nobody's business.
+    head.remove_header(&SERVER);
+    head.set_content_length(body.len())?;
+    say(session, head, body, blameless).await
+}
+
+/// Answers with a head and a body that fits it, to a client that has seen nothing yet.
+///
+/// # Errors
+/// When the client has gone.
+pub(super) async fn say(
+    session: &mut ServerSession,
+    head: ResponseHeader,
+    body: Bytes,
+    blameless: bool,
+) -> pingora_error::Result<()> {
     if !blameless {
         session.set_keepalive(None);
     } else if is_nearly_read(session) {
         // The accept loop reads the rest.
         session.set_close_on_response_before_downstream_finish(false);
     }
-    let body = Bytes::from(format!("foreshade: {sentence}\n"));
-    let mut head = ServerSession::generate_error(status);
-    // Whose library we use is nobody's business.
-    head.remove_header(&SERVER);
-    head.set_content_length(body.len())?;
     session.write_response_header(Box::new(head)).await?;
-    session.write_response_body(body, true).await?;
+    if body.is_empty() {
+        session.finish_body().await?;
+    } else {
+        session.write_response_body(body, true).await?;
+    }
     let last = session.get_keepalive_reuses_remaining() == Some(0);
     if session.get_keepalive().is_some()
         && !last

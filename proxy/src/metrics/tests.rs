@@ -115,6 +115,7 @@ fn numbers_are_those_of_the_view() {
     let page = page();
     for line in [
         "foreshade_unrouted_requests_total 5",
+        "foreshade_answers_without_endpoint_total{reason=\"redirect\"} 2",
         "foreshade_dropped_probes_total 4",
         "foreshade_scorer_lag_seconds 0.0015",
         "foreshade_connections_accepted_total 9",

@@ -25,6 +25,8 @@ pub struct Spoils {
     pub unrouted: u64,
     /// Clients that were refused, by why.
     pub refused: Counts,
+    /// Requests that their route answered, by why.
+    pub answered_here: Counts,
 }
 
 impl Spoils {
@@ -37,6 +39,7 @@ impl Spoils {
             clusters: sizes.iter().map(|_| Tally::default()).collect(),
             unrouted: 0,
             refused: Counts::default(),
+            answered_here: Counts::default(),
         }
     }
 
@@ -48,6 +51,7 @@ impl Spoils {
             clusters: descent.clusters.carry(self.clusters, |_| Tally::default()),
             unrouted: self.unrouted,
             refused: self.refused,
+            answered_here: self.answered_here,
         }
     }
 
@@ -57,5 +61,6 @@ impl Spoils {
         self.clusters.iter_mut().for_each(Tally::clear);
         self.unrouted = 0;
         self.refused.clear();
+        self.answered_here.clear();
     }
 }

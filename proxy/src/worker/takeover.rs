@@ -18,10 +18,11 @@ use std::time::Duration;
 use foreshade_engine::balance::Pick;
 
 use super::{ClusterState, Flow, Worker};
-use crate::config::{Listener, Route};
+use crate::config::Listener;
 use crate::framing::Limits;
 use crate::recorder::Place;
 use crate::request::RequestView;
+use crate::route::Route;
 use crate::topology::Topology;
 use crate::topology::descent::Descent;
 use crate::topology::ids::{EndpointId, ListenerId};
@@ -83,33 +84,32 @@ impl Worker {
         self.retired.retain(|(id, _)| *id != listener);
     }
 
-    /// A route of a listener that is gone, and where its cluster is now.
+    /// A route of a listener that is gone, and the configuration that had it.
     pub(super) fn route_of_the_retired(
         &self,
         listener: ListenerId,
         view: &RequestView<'_>,
-    ) -> Option<(&Route, usize)> {
+    ) -> Option<(&Route, &Topology)> {
         let (_, before) = self.retired.iter().find(|(id, _)| *id == listener)?;
-        let route = before.listener(listener)?.1.route(view.host, view.path)?;
-        let cluster = self.topology.cluster_index(before.cluster_id(route.cluster)?)?;
-        Some((route, cluster))
+        Some((before.listener(listener)?.1.route(view)?, before))
     }
 
     /// How long a connection of this listener may rest between two requests; of a listener that is gone, while it has
     /// connections, too.
     pub fn idle_timeout(&self, listener: ListenerId) -> Option<Duration> {
-        Some(self.listener_or_retired(listener)?.idle_timeout)
+        Some(self.listener(listener)?.idle_timeout)
     }
 
     /// What its clients may ask for; of a listener that is gone, while it has connections, too.
     pub fn limits(&self, listener: ListenerId) -> Option<&Limits> {
-        Some(&self.listener_or_retired(listener)?.limits)
+        self.listener(listener).map(|listener| &listener.limits)
     }
 
-    fn listener_or_retired(&self, listener: ListenerId) -> Option<&Listener> {
+    /// What the configuration says of a listener, also of one that is gone, while it has connections.
+    pub fn listener(&self, listener: ListenerId) -> Option<&Listener> {
         let gone = self.retired.iter().find(|(id, _)| *id == listener);
         let topology = gone.map_or(&self.topology, |(_, before)| before);
-        topology.listener(listener).map(|(listener, _)| listener)
+        Some(topology.listener(listener)?.0)
     }
 
     /// The configuration that requests are served by.
@@ -188,6 +188,7 @@ mod tests {
     use crate::outcome::Failure;
     use crate::scorer::Scorer;
     use crate::table::{Snapshot, Table};
+    use crate::worker::Admission;
     use crate::worker::{Next, Spoils};
     use foreshade_engine::outcome::Class;
     use http::HeaderMap;
@@ -246,16 +247,14 @@ mod tests {
 
         fn admit_at(&mut self, listener: ListenerId, path: &str) -> Option<Flow> {
             let headers = HeaderMap::new();
-            self.worker.admit(
-                listener,
-                &RequestView {
-                    method: "GET",
-                    host: "",
-                    path,
-                    headers: &headers,
-                    client: None,
-                },
-            )
+            let view = RequestView {
+                path,
+                ..RequestView::of("GET", &headers)
+            };
+            match self.worker.admit(listener, &view) {
+                Admission::Forward(flow) => Some(flow),
+                Admission::Answer(_) | Admission::Unrouted => None,
+            }
         }
 
         fn listener(&self) -> ListenerId {

@@ -137,7 +137,7 @@ pub(crate) fn config(data: &[u8]) {
             assert!(!config.listeners.is_empty() && !config.clusters.is_empty());
             let clusters = config.clusters.len();
             let mut routes = config.listeners.iter().flat_map(|l| &l.routes);
-            assert!(routes.all(|route| route.cluster < clusters));
+            assert!(routes.all(|route| route.clusters().all(|cluster| cluster < clusters)));
         }
         Err(mistakes) => {
             assert!(mistakes.count() > 0);

@@ -23,7 +23,7 @@ use passed::passed;
 use refused::{Refused, refused};
 
 /// Shown in `limits`, where what is refused depends on time, on size, or on who else is there.
-const ELSEWHERE: [Refusal; 9] = [
+const ELSEWHERE: [Refusal; 14] = [
     Refusal::HeadSlow,
     Refusal::BodySlow,
     Refusal::AnswerSlow,
@@ -33,6 +33,11 @@ const ELSEWHERE: [Refusal; 9] = [
     Refusal::FieldsTooMany,
     Refusal::ConnectionsTooMany,
     Refusal::ClientConnectionsTooMany,
+    Refusal::PathEscape,
+    Refusal::PathNul,
+    Refusal::PathEncodedSlash,
+    Refusal::PathDots,
+    Refusal::PathRewrite,
 ];
 
 /// Sends `bytes` in pieces that end at `cuts`, and reads to the end of the connection, which has to be an orderly one.

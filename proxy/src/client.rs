@@ -1,0 +1,392 @@
+//! Who the client is when there are proxies before this one, and what the endpoint is told of it.
+//!
+//! Each proxy writes the address it was called from at the end of `X-Forwarded-For` (or `Forwarded`, RFC 7239). Whatever
+//! stands left of what a *trusted* proxy wrote is what somebody claims. So the list is read from its right end for as long
+//! as those who wrote it are trusted, and the first address that is not is the client. Taking the left-most one, as many
+//! applications do, lets everybody choose an address. From a peer that is not trusted, nothing is believed, and
+//! nothing is passed on: every header of the family is taken out, the other spellings too, because an endpoint might read
+//! whichever this proxy did not write.
+//!
+//! An entry that is no address (`unknown`, an obfuscated name, nonsense) ends the walk: who wrote it is the last one known.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::{FORWARDED, HOST};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::cidr::{Cidr, any_contains};
+use crate::edit::Head;
+
+/// Most proxies that are believed in a row. A longer chain is no chain of one's own.
+const PROXIES_MAX: usize = 32;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Whom a listener believes, and how it tells who the client is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trust {
+    /// Proxies whose word counts.
+    pub proxies: Vec<Cidr>,
+    /// The header that is read and written.
+    pub told_by: ToldBy,
+}
+
+/// The header that tells who the client is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ToldBy {
+    /// `X-Forwarded-For`, with `-Proto` and `-Host`.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded`, RFC 7239.
+    Forwarded,
+    /// None: such headers pass as they came, and mean nothing here.
+    Nothing,
+}
+
+/// The two ends of a request, as far as they are known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Client {
+    /// The user's address.
+    pub address: Option<IpAddr>,
+    /// Who holds the connection: the user himself or the last proxy before this one.
+    pub peer: Option<IpAddr>,
+    /// Whether the peer is a proxy whose word counts.
+    pub trusted: bool,
+    /// Whether a trusted proxy says that the user speaks https with it.
+    pub secure: bool,
+    /// The header that tells the endpoint.
+    pub told_by: ToldBy,
+}
+
+impl Client {
+    /// Reads who sent a request.
+    pub fn of(trust: &Trust, peer: Option<IpAddr>, headers: &HeaderMap) -> Self {
+        let peer = peer.map(|address| address.to_canonical());
+        let trusted = peer.is_some_and(|peer| any_contains(&trust.proxies, peer));
+        let address = if trusted {
+            peer.map(|peer| first_untrusted(trust, peer, headers))
+        } else {
+            peer
+        };
+        Self {
+            address,
+            peer,
+            trusted,
+            secure: trusted && is_secure(trust.told_by, headers),
+            told_by: trust.told_by,
+        }
+    }
+
+    /// The scheme that the user speaks.
+    pub fn scheme(&self) -> &'static str {
+        // Listeners speak http; only a proxy before this one can speak https.
+        if self.secure { "https" } else { "http" }
+    }
+
+    /// Tells the endpoint. `head` is what will be sent, `headers` what came.
+    pub fn tell(&self, head: &mut impl Head, headers: &HeaderMap) {
+        if self.told_by == ToldBy::Nothing {
+            return;
+        }
+        if !self.trusted {
+            // One pass over names, and as a rule nothing to take out.
+            headers
+                .keys()
+                .filter(|name| speaks_of_client(name))
+                .for_each(|name| head.remove(name));
+        }
+        match self.told_by {
+            ToldBy::XForwardedFor => self.tell_x_forwarded(head, headers),
+            ToldBy::Forwarded => self.tell_forwarded(head, headers),
+            ToldBy::Nothing => {}
+        }
+    }
+
+    fn tell_x_forwarded(&self, head: &mut impl Head, headers: &HeaderMap) {
+        let has = |name: &HeaderName| self.trusted && headers.contains_key(name);
+        if let Some(peer) = self.peer {
+            let before = has(&X_FORWARDED_FOR).then(|| joined(headers, &X_FORWARDED_FOR));
+            let value = match before {
+                Some(before) => HeaderValue::try_from(format!("{before}, {peer}")),
+                None => HeaderValue::try_from(peer.to_string()),
+            };
+            if let Ok(value) = value {
+                head.set_known("X-Forwarded-For", value);
+            }
+        }
+        if !has(&X_FORWARDED_PROTO) {
+            head.set_known("X-Forwarded-Proto", HeaderValue::from_static(self.scheme()));
+        }
+        if let Some(host) = headers.get(HOST).filter(|_| !has(&X_FORWARDED_HOST)) {
+            head.set_known("X-Forwarded-Host", host.clone());
+        }
+    }
+
+    fn tell_forwarded(&self, head: &mut impl Head, headers: &HeaderMap) {
+        let node = match self.peer {
+            Some(IpAddr::V4(address)) => address.to_string(),
+            Some(IpAddr::V6(address)) => format!("\"[{address}]\""),
+            None => "unknown".to_owned(),
+        };
+        let mut value = format!("for={node};proto={}", self.scheme());
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+        // What a quoted string cannot hold as it is, no host has.
+        if let Some(host) = host.filter(|host| !host.contains(['"', '\\'])) {
+            value.push_str(";host=\"");
+            value.push_str(host);
+            value.push('"');
+        }
+        if self.trusted && headers.contains_key(FORWARDED) {
+            value = format!("{}, {value}", joined(headers, &FORWARDED));
+        }
+        if let Ok(value) = HeaderValue::try_from(value) {
+            head.set_known("Forwarded", value);
+        }
+    }
+}
+
+/// The right-most address that no trusted proxy has; the left-most one where all are.
+fn first_untrusted(trust: &Trust, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    let name = match trust.told_by {
+        ToldBy::XForwardedFor => X_FORWARDED_FOR,
+        ToldBy::Forwarded => FORWARDED,
+        ToldBy::Nothing => return peer,
+    };
+    let mut known = peer;
+    let lines = headers.get_all(name).iter().rev();
+    let entries = lines.flat_map(|line| line.as_bytes().rsplit(|b| *b == b','));
+    for entry in entries.take(PROXIES_MAX) {
+        let entry = std::str::from_utf8(entry).unwrap_or_default();
+        let node = match trust.told_by {
+            ToldBy::Forwarded => parameter(entry, "for"),
+            ToldBy::XForwardedFor | ToldBy::Nothing => Some(entry),
+        };
+        let Some(address) = node.and_then(address) else {
+            break;
+        };
+        known = address;
+        if !any_contains(&trust.proxies, known) {
+            break;
+        }
+    }
+    known
+}
+
+/// Whether the last trusted proxy was spoken to in https.
+fn is_secure(told_by: ToldBy, headers: &HeaderMap) -> bool {
+    let last = |name: &HeaderName| headers.get_all(name).iter().next_back()?.to_str().ok();
+    let scheme = match told_by {
+        ToldBy::XForwardedFor => last(&X_FORWARDED_PROTO),
+        ToldBy::Forwarded => last(&FORWARDED)
+            .and_then(|line| line.rsplit(',').next())
+            .and_then(|element| parameter(element, "proto")),
+        ToldBy::Nothing => None,
+    };
+    scheme.is_some_and(|scheme| scheme.trim().trim_matches('"').eq_ignore_ascii_case("https"))
+}
+
+/// A parameter of a forwarded-element, as `for`. Source: RFC 7239 section 4. A quoted comma or semicolon, which neither an
+/// address nor a scheme has, makes it none.
+fn parameter<'a>(element: &'a str, wanted: &str) -> Option<&'a str> {
+    element.split(';').find_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        name.trim().eq_ignore_ascii_case(wanted).then_some(value)
+    })
+}
+
+/// An address with or without port, quotes and brackets.
+fn address(node: &str) -> Option<IpAddr> {
+    let node = node.trim().trim_matches('"');
+    let bracketed = node.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let parsed = match bracketed {
+        Some(inside) => inside.parse().ok(),
+        None => node
+            .parse()
+            .ok()
+            .or_else(|| node.parse::<SocketAddr>().ok().map(|socket| socket.ip())),
+    };
+    parsed.map(|address: IpAddr| address.to_canonical())
+}
+
+/// All lines of a header as one list.
+fn joined(headers: &HeaderMap, name: &HeaderName) -> String {
+    let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
+    lines.collect::<Vec<_>>().join(", ")
+}
+
+/// Whether a header claims to know the client: `Forwarded`, `X-Real-IP` and all that begins with `X-Forwarded-`, with `_`
+/// for `-` too, because applications behind CGI cannot tell the two apart.
+fn speaks_of_client(name: &HeaderName) -> bool {
+    let name = name.as_str().as_bytes();
+    // Nearly every name ends here.
+    if !matches!(name.first(), Some(b'x' | b'f')) {
+        return false;
+    }
+    let same = |name: &[u8], wanted: &[u8]| {
+        name.len() == wanted.len()
+            && name
+                .iter()
+                .zip(wanted)
+                .all(|(a, b)| a == b || (*a == b'_' && *b == b'-'))
+    };
+    let prefix = b"x-forwarded-";
+    same(name, b"forwarded")
+        || same(name, b"x-real-ip")
+        || name.get(..prefix.len()).is_some_and(|start| same(start, prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn trust(told_by: ToldBy) -> Trust {
+        Trust {
+            proxies: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()],
+            told_by,
+        }
+    }
+
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn client(told_by: ToldBy, peer: &str, lines: &[(&'static str, &str)]) -> String {
+        let peer = Some(peer.parse().unwrap());
+        let client = Client::of(&trust(told_by), peer, &headers(lines));
+        client.address.unwrap().to_string()
+    }
+
+    #[test]
+    fn a_peer_that_is_not_trusted_is_the_client_whatever_it_says() {
+        let lines = [("x-forwarded-for", "1.1.1.1"), ("forwarded", "for=2.2.2.2")];
+        for told_by in [ToldBy::XForwardedFor, ToldBy::Forwarded, ToldBy::Nothing] {
+            assert_eq!(client(told_by, "9.9.9.9", &lines), "9.9.9.9");
+        }
+    }
+
+    #[test]
+    fn behind_trusted_proxies_the_right_most_stranger_is_the_client() {
+        for (list, expected) in [
+            ("8.8.8.8", "8.8.8.8"),
+            ("1.1.1.1, 8.8.8.8", "8.8.8.8"),
+            ("1.1.1.1,8.8.8.8 , 10.2.2.2,10.3.3.3", "8.8.8.8"),
+            ("10.2.2.2, 10.3.3.3", "10.2.2.2"),
+            ("8.8.8.8:4711", "8.8.8.8"),
+            ("[2001:db8::1]:4711", "2001:db8::1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("::ffff:8.8.8.8, ::ffff:10.1.1.1", "8.8.8.8"),
+            // Whoever wrote what is no address is the last one known.
+            ("8.8.8.8, unknown", "10.0.0.1"),
+            ("8.8.8.8, , 10.2.2.2", "10.2.2.2"),
+            ("", "10.0.0.1"),
+        ] {
+            let lines = [("x-forwarded-for", list), ("forwarded", "for=7.7.7.7")];
+            assert_eq!(
+                client(ToldBy::XForwardedFor, "10.0.0.1", &lines),
+                expected,
+                "{list}"
+            );
+        }
+    }
+
+    #[test]
+    fn several_lines_are_one_list() {
+        let lines = [
+            ("x-forwarded-for", "1.1.1.1, 8.8.8.8"),
+            ("x-forwarded-for", "10.2.2.2"),
+        ];
+        assert_eq!(client(ToldBy::XForwardedFor, "10.0.0.1", &lines), "8.8.8.8");
+    }
+
+    #[test]
+    fn forwarded_is_read_as_rfc_7239_has_it() {
+        for (list, expected) in [
+            ("for=8.8.8.8;proto=https", "8.8.8.8"),
+            ("for=1.1.1.1, For=\"[2001:db8::1]:47\";by=x", "2001:db8::1"),
+            ("for=8.8.8.8, for=_hidden", "10.0.0.1"),
+            ("for=8.8.8.8, proto=http", "10.0.0.1"),
+            ("for=\"[fd00::1]\", for=10.2.2.2", "fd00::1"),
+        ] {
+            assert_eq!(
+                client(ToldBy::Forwarded, "10.0.0.1", &[("forwarded", list)]),
+                expected,
+                "{list}"
+            );
+        }
+    }
+
+    fn told(told_by: ToldBy, peer: &str, lines: &[(&'static str, &str)]) -> HeaderMap {
+        let headers = headers(lines);
+        let client = Client::of(&trust(told_by), Some(peer.parse().unwrap()), &headers);
+        let mut sent = headers.clone();
+        client.tell(&mut sent, &headers);
+        sent
+    }
+
+    const CLAIMS: [(&str, &str); 8] = [
+        ("host", "a.example"),
+        ("x-forwarded-for", "1.1.1.1"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "evil.example"),
+        ("x-forwarded-prefix", "/evil"),
+        ("x_forwarded_for", "1.1.1.1"),
+        ("x-real-ip", "1.1.1.1"),
+        ("forwarded", "for=1.1.1.1"),
+    ];
+
+    #[test]
+    fn what_a_stranger_claims_is_replaced_and_its_other_spellings_are_taken_out() {
+        let sent = told(ToldBy::XForwardedFor, "9.9.9.9", &CLAIMS);
+        assert_eq!(sent["x-forwarded-for"], "9.9.9.9");
+        assert_eq!(sent["x-forwarded-proto"], "http");
+        assert_eq!(sent["x-forwarded-host"], "a.example");
+        assert_eq!(sent.len(), 4, "{sent:?}");
+
+        let sent = told(ToldBy::Forwarded, "2001:db8::9", &CLAIMS);
+        assert_eq!(
+            sent["forwarded"],
+            "for=\"[2001:db8::9]\";proto=http;host=\"a.example\""
+        );
+        assert_eq!(sent.len(), 2, "{sent:?}");
+    }
+
+    #[test]
+    fn what_a_trusted_proxy_says_is_kept_and_its_own_address_is_added() {
+        let sent = told(ToldBy::XForwardedFor, "10.0.0.1", &CLAIMS);
+        assert_eq!(sent["x-forwarded-for"], "1.1.1.1, 10.0.0.1");
+        assert_eq!(sent["x-forwarded-proto"], "https");
+        assert_eq!(sent["x-forwarded-host"], "evil.example");
+
+        let sent = told(ToldBy::Forwarded, "10.0.0.1", &CLAIMS);
+        assert_eq!(
+            sent["forwarded"],
+            "for=1.1.1.1, for=10.0.0.1;proto=http;host=\"a.example\""
+        );
+    }
+
+    #[test]
+    fn where_nothing_is_told_everything_passes() {
+        assert_eq!(told(ToldBy::Nothing, "9.9.9.9", &CLAIMS), headers(&CLAIMS));
+    }
+
+    proptest! {
+        #[test]
+        fn no_list_makes_a_stranger_somebody_else(list in "[0-9a-f.:,\\[\\]\" =;for]{0,60}") {
+            for told_by in [ToldBy::XForwardedFor, ToldBy::Forwarded] {
+                let lines = [("x-forwarded-for", list.as_str()), ("forwarded", list.as_str())];
+                prop_assert_eq!(client(told_by, "9.9.9.9", &lines), "9.9.9.9");
+                // And behind a proxy of ours, what is left of the right-most stranger decides nothing.
+                let list = format!("{list}, 8.8.8.8");
+                let one = [("x-forwarded-for", list.as_str())];
+                prop_assert_eq!(client(ToldBy::XForwardedFor, "10.0.0.1", &one), "8.8.8.8");
+            }
+        }
+    }
+}

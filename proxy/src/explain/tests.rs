@@ -1,0 +1,137 @@
+//! What `explain` says, as it is printed.
+
+use insta::assert_snapshot;
+
+use super::*;
+use crate::config;
+
+const CONFIG: &str = "\
+apiVersion: foreshade/v1
+listeners:
+  - name: web
+    address: 127.0.0.1:8080
+    trustedProxies: [10.0.0.0/8]
+    routes:
+      - { cluster: blue }
+      - name: api
+        match: { host: '*.example', path: { prefix: /api }, headers: [{ name: x-beta }] }
+        clusters: [{ name: blue, weight: 3 }, { name: green }]
+        rewrite: { prefix: /v2, host: inner.example }
+        requestHeaders: { set: [{ name: x-from, value: '{client_ip} by {route} to {cluster}' }] }
+        responseHeaders: { remove: [server] }
+      - { match: { host: '*.example' }, cluster: green }
+      - { match: { host: old.example }, redirect: { scheme: https, host: new.example, status: 308 } }
+  - name: inner
+    address: 127.0.0.1:8081
+    routes:
+      - { match: { path: { exact: /healthz } }, respond: { status: 200, body: fine } }
+clusters:
+  - name: blue
+    cohort: { cookie: sid }
+    endpoints: [{ name: a, address: '127.0.0.1:9001' }]
+    segments: [{ name: staff, match: { header: { name: x-staff, value: '1' } }, part: 10% }]
+  - { name: green, endpoints: [{ name: a, address: '127.0.0.1:9002' }] }
+";
+
+fn ask(url: &str, headers: &[&str]) -> Explanation {
+    let config = config::parse(CONFIG, "test").unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let question = Question {
+        url: url.to_owned(),
+        method: "GET".to_owned(),
+        headers: headers.iter().map(|&h| h.to_owned()).collect(),
+        client: "10.0.0.1".parse().unwrap(),
+    };
+    explain(&config, &question).unwrap()
+}
+
+#[test]
+fn a_request_is_followed_to_its_cluster() {
+    let headers = [
+        "X-Beta: 1",
+        "X-Forwarded-For: 192.0.2.7",
+        "Cookie: sid=anna",
+        "X-Staff: 1",
+    ];
+    assert_snapshot!(ask("http://shop.example:8080/x/../api/%61?q=1", &headers), @r#"
+    listener   web
+    client     192.0.2.7
+    path       /api/a
+    route      api (line 8)
+      before   line-14 (line 14), by path
+      before   line-7 (line 7), by host
+    cluster    blue
+      among    blue with 75.0%
+      among    green with 25.0%
+    cohort     5e74372c8de63439, by cookie sid
+    segment    staff
+    asks for   /v2/a?q=1
+    host       inner.example
+    request    set x-from: 192.0.2.7 by api to blue
+    answer     remove server
+    "#);
+}
+
+#[test]
+fn a_redirect_an_answer_a_refusal_and_nothing_at_all() {
+    assert_snapshot!(ask("http://old.example:8080/a?b", &[]), @r#"
+    listener   web
+    client     10.0.0.1
+    path       /a
+    route      line-15 (line 15)
+      before   line-14 (line 14), by host
+      before   line-7 (line 7), by host
+    answer     308
+    location   https://new.example/a?b
+    "#);
+    assert_snapshot!(ask("http://x:8081/healthz", &[]), @r#"
+    listener   inner
+    client     10.0.0.1
+    path       /healthz
+    route      line-19 (line 19)
+    answer     200
+      body     fine
+    "#);
+    assert_snapshot!(ask("http://x:8080/a%2fb", &[]), @r#"
+    listener   web
+    client     10.0.0.1
+    refused    400, path_encoded_slash
+    "#);
+    let nothing = ask("http://x:8081/other", &[]);
+    assert!(!nothing.is_routed());
+    assert_snapshot!(nothing, @r#"
+    listener   inner
+    client     10.0.0.1
+    path       /other
+    route      none: 404
+    "#);
+}
+
+#[test]
+fn machines_get_the_same_as_json() {
+    let json = serde_json::to_value(ask("http://a.example:8080/api", &["x-beta: 1"])).unwrap();
+    assert_eq!(json["route"]["name"], "api");
+    assert_eq!(json["outcome"]["forward"]["clusters"][0][0], "blue");
+    assert_eq!(json["runners_up"][0]["loses_by"], "path");
+}
+
+#[test]
+fn what_is_no_question_is_said_to_be_none() {
+    let config = config::parse(CONFIG, "test").unwrap();
+    let question = |url: &str, header: &str| Question {
+        url: url.to_owned(),
+        method: "GET".to_owned(),
+        headers: vec![header.to_owned()],
+        client: "10.0.0.1".parse().unwrap(),
+    };
+    for (url, header) in [
+        ("ftp://a/", "a: b"),
+        ("http://a b/", "a: b"),
+        ("http://a/", "ab"),
+        ("http://a/", "a b: c"),
+    ] {
+        assert!(
+            explain(&config, &question(url, header)).is_err(),
+            "{url} {header}"
+        );
+    }
+}

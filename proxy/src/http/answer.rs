@@ -1,0 +1,29 @@
+//! Answers that no endpoint has given.
+
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use pingora_error::Result;
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+
+use super::tell::say;
+use crate::route::answer::Answer;
+
+/// Sends what a route answers by itself. The connection lives on.
+pub(super) async fn send(session: &mut Session, answer: Answer) -> Result<()> {
+    let mut head = ResponseHeader::build_no_case(answer.status, Some(answer.headers.len() + 3))?;
+    for (name, value) in &answer.headers {
+        head.append_header(name, value)?;
+    }
+    // RFC 9110 section 8.6: neither has a length.
+    let bare = matches!(answer.status, 204 | 304);
+    if !bare {
+        head.insert_header(CONTENT_LENGTH, answer.body.len())?;
+    }
+    let body = if bare {
+        Bytes::new()
+    } else {
+        Bytes::from(answer.body)
+    };
+    say(session.as_downstream_mut(), head, body, true).await
+}

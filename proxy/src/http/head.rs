@@ -1,0 +1,197 @@
+//! Heads of messages, as the policy wants them: a view to decide by, a path in its normal form, headers to edit.
+
+use http::header::HOST;
+use http::{HeaderName, HeaderValue};
+use pingora_http::authority::{RawTargetAuthority, raw_target_authority};
+use pingora_http::{RequestHeader, ResponseHeader};
+
+use crate::client::Client;
+use crate::edit::{Facts, Head};
+use crate::framing::Refusal;
+use crate::path::{PathPolicy, escaped, normal};
+use crate::request::RequestView;
+use crate::rewrite::NoPath;
+use crate::worker::Changes;
+
+/// What the policy sees of a request.
+pub(super) fn view<'a>(head: &'a RequestHeader, client: &Client) -> RequestView<'a> {
+    RequestView {
+        method: head.method.as_str(),
+        host: host(head),
+        path: head.uri.path(),
+        query: head.uri.query(),
+        scheme: client.scheme(),
+        headers: &head.headers,
+        client: client.address,
+    }
+}
+
+fn host(head: &RequestHeader) -> &str {
+    let named = head.headers.get(HOST).and_then(|host| host.to_str().ok());
+    named.unwrap_or_default()
+}
+
+/// Brings the target of a request to the form in which it is matched and sent: a path in its normal form, and its query.
+/// A URL (RFC 9112 section 3.2.2) becomes a path, and its host the `Host`.
+pub(super) fn normalise(head: &mut RequestHeader, policy: PathPolicy) -> Result<(), Refusal> {
+    let target = head.raw_path();
+    match target.first() {
+        Some(b'/') => {}
+        Some(b'*') if target.len() == 1 => return Ok(()),
+        _ => {
+            let RawTargetAuthority::Absolute { authority, .. } = raw_target_authority(target) else {
+                return Err(Refusal::Target);
+            };
+            let host = HeaderValue::from_bytes(authority).map_err(|_| Refusal::Target)?;
+            // Where both are there they are the same, or the request would have been refused.
+            if !head.headers.contains_key(HOST) {
+                head.insert_header(HOST, host).map_err(|_| Refusal::Target)?;
+            }
+            head.set_uri(head.uri.clone());
+        }
+    }
+    let target = head.raw_path();
+    let end = target.iter().position(|b| *b == b'?').unwrap_or(target.len());
+    let (path, query) = target.split_at(end);
+    let path = match normal(path, policy)? {
+        None if head.raw_path_is_utf8() => return Ok(()),
+        None => path.to_vec(),
+        Some(path) => path.into_bytes(),
+    };
+    let target = [path.as_slice(), escaped(query).as_bytes()].concat();
+    head.set_raw_path(&target).map_err(|_| Refusal::Target)
+}
+
+/// What is asked for instead, where the route changes the path.
+pub(super) fn rewritten(came: &RequestHeader, changes: &Changes) -> Result<Option<String>, NoPath> {
+    let Some(rewrite) = &changes.edits.rewrite.path else {
+        return Ok(None);
+    };
+    Ok(rewrite.apply(came.uri.path())?.map(|mut target| {
+        if let Some(query) = came.uri.query() {
+            target.push('?');
+            target.push_str(query);
+        }
+        target
+    }))
+}
+
+/// Tells the endpoint who the client is, and makes the route's changes. `head` is what will be sent, `came` what came,
+/// `target` what is asked for instead.
+pub(super) fn prepare(
+    head: &mut RequestHeader,
+    came: &RequestHeader,
+    client: &Client,
+    changes: Option<&Changes>,
+    target: Option<&str>,
+) -> pingora_error::Result<()> {
+    client.tell(head, &came.headers);
+    let Some(changes) = changes else {
+        return Ok(());
+    };
+    changes.edits.request.apply(head, &facts(came, client, changes));
+    if let Some(target) = target {
+        head.set_raw_path(target.as_bytes())?;
+    }
+    if let Some(host) = &changes.edits.rewrite.host {
+        head.insert_header(HOST, host.as_str())?;
+    }
+    Ok(())
+}
+
+/// What variables stand for.
+pub(super) fn facts<'a>(came: &'a RequestHeader, client: &Client, changes: &'a Changes) -> Facts<'a> {
+    Facts {
+        route: &changes.edits.route,
+        cluster: changes.cluster.as_str(),
+        ..Facts::of(&view(came, client))
+    }
+}
+
+impl Head for RequestHeader {
+    fn remove(&mut self, name: &HeaderName) {
+        self.remove_header(name);
+    }
+
+    fn set(&mut self, name: &HeaderName, value: HeaderValue) {
+        // A name and a value that are both checked fit into any head; only its size is bounded.
+        let _ = self.insert_header(name, value);
+    }
+
+    fn add(&mut self, name: &HeaderName, value: HeaderValue) {
+        let _ = self.append_header(name, value);
+    }
+
+    fn set_known(&mut self, name: &'static str, value: HeaderValue) {
+        let _ = self.insert_header(name, value);
+    }
+}
+
+impl Head for ResponseHeader {
+    fn remove(&mut self, name: &HeaderName) {
+        self.remove_header(name);
+    }
+
+    fn set(&mut self, name: &HeaderName, value: HeaderValue) {
+        let _ = self.insert_header(name, value);
+    }
+
+    fn add(&mut self, name: &HeaderName, value: HeaderValue) {
+        let _ = self.append_header(name, value);
+    }
+
+    fn set_known(&mut self, name: &'static str, value: HeaderValue) {
+        let _ = self.insert_header(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(target: &[u8], host: Option<&str>) -> RequestHeader {
+        let mut head = RequestHeader::build("GET", target, None).unwrap();
+        if let Some(host) = host {
+            head.insert_header(HOST, host).unwrap();
+        }
+        head
+    }
+
+    #[test]
+    fn every_target_is_sent_as_it_was_matched() {
+        for (target, path, sent) in [
+            (&b"/a/../b?x=%2e/../"[..], "/b", &b"/b?x=%2e/../"[..]),
+            (b"/plain?x", "/plain", b"/plain?x"),
+            (b"http://a.example/%61?q", "/a", b"/a?q"),
+            (b"http://a.example", "/", b"/"),
+            (b"http://a.example?q", "/", b"/?q"),
+            (b"/\xff?\xff", "/%FF", b"/%FF?%FF"),
+            (b"/a?\xc3\xa9", "/a", b"/a?\xc3\xa9"),
+            (b"*", "*", b"*"),
+        ] {
+            let mut head = request(target, Some("a.example"));
+            normalise(&mut head, PathPolicy::default()).unwrap();
+            assert_eq!((head.uri.path(), head.raw_path()), (path, sent));
+        }
+    }
+
+    #[test]
+    fn the_host_of_a_url_is_the_host() {
+        let mut head = request(b"http://b.example:81/x", None);
+        normalise(&mut head, PathPolicy::default()).unwrap();
+        assert_eq!(view(&head, &Client::default()).host, "b.example:81");
+    }
+
+    #[test]
+    fn what_is_neither_path_nor_url_is_refused() {
+        for target in [&b"foo:bar"[..], b"http:/\\a/b", b"a/b", b"?q", b"**"] {
+            let mut head = request(target, Some("a"));
+            assert_eq!(
+                normalise(&mut head, PathPolicy::default()),
+                Err(Refusal::Target),
+                "{}",
+                target.escape_ascii()
+            );
+        }
+    }
+}

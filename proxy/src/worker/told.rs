@@ -1,0 +1,49 @@
+//! What a request leaves behind for whoever tells of it: the access log. Nothing in here decides.
+
+use foreshade_engine::moment::Moment;
+
+use super::{Flow, Worker, attempts};
+use crate::access_log::Served;
+use crate::clock::Clock;
+use crate::outcome::Failure;
+
+impl Flow {
+    /// When the request was admitted.
+    pub fn arrived(&self) -> Moment {
+        self.arrived
+    }
+
+    /// Whether no other endpoint was asked before.
+    pub fn is_first_attempt(&self) -> bool {
+        self.tried.len() <= 1
+    }
+
+    /// When the head of the user's answer was there.
+    pub fn first_byte(&self) -> Option<Moment> {
+        self.first_byte
+    }
+
+    /// How the last attempt failed, if it did.
+    pub fn failure(&self) -> Option<Failure> {
+        self.failure
+    }
+}
+
+impl Worker {
+    /// The clock that all parts of this proxy share.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Who served the request, or was the last to be asked; `None` where nobody was, or he is not there any more.
+    pub fn served_by(&self, flow: &Flow) -> Option<Served<'_>> {
+        let place = self.topology.place(*flow.tried_ids.last()?)?;
+        let endpoint = self.topology.endpoint(place)?;
+        Some(Served {
+            cluster: self.topology.cluster(place.cluster)?.name.as_str(),
+            endpoint: endpoint.name.as_str(),
+            role: endpoint.role,
+            attempts: attempts(&flow.tried),
+        })
+    }
+}
