@@ -22,7 +22,7 @@ use crate::topology::Topology;
 pub const CONNECTIONS: usize = 64;
 
 /// How long a proxy may take to serve.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Clock ticks per second in `/proc/PID/stat`: fixed by the kernel's interface to user space on every architecture that
 /// matters here, whatever the kernel's own tick.
@@ -108,11 +108,13 @@ pub fn measure(
     Ok(rounds)
 }
 
-fn answers(address: &SocketAddr) -> bool {
+/// Whether somebody listens.
+pub(crate) fn answers(address: &SocketAddr) -> bool {
     std::net::TcpStream::connect_timeout(address, Duration::from_millis(100)).is_ok()
 }
 
-fn start_endpoints(programs: &Programs, topology: &Topology, folder: &Path) -> Result<Child> {
+/// Endpoints that answer at once.
+pub(crate) fn start_endpoints(programs: &Programs, topology: &Topology, folder: &Path) -> Result<Child> {
     let mut arguments = vec![
         OsString::from("endpoints"),
         "--median-us=0".into(),
@@ -138,7 +140,8 @@ fn start_bare(
     Child::start(programs, "bare", &programs.bench, &arguments, folder)
 }
 
-fn one(process: &Child, target: SocketAddr, options: &CpuOptions) -> Result<Cost> {
+/// One measurement of a process that users reach at `target`.
+pub(crate) fn one(process: &Child, target: SocketAddr, options: &CpuOptions) -> Result<Cost> {
     let times = (options.settling, options.length);
     let meter = || cpu_time(process.id());
     let (done, before, after) = closed_loop::run(target, CONNECTIONS, times, meter)?;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use foreshade_bench::commands::{bare, cpu, demo, endpoints, guard, load, reloads, scenarios};
+use foreshade_bench::commands::{bare, cpu, demo, endpoints, guard, load, mirror, reloads, scenarios};
 use foreshade_bench::terminal;
 
 #[global_allocator]
@@ -31,6 +31,8 @@ enum Command {
     Cpu(cpu::Arguments),
     /// Replace the configuration again and again under load, and see whether anybody notices.
     Reloads(reloads::Arguments),
+    /// Measure what a mirror costs, and what users see of a target that hangs.
+    Mirror(mirror::Arguments),
     /// Serve as a bare pingora-proxy: round robin, and nothing else.
     Bare(bare::Arguments),
     /// End with the parent, whatever happens to it.
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Scenarios(arguments) => scenarios::run(&arguments),
         Command::Cpu(arguments) => cpu::run(&arguments),
         Command::Reloads(arguments) => reloads::run(&arguments),
+        Command::Mirror(arguments) => mirror::run(&arguments),
         Command::Bare(arguments) => bare::run(&arguments),
         Command::Guard(arguments) => guard::run(&arguments),
     };

@@ -211,6 +211,13 @@ impl Topology {
         [self.clone(), fewer, other]
     }
 
+    /// The same configuration with a share of all requests mirrored to the shadows.
+    pub fn with_mirror(&self, share: &str) -> Self {
+        let mut other = self.clone();
+        other.document["listeners"][0]["routes"][0]["mirror"] = json!({ "target": "shadow", "share": share });
+        other
+    }
+
     /// The file for the proxy.
     pub fn text(&self) -> String {
         format!("{:#}\n", self.document)

@@ -215,6 +215,12 @@ impl ClusterTable {
         Duration::try_from_secs_f64(us / 1e6).unwrap_or(Duration::ZERO)
     }
 
+    /// Whether a shadow is there and serves no user of any primary: only then has it room for anything else.
+    pub fn is_idle(&self, shadow: usize) -> bool {
+        let mut slots = self.slots.iter().filter(|slot| slot.shadow == Some(shadow));
+        self.is_available(shadow) && slots.all(|slot| slot.thresholds.iter().all(|limit| *limit == 0))
+    }
+
     /// Chooses an endpoint for a first attempt. `None` when nothing is left that may serve it: answer 503.
     pub fn pick(
         &self,
@@ -358,7 +364,8 @@ impl ClusterTable {
         us * f64::from(loads.in_flight(candidate.pick.endpoint) + 1) * factor
     }
 
-    fn is_available(&self, endpoint: usize) -> bool {
+    /// Whether an endpoint may be chosen at all.
+    pub fn is_available(&self, endpoint: usize) -> bool {
         self.endpoints
             .get(endpoint)
             .is_some_and(|target| target.available)

@@ -14,6 +14,7 @@
 pub mod door;
 mod endpoints;
 mod explain;
+mod mirror;
 mod orders;
 mod place;
 mod refusal;
@@ -49,6 +50,7 @@ use crate::access_log::Writing;
 use crate::command::Command;
 use crate::health::Dropped;
 use crate::metrics::{self, Extra, Process};
+use crate::mirror::Questions;
 use crate::reload::Desk;
 use crate::server::connections::Connections;
 use crate::topology::Topology;
@@ -122,6 +124,8 @@ pub struct Admin {
     pub access_log: Option<Writing>,
     /// Who is connected.
     pub connections: Connections,
+    /// The way to the mirror.
+    pub mirror: Questions,
 }
 
 /// Serves the admin interface until it is dropped: it says that the proxy drains for as long as it does.
@@ -174,6 +178,7 @@ fn router(admin: Admin) -> Router {
         .route("/v1/endpoints", get(endpoints::list))
         .route("/v1/explain/{endpoint}", get(explain::by_endpoint))
         .route("/v1/explain/{cluster}/{endpoint}", get(explain::by_cluster))
+        .route("/v1/mirror", get(mirror::show))
         .route("/v1/advisories", post(orders::advise))
         .route("/v1/overrides", post(orders::overrule))
         .route("/v1/overrides/{cluster}/{endpoint}", delete(orders::clear))
@@ -198,6 +203,7 @@ GET    /metrics                            Prometheus text format
 GET    /v1/endpoints                       every endpoint: risk, share, and the terms behind them
 GET    /v1/explain/{endpoint}              what was decided lately, and why
 GET    /v1/explain/{cluster}/{endpoint}    the same, where the name alone is ambiguous
+GET    /v1/mirror                          copies: how they ended, and where answers differ
 POST   /v1/advisories                      warn of an endpoint:
                                            {cluster?, endpoint, source, reason, risk, trust, half_life?, ttl}
 POST   /v1/overrides                       overrule the engine:
@@ -230,11 +236,14 @@ async fn readyz(State(admin): State<Admin>) -> Result<&'static str, Refusal> {
 
 async fn show_metrics(State(admin): State<Admin>) -> Result<impl IntoResponse, Refusal> {
     let view = admin.ask(Command::View).await?;
+    // A mirror that hangs must not take the other numbers with it.
+    let mirror = mirror::view(&admin).await.unwrap_or_default();
     let extra = Extra {
         ready: admin.readiness.stage() == Stage::Serving,
         probes_dropped: admin.probes_dropped.count(),
         reload: admin.reload.status.borrow().clone(),
         names: admin.reload.names.borrow().clone(),
+        mirror,
         process: Process::read(),
         connections_accepted: admin.connections.accepted(),
         connections_open: admin.connections.open(),

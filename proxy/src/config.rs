@@ -29,6 +29,8 @@ mod cluster;
 mod dns;
 mod route;
 
+mod mirror;
+
 mod mistake;
 
 mod nearest;
@@ -50,6 +52,7 @@ use crate::framing::Limits;
 pub use self::check::Resolve;
 pub(crate) use self::check::overlap;
 pub use self::dns::{ADDRESSES_MAX, Answers, DnsName, Found};
+pub use self::mirror::{Mirror, MirrorTarget};
 pub use self::mistake::{Mistake, Mistakes, Place};
 pub(crate) use self::nearest::nearest;
 pub use self::operations::{

@@ -5,6 +5,7 @@
 //! drops them.
 
 mod answer;
+mod copies;
 mod head;
 mod report;
 mod tell;
@@ -28,6 +29,7 @@ use self::tell::tell;
 use crate::client::Client;
 use crate::cohort::ATTEMPT_HEADER;
 use crate::framing::Refusal;
+use crate::mirror::{Reason, Tee};
 use crate::orca;
 use crate::outcome::Failure;
 use crate::server::local::{self, Local};
@@ -64,11 +66,14 @@ pub struct Exchange {
     status: u16,
     /// What is to be told of it; `None` where nobody asked to be told.
     report: Option<Box<Report>>,
+    /// The copy of the request that goes to a mirror beside it.
+    tee: Option<Box<Tee>>,
 }
 
 impl Drop for Exchange {
     /// A connection task that is dropped in the middle must not leave its request in flight for ever.
     fn drop(&mut self) {
+        self.give_up_copy(Reason::ClientGone);
         if let Some(mut flow) = self.flow.take() {
             local::with(|l| l.worker.abandon(&mut flow));
         }
@@ -85,6 +90,7 @@ impl Exchange {
 
     /// Reports a failed attempt, and marks the error for another one where the policy says so.
     fn fail(&mut self, failure: Failure, replayable: bool, mut error: BError) -> BError {
+        self.end_copy(failure);
         let next = match self.flow.as_mut() {
             Some(flow) => local::with(|l| l.worker.fail(flow, failure, replayable)),
             None => None,
@@ -216,6 +222,9 @@ impl ProxyHttp for EdgeProxy {
         )?;
         if let Some(flow) = exchange.flow.as_mut() {
             local::sent(flow, exchange.socket, replayable);
+            if flow.is_mirrored() {
+                exchange.begin_copy(request, !session.is_body_empty());
+            }
         }
         Ok(())
     }
@@ -224,10 +233,11 @@ impl ProxyHttp for EdgeProxy {
         &self,
         _session: &mut Session,
         body: &mut Option<Bytes>,
-        _end: bool,
+        end: bool,
         exchange: &mut Exchange,
     ) -> pingora_error::Result<()> {
         exchange.progress(body);
+        exchange.copy_request_piece(body.as_ref(), end);
         Ok(())
     }
 
@@ -261,7 +271,9 @@ impl ProxyHttp for EdgeProxy {
             }
             elsewhere
         });
+        exchange.copy_answer(response);
         if elsewhere == Some(true) {
+            exchange.end_copy(Failure::Status(status, retry_after));
             return Error::e_explain(ELSEWHERE, "the answer's status asks for another try");
         }
         exchange.answered = true;
@@ -288,6 +300,7 @@ impl ProxyHttp for EdgeProxy {
         if !end {
             exchange.progress(body);
         }
+        exchange.copy_answer_piece(body.as_ref(), end);
         Ok(None)
     }
 
@@ -348,6 +361,7 @@ impl ProxyHttp for EdgeProxy {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+        exchange.copy_answer_end(error.is_none());
         let status = session.response_written().map_or(0, |r| r.status.as_u16());
         let flow = exchange.flow.take();
         local::with(|l| {

@@ -3,7 +3,7 @@
 //! Read the modules in the order in which data meets them:
 //!
 //! - **a request**: [`http`] (pingora's phases, a line or two each) -> [`path`] -> [`client`] -> [`route`] -> [`cohort`] ->
-//!   [`table`] -> [`worker`] (pick, attempts, failover) -> [`edit`], [`rewrite`] -> [`upstream`] -> [`outcome`] ->
+//!   [`table`] -> [`worker`] (pick, attempts, failover) -> [`edit`], [`rewrite`] -> [`upstream`] -> ([`mirror`]) -> [`outcome`] ->
 //!   [`recorder`];
 //! - **a tick**: [`recorder`] -> [`scorer`] -> the engine -> [`table`];
 //! - **an operator**: [`admin`] -> [`command`] -> [`scorer`]; [`explain`] asks the steps of a request by themselves;
@@ -23,6 +23,7 @@ pub mod cohort;
 pub mod edit;
 pub mod framing;
 pub mod http;
+pub mod mirror;
 pub mod outcome;
 pub mod path;
 pub mod recorder;

@@ -9,6 +9,7 @@
 //! format: prometheus.io, "Exposition formats", text format 0.0.4.
 
 mod endpoints;
+mod mirror;
 mod operations;
 mod page;
 mod process;
@@ -42,6 +43,8 @@ pub struct Extra {
     pub reload: Status,
     /// What the names of endpoints stand for.
     pub names: Arc<Known>,
+    /// What the mirror has seen.
+    pub mirror: crate::mirror::View,
     /// What the process uses.
     pub process: Process,
     /// Clients' connections accepted since the start.
@@ -92,6 +95,7 @@ pub fn render(view: &View, extra: &Extra) -> String {
         .collect();
     write_endpoints(&mut page, &endpoints);
     write_shifts(&mut page, &endpoints);
+    mirror::write_mirror(&mut page, &extra.mirror);
     extra.process.write(&mut page);
     page.finish()
 }
@@ -238,7 +242,7 @@ fn write_clusters(page: &mut Page, clusters: &[(&Cluster, &ClusterView)]) {
     for (cluster, seen) in clusters {
         write_latency(page, cluster.name.as_str(), &seen.total);
     }
-    let counts: [Counted; 3] = [
+    let counts: [Counted; 4] = [
         (
             "foreshade_failovers_total",
             "reason",
@@ -256,6 +260,12 @@ fn write_clusters(page: &mut Page, clusters: &[(&Cluster, &ClusterView)]) {
             "why",
             "Attempts, by why their endpoint was chosen.",
             |t| &t.picked,
+        ),
+        (
+            "foreshade_mirror_dropped_copies_total",
+            "reason",
+            "Copies for a mirror that were not made or given up, by why.",
+            |t| &t.unmirrored,
         ),
     ];
     for (name, label, help, of) in counts {

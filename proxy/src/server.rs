@@ -1,6 +1,7 @@
 //! The process: threads, sockets, signals, and the order in which they start and stop.
 //!
-//! Threads share nothing but the table. One per worker serves users, one scores; the main thread answers operators,
+//! Threads share nothing but the table. One per worker serves users, one scores, one sends
+//! copies for the mirrors; the main thread answers operators,
 //! probes, and waits for signals. Start: every address is claimed before anything is served, so that
 //! a port in use is an error at once and not half a proxy. Stop: readiness fails, accepting ends, requests in flight get
 //! the grace time, and the process leaves as soon as the last one is done.
@@ -27,6 +28,7 @@ use pingora_core::server::ShutdownWatch;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::task::LocalSet;
 
 use crate::access_log::{Logger, Writing, writer};
 use crate::admin::door::Door;
@@ -35,6 +37,7 @@ use crate::admin::{self, Admin, Readiness};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::health::{self, Dropped};
+use crate::mirror::{self, Mirror};
 use crate::names::Names;
 use crate::reload::Reloader;
 use crate::scorer::{Inputs, Question, Scorer};
@@ -115,11 +118,17 @@ pub fn run(path: PathBuf, config: Config, verbosity: Verbosity) -> Result<(), Se
     let (probes, probes_in) = mpsc::channel(WAITING_MAX);
     let (readiness, dropped) = (Readiness::default(), Dropped::default());
 
+    let (mirror, mirror_questions, mirror_inputs) = mirror::channel();
     let beside = Beside {
         loggers,
         connections: connections.clone(),
+        // The mirror's thread ends with the last worker that could send it something.
+        mirror,
     };
     let crew = start_workers(clock, &table, sockets, &stopped, beside)?;
+    let mirror = spawn("mirror", move || {
+        runtime().map(|r| LocalSet::new().block_on(&r, mirror::run(mirror_inputs)))
+    })?;
     let inputs = Inputs {
         workers: crew.questions,
         commands: commands_in,
@@ -142,6 +151,7 @@ pub fn run(path: PathBuf, config: Config, verbosity: Verbosity) -> Result<(), Se
             verbosity,
             access_log: access_log.as_ref().map(|log| log.0.clone()),
             connections,
+            mirror: mirror_questions,
         };
         tokio::spawn(rotate(admin.access_log.clone()));
         tokio::spawn(admin::serve(door, admin));
@@ -161,7 +171,7 @@ pub fn run(path: PathBuf, config: Config, verbosity: Verbosity) -> Result<(), Se
     });
     drop(main);
     if workers.iter().all(JoinHandle::is_finished) {
-        for thread in workers.into_iter().chain([scorer]) {
+        for thread in workers.into_iter().chain([scorer, mirror]) {
             let _ = thread.join();
         }
     }
@@ -252,6 +262,7 @@ struct Beside {
     /// One per worker, or none at all.
     loggers: Vec<Logger>,
     connections: Connections,
+    mirror: Mirror,
 }
 
 /// Starts one thread per list of sockets.
@@ -275,14 +286,14 @@ fn start_workers(
         let (order, orders) = mpsc::channel(1);
         crew.questions.push(ask);
         crew.orders.push(order);
-        let table = table.clone();
+        let (table, mirror) = (table.clone(), beside.mirror.clone());
         let inputs = work::Inputs {
             asked,
             orders,
             stopped: stopped.clone(),
         };
         crew.threads.push(spawn(&format!("worker-{index}"), move || {
-            let local = Local::new(Worker::new(clock, table, count), log, connections);
+            let local = Local::new(Worker::new(clock, table, count), log, connections, mirror);
             runtime()?.block_on(work::work(local, sockets, inputs))
         })?);
     }

@@ -21,6 +21,8 @@ pub struct Tally {
     pub kept: Counts,
     /// Attempts by why their endpoint was chosen.
     pub picked: Counts,
+    /// Copies for a mirror that were not made or were given up, by why.
+    pub unmirrored: Counts,
 }
 
 /// A few counters by label. A vector, because there are about ten labels and a map would cost more.
@@ -66,6 +68,7 @@ impl Default for Tally {
             moved: Counts::default(),
             kept: Counts::default(),
             picked: Counts::default(),
+            unmirrored: Counts::default(),
         }
     }
 }
@@ -92,6 +95,7 @@ impl Tally {
         self.moved.merge(&other.moved);
         self.kept.merge(&other.kept);
         self.picked.merge(&other.picked);
+        self.unmirrored.merge(&other.unmirrored);
     }
 
     /// Sets all counters to zero and keeps their memory.
@@ -101,5 +105,6 @@ impl Tally {
         self.moved.clear();
         self.kept.clear();
         self.picked.clear();
+        self.unmirrored.clear();
     }
 }

@@ -9,6 +9,7 @@
 //! at last [`Worker::answered`]. Between any two of them the configuration may have been replaced: see [`takeover`].
 
 mod admission;
+mod copies;
 mod spoils;
 mod takeover;
 mod told;
@@ -27,6 +28,7 @@ use rand::rngs::SmallRng;
 
 use crate::clock::Clock;
 use crate::framing::Refusal;
+use crate::mirror::Rule;
 use crate::outcome::Failure;
 use crate::recorder::{Place, Recorded, Recorder};
 use crate::table::{Snapshot, Table};
@@ -112,6 +114,8 @@ pub struct Flow {
     /// How the last attempt failed; `None` while one is under way, and after one that did not.
     failure: Option<Failure>,
     changes: Option<Changes>,
+    /// By which rule a copy of the request is to be made, until it has been.
+    mirror: Option<Arc<Rule>>,
 }
 
 /// One attempt at one endpoint.
@@ -147,6 +151,13 @@ pub enum Next {
     Elsewhere,
     /// Tell the client this status; 0 where there is nobody to tell.
     Answer(u16),
+}
+
+impl Flow {
+    /// Whether a copy of the request is to be made yet.
+    pub fn is_mirrored(&self) -> bool {
+        self.mirror.is_some()
+    }
 }
 
 impl Worker {

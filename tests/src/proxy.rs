@@ -163,6 +163,33 @@ impl Proxy {
         value.map_or(0, |v| v.parse().expect("a number"))
     }
 
+    /// What `/proc` knows of its memory: a line of `status` in bytes, as `VmHWM`.
+    ///
+    /// # Panics
+    /// When there is no such line.
+    pub fn memory(&self, line: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let found = status
+            .lines()
+            .find_map(|l| l.strip_prefix(line)?.strip_prefix(':'));
+        let kib = found.and_then(|value| value.trim().strip_suffix(" kB"));
+        kib.expect("a line in kB")
+            .trim()
+            .parse::<u64>()
+            .expect("a number")
+            * 1024
+    }
+
+    /// What `/v1/mirror` says.
+    ///
+    /// # Panics
+    /// When it says nothing.
+    pub fn mirror(&self) -> serde_json::Value {
+        let (status, body) = client::request(self.admin, "GET", "/v1/mirror", "").expect("the admin answers");
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).expect("JSON")
+    }
+
     /// Sends SIGTERM.
     ///
     /// # Panics

@@ -6,5 +6,6 @@ pub mod demo;
 pub mod endpoints;
 pub mod guard;
 pub mod load;
+pub mod mirror;
 pub mod reloads;
 pub mod scenarios;

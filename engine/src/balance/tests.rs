@@ -470,3 +470,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_shadow_is_idle_while_it_may_be_chosen_and_serves_no_class_of_no_primary() {
+    let spec = spec(2);
+    let mut decided = decision(&spec);
+    let idle =
+        |decided: &ClusterDecision| [2, 3].map(|shadow| ClusterTable::new(&spec, decided).is_idle(shadow));
+    assert_eq!(idle(&decided), [true, true]);
+    decided.endpoints[2].available = false;
+    assert_eq!(idle(&decided), [false, true]);
+    let mut own = shift(0.0);
+    own.class_shares[5] = Share::clamped(0.1);
+    decided.endpoints[1].shift = Some(own);
+    assert_eq!(idle(&decided), [false, false]);
+}

@@ -9,6 +9,7 @@ use foreshade_engine::decision::{Bound, EndpointDecision, Mode, Phase, ShiftDeci
 
 use crate::command::{ClusterView, EndpointView, View};
 use crate::config;
+use crate::mirror;
 use crate::tally::{Counts, Tally};
 use crate::topology::Topology;
 
@@ -51,6 +52,7 @@ pub(crate) fn view() -> View {
     total.picked.add("balanced", 7);
     let mut refused = Counts::default();
     refused.add("coding_and_length", 3);
+    total.unmirrored.add("busy", 9);
     let mut answered_here = Counts::default();
     answered_here.add("redirect", 2);
     View {
@@ -72,6 +74,42 @@ pub(crate) fn view() -> View {
         refused,
         lag: Duration::from_micros(1500),
         late: 2,
+    }
+}
+
+/// `shop/alpha` is mirrored to its shadow.
+pub(crate) fn mirror() -> mirror::View {
+    let quantiles = |p99_us| mirror::Quantiles {
+        p50_us: 1000,
+        p90_us: 5000,
+        p99_us,
+    };
+    mirror::View {
+        under_way: 3,
+        held_bytes: 4096,
+        lanes: vec![mirror::LaneView {
+            cluster: "shop".to_owned(),
+            primary: Some("alpha".to_owned()),
+            target: "standby".to_owned(),
+            copies: 9,
+            results: [("equal", 6), ("timeout", 2), ("control", 1)].into(),
+            pairs: mirror::Pairs {
+                both_good: 6,
+                target_bad: 2,
+                ..Default::default()
+            },
+            latency: mirror::Sides {
+                primary: quantiles(9000),
+                target: quantiles(7000),
+            },
+            slower: mirror::Sides {
+                primary: 1,
+                target: 0,
+            },
+            compared: 6,
+            controls: 1,
+            fields: Vec::new(),
+        }],
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use foreshade_contract::Name;
 
 use super::dns::Answers;
+use super::mirror::Clusters;
 use super::mistake::{Mistake, Mistakes, quoted};
 use super::read::{At, List};
 use super::scalar::Reference;
@@ -61,11 +62,19 @@ pub(super) fn config(
         .iter()
         .map(|listener| bind(listener, &mut taken, resolve, mistakes))
         .collect();
+    let known = Clusters {
+        names: &names,
+        shadowed: clusters
+            .items
+            .iter()
+            .map(|cluster| !cluster.shadows.items.is_empty() || !cluster.shadows.whole)
+            .collect(),
+    };
     let listeners: Vec<_> = listeners
         .items
         .into_iter()
         .zip(bound)
-        .map(|(raw, address)| listener(raw, address, &names, mistakes))
+        .map(|(raw, address)| listener(raw, address, &known, mistakes))
         .collect();
     let clusters: Vec<_> = clusters
         .items
@@ -130,7 +139,7 @@ pub(crate) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
 fn listener(
     raw: raw::Listener,
     address: Option<SocketAddr>,
-    clusters: &Names,
+    clusters: &Clusters<'_>,
     mistakes: &mut Mistakes,
 ) -> Option<Listener> {
     let routes = raw
@@ -241,6 +250,16 @@ impl Names {
             }
         }
         all
+    }
+
+    /// The name at a position, where all names are distinct.
+    pub(super) fn name(&self, position: usize) -> Option<Name> {
+        self.in_order.get(position).cloned()
+    }
+
+    /// Whether something bears this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.positions.contains_key(name)
     }
 
     /// The position of what a reference names. `wanted` says what kind of thing that should be.

@@ -3,6 +3,7 @@
 //! These are the types between the text and the checked ones of [`super`]: what one value alone can tell about itself
 //! is known, what needs a second one (does the cluster exist? is the address free?) is not; `check` decides that.
 
+mod mirror;
 mod route;
 
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub(super) use self::route::{
     HeaderCondition, HeaderEdit, HeaderEdits, Match, Part as ClusterPart, PathMatch, QueryCondition,
     Redirect, Respond, Rewrite, Route,
 };
+
+pub(super) use self::mirror::{Mirror, Noise};
 
 /// A limit for something that users wait for.
 type Limit = Lasting<1, 3_600_000>;

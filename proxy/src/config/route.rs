@@ -6,12 +6,14 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use super::check::Names;
+use super::mirror::{Clusters, mirror};
 use super::mistake::{Mistake, Mistakes, Place, quoted};
 use super::raw;
 use super::read::{At, List};
 use super::scalar::Reference;
 use super::text::route::{Prefix, Text, Written};
 use crate::edit::{Edits, HeaderEdits, Template, TemplateError, is_reserved, variables};
+use crate::mirror::Rule;
 use crate::rewrite::{PathRewrite, Rewrite};
 use crate::route::answer::{BODY_BYTES_MAX, NewPath, Redirect, Respond};
 use crate::route::pattern::Pattern;
@@ -21,7 +23,7 @@ use crate::route::{Action, HeaderMatch, HostMatch, Match, PathMatch, QueryMatch,
 /// Checks the routes of a listener. `None` where one of them is wrong, and reported.
 pub(super) fn routes(
     raw: List<At<raw::Route>, 1>,
-    clusters: &Names,
+    clusters: &Clusters<'_>,
     mistakes: &mut Mistakes,
 ) -> Option<Vec<Route>> {
     Names::collect(
@@ -53,7 +55,12 @@ pub(super) fn routes(
     routes.into_iter().collect()
 }
 
-fn route(raw: At<raw::Route>, sound: bool, clusters: &Names, mistakes: &mut Mistakes) -> Option<Route> {
+fn route(
+    raw: At<raw::Route>,
+    sound: bool,
+    clusters: &Clusters<'_>,
+    mistakes: &mut Mistakes,
+) -> Option<Route> {
     let place = raw.place();
     let raw = raw.value;
     let given = Given {
@@ -72,12 +79,16 @@ fn route(raw: At<raw::Route>, sound: bool, clusters: &Names, mistakes: &mut Mist
     let changes = [
         ("rewrite", raw.rewrite.as_ref().map(At::place)),
         ("requestHeaders", raw.request_headers.as_ref().map(At::place)),
+        ("mirror", raw.mirror.as_ref().map(At::place)),
     ];
     if !given.is_one(place, mistakes) {
         return None;
     }
     given.check_effect(&changes, mistakes);
-    let action = given.action(&matched, clusters, mistakes);
+    let action = given.action(&matched, clusters.names, mistakes);
+    let mirror = raw
+        .mirror
+        .map(|raw| mirror(raw.value, action.as_ref(), clusters, mistakes));
     let rewrite = match raw.rewrite {
         Some(raw) => rewrite(raw, &matched, sound, mistakes),
         None => Some(Rewrite::default()),
@@ -96,6 +107,10 @@ fn route(raw: At<raw::Route>, sound: bool, clusters: &Names, mistakes: &mut Mist
         edits: None,
         timeout: raw.timeout.0,
         idempotent: raw.idempotent,
+        mirror: match mirror {
+            Some(mirror) => Some(Arc::new(Rule::new(mirror?))),
+            None => None,
+        },
     };
     let edits = Edits {
         rewrite: rewrite?,

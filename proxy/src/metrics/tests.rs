@@ -12,6 +12,7 @@ fn page() -> String {
         probes_dropped: 4,
         reload: Status::first(&fixture::topology()),
         names: names(),
+        mirror: fixture::mirror(),
         process: Process::read(),
         connections_accepted: 9,
         connections_open: 3,
@@ -136,6 +137,10 @@ fn numbers_are_those_of_the_view() {
         "foreshade_shift_share_ratio{cluster=\"shop\",endpoint=\"alpha\",shadow=\"standby\"} 0.25",
         "foreshade_shift_phase{cluster=\"shop\",endpoint=\"alpha\",phase=\"ramp\"} 1",
         "foreshade_endpoint_standing{cluster=\"shop\",endpoint=\"standby\",standing=\"unknown\"} 1",
+        "foreshade_mirror_dropped_copies_total{cluster=\"shop\",reason=\"busy\"} 9",
+        "foreshade_mirror_results_total{cluster=\"shop\",target=\"standby\",result=\"equal\"} 6",
+        "foreshade_mirror_pairs_total{cluster=\"shop\",target=\"standby\",bad=\"target\"} 2",
+        "foreshade_mirror_latency_p99_seconds{cluster=\"shop\",target=\"standby\",side=\"primary\"} 0.009",
     ] {
         assert!(page.lines().any(|l| l == line), "{line} is missing:\n{page}");
     }

@@ -37,5 +37,6 @@ pub(super) fn route(line: usize, matches: Match) -> Route {
         edits: None,
         timeout: Duration::from_secs(15),
         idempotent: false,
+        mirror: None,
     }
 }

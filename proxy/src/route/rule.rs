@@ -17,6 +17,7 @@ use super::pattern::Pattern;
 use super::split::Split;
 use crate::cidr::{Cidr, any_contains};
 use crate::edit::Edits;
+use crate::mirror::Rule;
 use crate::request::RequestView;
 
 /// A rule from requests to what becomes of them.
@@ -36,6 +37,8 @@ pub struct Route {
     pub timeout: Duration,
     /// The operator vouches that every request of this route may be sent twice.
     pub idempotent: bool,
+    /// Copies of its requests, with the limits that all workers share.
+    pub mirror: Option<Arc<Rule>>,
 }
 
 /// What becomes of a request.

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::connections::{Counter, Open};
 use crate::access_log::{Logger, Record};
+use crate::mirror::{Mirror, Tee, is_safe};
 use crate::trace::Namer;
 use crate::upstream::Peers;
 use crate::upstream::kept::Kept;
@@ -25,6 +26,7 @@ pub(crate) struct Local {
     pub(crate) worker: Worker,
     pub(crate) peers: Peers,
     pub(crate) sampler: Sampler,
+    pub(crate) mirror: Mirror,
     /// Upstream connections, by whose they are.
     pub(crate) kept: Kept,
     /// Wakes the sweeper when the first deadline is armed.
@@ -102,17 +104,40 @@ pub(crate) fn opened(flow: &Flow, socket: RawFd) {
 }
 
 impl Local {
-    pub(crate) fn new(worker: Worker, log: Option<Logger>, connections: Arc<Counter>) -> Self {
+    pub(crate) fn new(
+        worker: Worker,
+        log: Option<Logger>,
+        connections: Arc<Counter>,
+        mirror: Mirror,
+    ) -> Self {
         let topology = worker.topology();
         Self {
             peers: Peers::new(topology),
             sampler: Sampler::new(&topology.sizes()),
             kept: Kept::default(),
+            mirror,
             armed: Arc::new(Notify::new()),
             log,
             namer: Namer::new(topology.config()),
             connections,
             worker,
+        }
+    }
+
+    /// Begins the copy of a request whose head goes out now, if there is to be one.
+    pub(crate) fn copy(
+        &mut self,
+        flow: &mut Flow,
+        request: &http::request::Parts,
+        has_body: bool,
+    ) -> Option<Box<Tee>> {
+        let errand = self.worker.errand(flow, is_safe(request.method.as_str()))?;
+        match self.mirror.begin(errand, request, has_body) {
+            Ok(tee) => Some(tee),
+            Err(reason) => {
+                self.worker.unmirrored(flow, reason);
+                None
+            }
         }
     }
 

@@ -69,6 +69,11 @@ impl Worker {
             self.unrouted += 1;
             return Admission::Unrouted;
         };
+        let (timeout, mirror) = (route.timeout, route.mirror.clone());
+        let changes = route.edits.as_ref().map(|edits| Changes {
+            edits: edits.clone(),
+            cluster: cluster.name.clone(),
+        });
         let arrived = self.clock.now();
         Admission::Forward(Flow {
             generation: self.generation,
@@ -76,18 +81,16 @@ impl Worker {
             cluster_id: self.topology.cluster_id(index),
             request,
             arrived,
-            timeout: route.timeout,
-            limit: arrived + route.timeout,
+            timeout,
+            limit: arrived + timeout,
             tried: ArrayVec::new(),
             tried_ids: ArrayVec::new(),
             next: None,
             attempt: None,
             first_byte: None,
             failure: None,
-            changes: route.edits.as_ref().map(|edits| Changes {
-                edits: edits.clone(),
-                cluster: cluster.name.clone(),
-            }),
+            changes,
+            mirror: mirror.filter(|rule| rule.wants(view.method, &mut self.rng)),
         })
     }
 

@@ -16,7 +16,7 @@ use crate::config::yaml::Node;
 use crate::path::{DuplicateSlashes, EncodedSlashes};
 use crate::route::answer::Scheme;
 
-use super::{Limit, seconds, word};
+use super::{Limit, Mirror, seconds, word};
 
 section! {
     /// A rule from a request to what becomes of it: cluster, clusters, redirect or respond.
@@ -43,6 +43,8 @@ section! {
     timeout "timeout": default Limit = seconds(15);
     /// Vouches that every request of this route may be sent twice, POST included.
     idempotent "idempotent": default bool = false;
+    /// Copies of its requests, sent elsewhere; none where left out.
+    mirror "mirror": optional At<Mirror>;
 }
 
 section! {

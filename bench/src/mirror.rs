@@ -1,0 +1,146 @@
+//! What a mirror costs: CPU time per request with a share of them mirrored against none, and what users see of a target
+//! that hangs.
+//!
+//! Two proxies with the same configuration but for the mirror, each with endpoints of its own, measured in turns as in
+//! [`crate::cpu`]: what the machine does to one of them it does to the other.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::admin::Admin;
+use crate::client;
+use crate::cpu::{self, Cost, CpuOptions};
+use crate::fault::Fault;
+use crate::load::{Load, LoadOptions};
+use crate::process::{Child, Programs};
+use crate::record::{Records, Span, Window};
+use crate::stage::{Stage, start_proxy};
+use crate::topology::Topology;
+
+/// Something measured without and with a mirror, one right after the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Both<T> {
+    /// Without.
+    pub off: T,
+    /// With.
+    pub on: T,
+}
+
+/// A proxy and endpoints that answer at once.
+#[derive(Debug)]
+struct Bench {
+    topology: Topology,
+    proxy: Child,
+    /// Ends with this.
+    _endpoints: Child,
+}
+
+/// What became of the copies.
+#[derive(Clone, Debug)]
+pub struct Copies {
+    /// Pairs of answers that were compared, those of primaries included.
+    pub compared: u64,
+    /// Copies that were not made or were given up, by why.
+    pub dropped: String,
+}
+
+/// CPU time per request with `share` of all requests mirrored to shadows that answer, and what became of the copies. Calls
+/// `on_round` after each round.
+pub fn cost(
+    programs: &Programs,
+    topology: &Topology,
+    (folder, share): (&Path, &str),
+    options: &CpuOptions,
+    mut on_round: impl FnMut(usize, &Both<Cost>),
+) -> Result<(Vec<Both<Cost>>, Copies)> {
+    let start = |topology: &Topology, name: &str| Bench::start(programs, topology, &folder.join(name));
+    let off = start(topology, "off")?;
+    let on = start(&topology.with_mirror(share), "on")?;
+    let measure = |bench: &Bench| cpu::one(&bench.proxy, bench.topology.users(), options);
+    let mut rounds = Vec::new();
+    for round in 0..options.rounds {
+        let both = Both {
+            off: measure(&off).context("without a mirror")?,
+            on: measure(&on).context("with a mirror")?,
+        };
+        rounds.push(both);
+        on_round(round, &both);
+    }
+    let seen = mirror(&on.topology)?;
+    let lanes = || seen["lanes"].as_array().into_iter().flatten();
+    let sum = |key: &str| lanes().filter_map(|lane| lane[key].as_u64()).sum::<u64>();
+    let copies = Copies {
+        compared: sum("compared") + sum("controls"),
+        dropped: seen["dropped"][0]["reasons"].to_string(),
+    };
+    ensure!(copies.compared > 0, "no copy was compared: {seen}");
+    Ok((rounds, copies))
+}
+
+/// What users see under `rate` requests per second, while with a mirror all its targets hang.
+pub fn hung(
+    programs: &Programs,
+    topology: &Topology,
+    (folder, share): (&Path, &str),
+    (rate, options): (f64, &CpuOptions),
+    mut on_round: impl FnMut(usize, &Both<Window>),
+) -> Result<Vec<Both<Window>>> {
+    let start = |topology: &Topology, name| Stage::start(programs, topology, &folder.join(name), 1);
+    let off = start(topology, "users-off")?;
+    let on = start(&topology.with_mirror(share), "users-on")?;
+    for stage in [&off, &on] {
+        for shadow in topology.pairs().iter().filter_map(|pair| pair.shadow.as_deref()) {
+            stage.farm.set_fault(shadow, &Fault::Hang)?;
+        }
+    }
+    let measure = |stage: &Stage, round: usize| -> Result<Window> {
+        let mut load = LoadOptions::steady(stage.topology.users(), rate, options.settling + options.length);
+        load.seed = round as u64 + 1;
+        // Two loads on one farm must not share numbers.
+        load.first_number = round as u64 * 100_000_000 + 1;
+        let records = Records::from(Load::start(load)?.finish().records);
+        let span = Span::new(options.settling, options.settling + options.length);
+        records.window(span).context("no request was made")
+    };
+    let mut rounds = Vec::new();
+    for round in 0..options.rounds {
+        let both = Both {
+            off: measure(&off, round)?,
+            on: measure(&on, round)?,
+        };
+        rounds.push(both);
+        on_round(round, &both);
+    }
+    let seen = mirror(&on.topology)?.to_string();
+    ensure!(seen.contains("\"busy\""), "no target hung: {seen}");
+    Ok(rounds)
+}
+
+impl Bench {
+    fn start(programs: &Programs, topology: &Topology, folder: &Path) -> Result<Self> {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let topology = topology.with_workers(1).on_free_ports()?;
+        let mut endpoints = cpu::start_endpoints(programs, &topology, folder)?;
+        let listening = || {
+            topology
+                .endpoints()
+                .iter()
+                .all(|spec| cpu::answers(&spec.address))
+        };
+        endpoints.wait_until(cpu::PATIENCE, listening)?;
+        let mut proxy = start_proxy(programs, &topology, folder)?;
+        let admin = Admin(topology.admin());
+        proxy.wait_until(cpu::PATIENCE, || admin.is_ready())?;
+        Ok(Self {
+            topology,
+            proxy,
+            _endpoints: endpoints,
+        })
+    }
+}
+
+/// What the proxy says of its mirror.
+fn mirror(topology: &Topology) -> Result<serde_json::Value> {
+    client::json(topology.admin(), "GET", "/v1/mirror", "")
+}

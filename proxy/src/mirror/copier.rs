@@ -1,0 +1,293 @@
+//! The mirror's thread: it sends copies, reads their answers, and has them compared.
+//!
+//! One task per copy, as many as there are slots; a copy that waits for its target costs a task and a socket and holds up
+//! nobody. Its target may be slow: it has the rule's timeout to take the next piece of the request, and again from the
+//! request's last byte to the answer's. The verdict needs both sides, so the copy then waits as long for what the
+//! endpoint did.
+//!
+//! Waking a thread costs more than what a copy makes it do. So while there is work it is done by turns: at each, all copies
+//! that have come are begun, and all that have both their answers are settled; between two, workers find nobody to wake.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Uri};
+use hyper::body::Body;
+use tokio::sync::oneshot::{self, error::TryRecvError};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::feed::CopyBody;
+use super::fingerprint::Recording;
+use super::lane::{Book, Finished, View};
+use super::limits::Limits;
+use super::pool::{self, Connection, Pool};
+use super::rule::Slot;
+use super::tee::{AnswerIn, Primary};
+use super::{Inputs, Job, LaneKey, Target};
+
+/// Between two turns. Long enough for several copies at a thousand per second, short beside what a request takes; the body
+/// of a copy waits this long in its queue at most.
+const TURN: Duration = Duration::from_millis(2);
+
+/// How often a copy that waits for its target looks up: whether it has been given up, and whether it has waited too long.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The target did nothing for too long.
+const TIMEOUT: &str = "timeout";
+
+/// A kept connection broke.
+const STALE: &str = "stale";
+
+/// What the thread owns.
+#[derive(Debug)]
+struct Copier {
+    pool: RefCell<Pool>,
+    book: RefCell<Book>,
+    halves: RefCell<Vec<Half>>,
+    /// There is one more of them.
+    ended: Notify,
+    limits: Arc<Limits>,
+}
+
+/// A copy that has ended at its target.
+#[derive(Debug)]
+struct Half {
+    lane: LaneKey,
+    path: String,
+    control: bool,
+    anonymous: bool,
+    learning: bool,
+    answered: Result<AnswerIn, &'static str>,
+    primary: oneshot::Receiver<Primary>,
+    seen: Option<Primary>,
+    /// How long the endpoint is waited for.
+    until: Instant,
+    slot: Slot,
+}
+
+/// Runs the mirror until no worker is left. Needs a `LocalSet` around it.
+pub async fn run(mut inputs: Inputs) {
+    let copier = Rc::new(Copier {
+        pool: RefCell::default(),
+        book: RefCell::default(),
+        halves: RefCell::default(),
+        ended: Notify::new(),
+        limits: inputs.limits.clone(),
+    });
+    let mut tidy_at = Instant::now() + pool::TIDY;
+    loop {
+        let mut awake = false;
+        tokio::select! {
+            biased;
+            job = inputs.jobs.recv() => match job {
+                Some(job) => {
+                    drop(spawn_local(copier.clone().carry(job)));
+                    awake = true;
+                }
+                None => return,
+            },
+            () = copier.ended.notified() => awake = true,
+            Some(to) = inputs.questions.recv() => drop(to.send(copier.view())),
+            () = sleep_until(tidy_at) => {}
+        }
+        while awake {
+            sleep(TURN).await;
+            let Some(began) = copier.begin_all(&mut inputs) else {
+                return;
+            };
+            awake = copier.settle() || began;
+            if Instant::now() >= tidy_at {
+                break;
+            }
+        }
+        if Instant::now() >= tidy_at {
+            copier.pool.borrow_mut().tidy();
+            tidy_at = Instant::now() + pool::TIDY;
+        }
+    }
+}
+
+impl Copier {
+    /// Takes up what has come since the last turn. Whether there was anything; `None` once no worker is left.
+    fn begin_all(self: &Rc<Self>, inputs: &mut Inputs) -> Option<bool> {
+        let mut began = false;
+        loop {
+            match inputs.jobs.try_recv() {
+                Ok(job) => drop(spawn_local(self.clone().carry(job))),
+                Err(mpsc::error::TryRecvError::Empty) => break,
+                Err(mpsc::error::TryRecvError::Disconnected) => return None,
+            }
+            began = true;
+        }
+        while let Ok(to) = inputs.questions.try_recv() {
+            // Nobody may be waiting any more.
+            let _ = to.send(self.view());
+        }
+        Some(began)
+    }
+
+    /// Settles the copies whose endpoint has answered as well. Whether some still wait.
+    fn settle(&self) -> bool {
+        let mut halves = self.halves.borrow_mut();
+        let now = Instant::now();
+        let mut at = 0;
+        while let Some(half) = halves.get_mut(at) {
+            match half.seen.take().map_or_else(|| half.primary.try_recv(), Ok) {
+                Ok(primary) => self.enter(halves.swap_remove(at), primary),
+                // Given up, and counted, by the worker.
+                Err(TryRecvError::Closed) => drop(halves.swap_remove(at)),
+                Err(TryRecvError::Empty) if half.until <= now => {
+                    let half = halves.swap_remove(at);
+                    self.book.borrow_mut().lost(&half.lane, "primary_slow");
+                }
+                Err(TryRecvError::Empty) => at += 1,
+            }
+        }
+        !halves.is_empty()
+    }
+
+    fn enter(&self, half: Half, primary: Primary) {
+        let mut book = self.book.borrow_mut();
+        if half.answered.as_ref().is_err_and(|why| *why == STALE) {
+            return book.lost(&half.lane, STALE);
+        }
+        book.enter(Finished {
+            lane: half.lane,
+            path: half.path,
+            control: half.control,
+            anonymous: half.anonymous,
+            learning: half.learning,
+            primary,
+            target: half.answered,
+        });
+        drop(half.slot);
+    }
+
+    /// One copy, from its request to its answer.
+    async fn carry(self: Rc<Self>, job: Job) {
+        let (patience, learning) = (job.rule.policy().timeout, job.rule.policy().noise.value() > 0.0);
+        let (path, anonymous) = (job.head.target.path().to_owned(), job.head.anonymous);
+        let waiting = Rc::new(Cell::new(Some(Instant::now())));
+        let request = request(job.head, CopyBody::new(job.body, waiting.clone()));
+        let (mut primary, mut seen) = (job.primary, None);
+        let answered = {
+            let mut exchange = pin!(self.exchange(&job.target, request));
+            loop {
+                tokio::select! {
+                    biased;
+                    answered = &mut exchange => break answered,
+                    () = sleep(LOOK.min(patience)) => {}
+                }
+                if seen.is_none() {
+                    match primary.try_recv() {
+                        Ok(done) => seen = Some(done),
+                        // Given up, and counted, by the worker.
+                        Err(TryRecvError::Closed) => return,
+                        Err(TryRecvError::Empty) => {}
+                    }
+                }
+                if waiting.get().is_some_and(|since| since.elapsed() >= patience) {
+                    break Err(TIMEOUT);
+                }
+            }
+        };
+        if answered.as_ref().is_err_and(|why| *why == TIMEOUT) && seen.is_none() {
+            // Neither has answered: the request may be one that takes so long.
+            return self.book.borrow_mut().lost(&job.lane, "both_slow");
+        }
+        let half = Half {
+            lane: job.lane,
+            path,
+            control: job.control,
+            anonymous,
+            learning,
+            answered,
+            primary,
+            seen,
+            until: Instant::now() + patience,
+            slot: job.slot,
+        };
+        self.halves.borrow_mut().push(half);
+        self.ended.notify_one();
+    }
+
+    /// Sends a request and reads its answer to the end.
+    async fn exchange(&self, target: &Target, request: Request<CopyBody>) -> Result<AnswerIn, &'static str> {
+        let kept = self.pool.borrow_mut().take(target.address);
+        let (mut connection, reused) = match kept {
+            Some(connection) => (connection, true),
+            None => (pool::connect(target).await?, false),
+        };
+        let mut sent = Instant::now();
+        let mut response = send(&mut connection, request).await;
+        if let Err((_, Some(unsent))) = response {
+            connection = pool::connect(target).await?;
+            sent = Instant::now();
+            response = send(&mut connection, unsent).await;
+        }
+        let response = response.map_err(|(error, _)| label(&error, reused))?;
+        let latency = sent.elapsed();
+        let (head, mut body) = response.into_parts();
+        let mut recording = Recording::new(head.status, &head.headers, &self.limits);
+        while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+            let frame = frame.map_err(|error| label(&error, false))?;
+            if let Ok(piece) = frame.into_data() {
+                recording.piece(&piece);
+            }
+        }
+        self.pool.borrow_mut().keep(target, connection);
+        let answer = recording.finish();
+        Ok(AnswerIn { answer, latency })
+    }
+
+    fn view(&self) -> View {
+        View {
+            under_way: self.limits.under_way(),
+            held_bytes: self.limits.held(),
+            lanes: self.book.borrow().views(),
+        }
+    }
+}
+
+fn request(head: super::head::Head, body: CopyBody) -> Request<CopyBody> {
+    let mut request = Request::new(body);
+    *request.method_mut() = head.method;
+    *request.uri_mut() = Uri::from(head.target);
+    *request.headers_mut() = head.headers;
+    request
+}
+
+type Unsent = Option<Request<CopyBody>>;
+
+/// The head of the answer, or why there is none and the request, if nothing of it was sent.
+async fn send(
+    connection: &mut Connection,
+    request: Request<CopyBody>,
+) -> Result<hyper::Response<hyper::body::Incoming>, (hyper::Error, Unsent)> {
+    let sender = &mut connection.sender;
+    if let Err(error) = sender.ready().await {
+        return Err((error, Some(request)));
+    }
+    sender.try_send_request(request).await.map_err(|mut error| {
+        let unsent = error.take_message();
+        (error.into_error(), unsent)
+    })
+}
+
+/// Under which label a failure of the target counts. What breaks on a kept connection before the head of an answer may be
+/// the end of its idle time, and says nothing.
+fn label(error: &hyper::Error, reused: bool) -> &'static str {
+    if error.is_parse() {
+        "garbage"
+    } else if reused {
+        STALE
+    } else {
+        "reset"
+    }
+}

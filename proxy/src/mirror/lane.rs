@@ -1,0 +1,386 @@
+//! What is remembered of one comparison: counts, two histograms, and the fields that differed. No answers, no values.
+//!
+//! Counters only grow, so whoever reads them twice can take the difference. The pairs (good or bad on either side, for
+//! the same request) and the sign of the latencies are what a paired test wants: both sides saw the same request, so only
+//! the discordant ones say anything.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use foreshade_engine::observation::LATENCY_MAX_US;
+use foreshade_engine::outcome::Class;
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::LaneKey;
+use super::compare::differences;
+use super::noise::{Rate, Verdict, verdict};
+use super::shown;
+use super::tee::{AnswerIn, Primary};
+use crate::tally::Counts;
+
+/// Comparisons that are remembered. The configuration has fewer; a reload may bring others, and the one that has been
+/// quiet for longest makes room.
+const LANES_MAX: usize = 512;
+
+/// Fields that one comparison remembers; later ones are counted together.
+const FIELDS_MAX: usize = 256;
+
+/// Fields that are shown of a comparison, the worst first.
+const FIELDS_SHOWN_MAX: usize = 20;
+
+/// A side is slower if it took this much longer. Below it the two are as fast as each other.
+const SLOWER: f64 = 1.25;
+
+/// How a copy ended.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) lane: LaneKey,
+    /// Path of the request.
+    pub(super) path: String,
+    /// It went to a primary.
+    pub(super) control: bool,
+    /// It went without its credentials.
+    pub(super) anonymous: bool,
+    /// Whether noise is being learned at all.
+    pub(super) learning: bool,
+    pub(super) primary: Primary,
+    /// What the target did: its answer, or the label of its failure.
+    pub(super) target: Result<AnswerIn, &'static str>,
+}
+
+/// All comparisons.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    lanes: HashMap<LaneKey, Lane>,
+    /// Counts up with each copy: the clock by which the quietest lane is found.
+    turn: u64,
+}
+
+#[derive(Debug)]
+struct Lane {
+    turn: u64,
+    copies: u64,
+    results: Counts,
+    pairs: Pairs,
+    latency: [Histogram<u64>; 2],
+    slower: Sides<u64>,
+    compared: u64,
+    controls: u64,
+    learning: bool,
+    fields: BTreeMap<String, Field>,
+}
+
+#[derive(Debug, Default)]
+struct Field {
+    target: u64,
+    primaries: u64,
+    example: String,
+}
+
+/// Requests by whether each side failed. A side fails by an answer that the endpoint would be charged for, or by none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Pairs {
+    /// Neither.
+    pub both_good: u64,
+    /// The target only.
+    pub target_bad: u64,
+    /// The primary only.
+    pub primary_bad: u64,
+    /// Both.
+    pub both_bad: u64,
+}
+
+/// One thing of either side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Sides<T> {
+    /// The primary's.
+    pub primary: T,
+    /// The target's.
+    pub target: T,
+}
+
+/// Microseconds to the first byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Quantiles {
+    /// Half is faster.
+    pub p50_us: u64,
+    /// Nine of ten are faster.
+    pub p90_us: u64,
+    /// 99 of a hundred are faster.
+    pub p99_us: u64,
+}
+
+/// Everything that is known of a comparison.
+#[derive(Clone, Debug, Serialize)]
+pub struct LaneView {
+    /// The cluster that serves the users.
+    pub cluster: String,
+    /// The primary, where the target is its shadow.
+    pub primary: Option<String>,
+    /// The shadow, or the other cluster.
+    pub target: String,
+    /// Copies that ended, controls included.
+    pub copies: u64,
+    /// How they ended.
+    pub results: BTreeMap<&'static str, u64>,
+    /// Who failed, request by request.
+    pub pairs: Pairs,
+    /// Where both answered.
+    pub latency: Sides<Quantiles>,
+    /// How often a side took a quarter longer than the other.
+    pub slower: Sides<u64>,
+    /// Pairs of answers that were compared.
+    pub compared: u64,
+    /// Pairs of answers of primaries that were compared, to learn what differs by itself.
+    pub controls: u64,
+    /// Fields that differed, the worst first.
+    pub fields: Vec<FieldView>,
+}
+
+/// A field that differed.
+#[derive(Clone, Debug, Serialize)]
+pub struct FieldView {
+    /// Its name.
+    pub field: String,
+    /// What it means.
+    pub verdict: Verdict,
+    /// Of the comparisons with the target, in how many it differed.
+    pub differed: u64,
+    /// Of the comparisons among primaries.
+    pub differed_among_primaries: u64,
+    /// Path of a request where it did; what may be data stands as `{}`.
+    pub example: String,
+}
+
+/// Everything that the mirror has seen.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct View {
+    /// Copies under way.
+    pub under_way: usize,
+    /// Bytes that they hold.
+    pub held_bytes: usize,
+    /// All comparisons, in the order of their names.
+    pub lanes: Vec<LaneView>,
+}
+
+impl Book {
+    /// A copy ended without a word on its target: counted under `why`.
+    pub(super) fn lost(&mut self, lane: &LaneKey, why: &'static str) {
+        self.lane(lane).results.add(why, 1);
+    }
+
+    /// A copy ended.
+    pub(super) fn enter(&mut self, finished: Finished) {
+        let Finished {
+            lane,
+            path,
+            control,
+            anonymous,
+            learning,
+            primary,
+            target,
+        } = finished;
+        let lane = self.lane(&lane);
+        lane.learning = learning;
+        if control {
+            // Without its credentials a request is another one, and what differs then is no noise.
+            if let (Primary::Answered(primary), Ok(target), false) = (primary, target, anonymous) {
+                lane.learn(&primary, &target, &path);
+            }
+            lane.results.add("control", 1);
+            return;
+        }
+        if !anonymous {
+            lane.pair(&primary, &target);
+        }
+        let result = match (primary, target) {
+            (_, Err(why)) => why,
+            (_, Ok(_)) if anonymous => "anonymous",
+            (Primary::Failed, Ok(_)) => "primary_failed",
+            (Primary::Answered(primary), Ok(target)) => lane.compare(&primary, &target, &path),
+        };
+        lane.results.add(result, 1);
+    }
+
+    fn lane(&mut self, key: &LaneKey) -> &mut Lane {
+        self.turn += 1;
+        if !self.lanes.contains_key(key) && self.lanes.len() >= LANES_MAX {
+            let quietest = self.lanes.iter().min_by_key(|(_, lane)| lane.turn);
+            if let Some(key) = quietest.map(|(key, _)| key.clone()) {
+                self.lanes.remove(&key);
+            }
+        }
+        let lane = self.lanes.entry(key.clone()).or_insert_with(Lane::new);
+        lane.turn = self.turn;
+        lane.copies += 1;
+        lane
+    }
+
+    /// All lanes, in the order of their names.
+    pub(super) fn views(&self) -> Vec<LaneView> {
+        let lanes: BTreeMap<_, _> = self.lanes.iter().collect();
+        lanes.into_iter().map(|(key, lane)| lane.view(key)).collect()
+    }
+}
+
+impl Lane {
+    fn new() -> Self {
+        Self {
+            turn: 0,
+            copies: 0,
+            results: Counts::default(),
+            pairs: Pairs::default(),
+            latency: [histogram(), histogram()],
+            slower: Sides::default(),
+            compared: 0,
+            controls: 0,
+            learning: false,
+            fields: BTreeMap::new(),
+        }
+    }
+
+    /// Counts who failed and who was slower.
+    fn pair(&mut self, primary: &Primary, target: &Result<AnswerIn, &'static str>) {
+        let primary_bad = match primary {
+            Primary::Answered(answer) => answer.is_bad(),
+            Primary::Failed => true,
+        };
+        let count = match (primary_bad, target.as_ref().map_or(true, AnswerIn::is_bad)) {
+            (false, false) => &mut self.pairs.both_good,
+            (false, true) => &mut self.pairs.target_bad,
+            (true, false) => &mut self.pairs.primary_bad,
+            (true, true) => &mut self.pairs.both_bad,
+        };
+        *count += 1;
+        let (Primary::Answered(primary), Ok(target)) = (primary, target) else {
+            return;
+        };
+        let (of_primary, of_target) = (primary.latency, target.latency);
+        for (histogram, latency) in self.latency.iter_mut().zip([of_primary, of_target]) {
+            histogram.saturating_record(micros(latency));
+        }
+        self.slower.primary += u64::from(of_primary > of_target.mul_f64(SLOWER));
+        self.slower.target += u64::from(of_target > of_primary.mul_f64(SLOWER));
+    }
+
+    /// Compares two answers and says how it ended.
+    fn compare(&mut self, primary: &AnswerIn, target: &AnswerIn, path: &str) -> &'static str {
+        self.compared += 1;
+        let fields = differences(&primary.answer, &target.answer);
+        self.remember(&fields, path, |field| field.target += 1);
+        let worst = fields.iter().map(|name| self.verdict(name)).min_by_key(severity);
+        match worst {
+            None => "equal",
+            Some(Verdict::Noise) => "noise",
+            Some(Verdict::Unclear) => "unclear",
+            Some(Verdict::Differs) => "differs",
+        }
+    }
+
+    /// Learns from two answers of primaries.
+    fn learn(&mut self, a: &AnswerIn, b: &AnswerIn, path: &str) {
+        self.controls += 1;
+        let fields = differences(&a.answer, &b.answer);
+        self.remember(&fields, path, |field| field.primaries += 1);
+    }
+
+    fn remember(&mut self, names: &BTreeSet<String>, path: &str, count: impl Fn(&mut Field)) {
+        /// Stands for all fields beyond the limit.
+        const OTHERS: &str = "(others)";
+        for name in names {
+            let known = self.fields.contains_key(name) || self.fields.len() < FIELDS_MAX;
+            let name = if known { name.as_str() } else { OTHERS };
+            let field = self.fields.entry(name.to_owned()).or_insert_with(|| Field {
+                example: shown::path(path),
+                ..Field::default()
+            });
+            count(field);
+        }
+    }
+
+    fn verdict(&self, name: &str) -> Verdict {
+        if !self.learning {
+            return Verdict::Differs;
+        }
+        let rate = |happened, of| Rate { happened, of };
+        self.fields.get(name).map_or(Verdict::Unclear, |field| {
+            verdict(
+                rate(field.target, self.compared),
+                rate(field.primaries, self.controls),
+            )
+        })
+    }
+
+    fn view(&self, key: &LaneKey) -> LaneView {
+        let mut fields: Vec<_> = self
+            .fields
+            .iter()
+            .map(|(name, field)| FieldView {
+                field: name.clone(),
+                verdict: self.verdict(name),
+                differed: field.target,
+                differed_among_primaries: field.primaries,
+                example: field.example.clone(),
+            })
+            .collect();
+        fields.sort_by_key(|field| (severity(&field.verdict), std::cmp::Reverse(field.differed)));
+        fields.truncate(FIELDS_SHOWN_MAX);
+        let [primary, target] = &self.latency;
+        LaneView {
+            cluster: key.cluster.to_string(),
+            primary: key.primary.as_ref().map(ToString::to_string),
+            target: key.target.to_string(),
+            copies: self.copies,
+            results: self.results.iter().collect(),
+            pairs: self.pairs,
+            latency: Sides {
+                primary: quantiles(primary),
+                target: quantiles(target),
+            },
+            slower: self.slower,
+            compared: self.compared,
+            controls: self.controls,
+            fields,
+        }
+    }
+}
+
+impl AnswerIn {
+    /// Whether the endpoint would be charged with this answer.
+    fn is_bad(&self) -> bool {
+        Class::of_status(self.answer.status, self.answer.retry_after).is_bad()
+    }
+}
+
+/// The worst first.
+fn severity(verdict: &Verdict) -> u8 {
+    match verdict {
+        Verdict::Differs => 0,
+        Verdict::Unclear => 1,
+        Verdict::Noise => 2,
+    }
+}
+
+fn quantiles(histogram: &Histogram<u64>) -> Quantiles {
+    Quantiles {
+        p50_us: histogram.value_at_quantile(0.5),
+        p90_us: histogram.value_at_quantile(0.9),
+        p99_us: histogram.value_at_quantile(0.99),
+    }
+}
+
+fn micros(latency: Duration) -> u64 {
+    u64::try_from(latency.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "the bounds are constants, checked by every test that makes a lane"
+)]
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_MAX_US, 1).expect("invariant: constant bounds are valid")
+}
+
+#[cfg(test)]
+mod tests;

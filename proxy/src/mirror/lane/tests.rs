@@ -1,0 +1,134 @@
+//! What copies that ended leave behind in a lane.
+
+use super::super::fingerprint::tests::answer;
+use super::*;
+
+fn key(target: &str) -> LaneKey {
+    LaneKey {
+        cluster: "shop".parse().unwrap(),
+        primary: None,
+        target: target.parse().unwrap(),
+    }
+}
+
+fn json(status: u16, body: &str, latency_ms: u64) -> AnswerIn {
+    AnswerIn {
+        answer: answer(status, &[("content-type", "application/json")], &[body]),
+        latency: Duration::from_millis(latency_ms),
+    }
+}
+
+fn finished(primary: AnswerIn, target: Result<AnswerIn, &'static str>) -> Finished {
+    Finished {
+        lane: key("next"),
+        path: "/items/4711".to_owned(),
+        control: false,
+        anonymous: false,
+        learning: true,
+        primary: Primary::Answered(primary),
+        target,
+    }
+}
+
+fn only(book: &Book) -> LaneView {
+    let mut views = book.views();
+    assert_eq!(views.len(), 1);
+    views.remove(0)
+}
+
+#[test]
+fn pairs_count_who_failed_and_latencies_who_was_slower() {
+    let mut book = Book::default();
+    for (primary, target) in [
+        (json(200, "1", 10), Ok(json(200, "1", 12))),
+        (json(200, "1", 10), Ok(json(200, "1", 13))),
+        (json(404, "1", 20), Ok(json(404, "1", 10))),
+        (json(200, "1", 10), Ok(json(500, "1", 10))),
+        (json(200, "1", 10), Err("timeout")),
+        (json(503, "1", 10), Ok(json(200, "1", 10))),
+        (json(500, "1", 10), Err("refused")),
+    ] {
+        book.enter(finished(primary, target));
+    }
+    let view = only(&book);
+    let pairs = Pairs {
+        both_good: 3,
+        target_bad: 2,
+        primary_bad: 1,
+        both_bad: 1,
+    };
+    assert_eq!(view.pairs, pairs);
+    assert_eq!((view.slower.primary, view.slower.target), (1, 1));
+    assert_eq!((view.copies, view.compared), (7, 5));
+    assert_eq!((view.results["timeout"], view.results["refused"]), (1, 1));
+}
+
+#[test]
+fn noise_is_learned_from_primaries_and_a_regression_is_told_from_it() {
+    let mut book = Book::default();
+    let body = |n: u32, price: u32| format!("{{\"at\":{n},\"price\":{price}}}");
+    for n in 0..400 {
+        let mut copy = finished(json(200, &body(n, 5), 1), Ok(json(200, &body(n + 1, 6), 1)));
+        if n % 10 == 0 {
+            copy.control = true;
+            copy.target = Ok(json(200, &body(n + 1, 5), 1));
+        }
+        book.enter(copy);
+    }
+    let view = only(&book);
+    let verdict = |name: &str| view.fields.iter().find(|f| f.field == name).unwrap().verdict;
+    assert_eq!(verdict("body.price"), Verdict::Differs);
+    assert_eq!(verdict("body.at"), Verdict::Noise);
+    assert_eq!((view.controls, view.compared), (40, 360));
+    assert!(view.results["differs"] > 300 && view.results["unclear"] > 0);
+    assert_eq!(view.fields[0].field, "body.price");
+    assert_eq!(view.fields[0].example, "/items/{}");
+    // The same with a target that is as it should be.
+    book.enter(finished(json(200, &body(1, 5), 1), Ok(json(200, &body(2, 5), 1))));
+    assert_eq!(only(&book).results["noise"], 1);
+}
+
+#[test]
+fn a_copy_without_credentials_says_nothing_of_its_answer() {
+    let mut book = Book::default();
+    let mut copy = finished(json(200, "1", 1), Ok(json(401, "2", 1)));
+    copy.anonymous = true;
+    book.enter(copy);
+    let mut control = finished(json(200, "1", 1), Ok(json(401, "2", 1)));
+    (control.anonymous, control.control) = (true, true);
+    book.enter(control);
+    let view = only(&book);
+    assert_eq!((view.results["anonymous"], view.results["control"]), (1, 1));
+    assert_eq!(
+        (view.pairs, view.compared, view.controls),
+        (Pairs::default(), 0, 0)
+    );
+    assert!(view.fields.is_empty());
+}
+
+#[test]
+fn without_learning_every_difference_counts() {
+    let mut book = Book::default();
+    let mut copy = finished(json(200, "1", 1), Ok(json(200, "2", 1)));
+    copy.learning = false;
+    book.enter(copy);
+    assert_eq!(only(&book).results["differs"], 1);
+}
+
+#[test]
+fn lanes_and_fields_are_bounded_and_the_quietest_lane_makes_room() {
+    let mut book = Book::default();
+    book.lost(&key("first"), "both_slow");
+    for n in 0..LANES_MAX {
+        book.lost(&key(&format!("t{n}")), "both_slow");
+        book.lost(&key("t0"), "both_slow");
+    }
+    assert_eq!(book.lanes.len(), LANES_MAX);
+    assert!(!book.lanes.contains_key(&key("first")) && book.lanes.contains_key(&key("t0")));
+
+    let mut lane = Lane::new();
+    let names: BTreeSet<_> = (0..2 * FIELDS_MAX).map(|n| n.to_string()).collect();
+    lane.remember(&names, "/", |field| field.target += 1);
+    assert_eq!(lane.fields.len(), FIELDS_MAX + 1);
+    assert_eq!(lane.fields["(others)"].target, FIELDS_MAX as u64);
+}
