@@ -10,7 +10,8 @@
 //!   proxy and watches both into a [`timeline`];
 //! - **a judgement**: [`scenarios`] is the table of faults and [`claim`]s, [`scenario`] plays one, [`verdict`] judges it,
 //!   [`report`] prints it;
-//! - **beside that**: [`demo`] on a [`screen`], [`cpu`] against [`bare`] pingora in a [`closed_loop`], [`mirror`] and [`reloads`].
+//! - **beside that**: [`demo`] on a [`screen`], [`cpu`] against [`bare`] pingora in a [`closed_loop`], [`mirror`] and
+//!   [`reloads`].
 
 pub mod mix;
 pub mod schedule;

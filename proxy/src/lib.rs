@@ -3,8 +3,8 @@
 //! Read the modules in the order in which data meets them:
 //!
 //! - **a request**: [`http`] (pingora's phases, a line or two each) -> [`path`] -> [`client`] -> [`route`] -> [`cohort`] ->
-//!   [`table`] -> [`worker`] (pick, attempts, failover) -> [`edit`], [`rewrite`] -> [`upstream`] -> ([`mirror`]) -> [`outcome`] ->
-//!   [`recorder`];
+//!   [`table`] -> [`worker`] (pick, attempts, failover) -> [`edit`], [`rewrite`] -> [`upstream`] -> ([`mirror`]) ->
+//!   [`outcome`] -> [`recorder`];
 //! - **a tick**: [`recorder`] -> [`scorer`] -> the engine -> [`table`];
 //! - **an operator**: [`admin`] -> [`command`] -> [`scorer`]; [`explain`] asks the steps of a request by themselves;
 //! - **a configuration**: [`config`] -> [`topology`] -> [`reload`] -> [`scorer`] -> [`table`] -> [`worker`].

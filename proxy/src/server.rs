@@ -170,16 +170,22 @@ pub fn run(path: PathBuf, config: Config, verbosity: Verbosity) -> Result<(), Se
         outcome
     });
     drop(main);
+    leave(workers, [scorer, mirror], access_log);
+    tracing::info!("stopped");
+    outcome
+}
+
+/// Waits for the other threads, which end with the last worker, and for the access log's last lines. A worker that is
+/// still busy after the grace time ends with the process.
+fn leave(workers: Vec<Thread>, others: [Thread; 2], access_log: Option<(Writing, JoinHandle<()>)>) {
     if workers.iter().all(JoinHandle::is_finished) {
-        for thread in workers.into_iter().chain([scorer, mirror]) {
+        for thread in workers.into_iter().chain(others) {
             let _ = thread.join();
         }
     }
     if let Some((writing, thread)) = access_log {
         writing.end(thread);
     }
-    tracing::info!("stopped");
-    outcome
 }
 
 fn keys(admin: &config::Admin) -> Result<Keys, ServerError> {

@@ -143,7 +143,7 @@ fn what_the_file_leaves_out_has_its_default() {
 // Concept: endpoint-shift-groups
 #[test]
 fn what_the_file_says_is_what_comes_out() {
-    let config = config::load(&repository().join("configs/full.yaml"), &Answers::default()).unwrap();
+    let config = config::load(&repository().join("configs/reference.yaml"), &Answers::default()).unwrap();
     assert_eq!(config.workers, 4);
     let routes = &config.listeners[0].routes;
     assert_eq!(
@@ -1381,13 +1381,13 @@ fn the_document_explains_every_key_of_the_schema_and_no_other() {
 
 #[test]
 fn the_full_example_shows_every_key_of_the_schema() {
-    let full = std::fs::read_to_string(repository().join("configs/full.yaml")).unwrap();
+    let full = std::fs::read_to_string(repository().join("configs/reference.yaml")).unwrap();
     for row in all_rows() {
         let path = row.split('`').nth(1).unwrap();
         let key = path.rsplit('.').next().unwrap();
         assert!(
             full.contains(&format!("{key}:")),
-            "configs/full.yaml lacks {path}"
+            "configs/reference.yaml lacks {path}"
         );
     }
 }
@@ -1410,7 +1410,7 @@ proptest! {
     fn no_edit_of_a_sound_file_panics(
         edits in vec((any::<Index>(), 0..6_usize, "[ -~\n\t{}:&*äé\u{202e}]{0,4}"), 1..8),
     ) {
-        let mut text: Vec<char> = include_str!("../../configs/full.yaml").chars().collect();
+        let mut text: Vec<char> = include_str!("../../configs/reference.yaml").chars().collect();
         for (place, removed, inserted) in edits {
             let start = place.index(text.len());
             let end = (start + removed).min(text.len());
@@ -1439,4 +1439,43 @@ proptest! {
             prop_assert!(mistakes.to_string().contains("mistake"));
         }
     }
+}
+
+#[test]
+fn every_whole_example_in_configs_and_in_the_documents_is_sound() {
+    let files = |folder: &str, ending: &str| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(repository().join(folder)).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths
+            .filter(|path| path.to_string_lossy().ends_with(ending))
+            .collect()
+    };
+    let mut checked = 0;
+    for path in files("configs", ".yaml") {
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            parse(&text).is_ok(),
+            "{}:\n{}",
+            path.display(),
+            parse(&text).unwrap_err()
+        );
+        checked += 1;
+    }
+    for path in files("docs", ".md") {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let blocks = text
+            .split("```yaml\n")
+            .skip(1)
+            .filter_map(|rest| rest.split("```").next());
+        for block in blocks.filter(|block| block.starts_with("apiVersion:")) {
+            assert!(
+                parse(block).is_ok(),
+                "{}:\n{}",
+                path.display(),
+                parse(block).unwrap_err()
+            );
+            checked += 1;
+        }
+    }
+    assert!(checked >= 6, "{checked} examples");
 }

@@ -132,11 +132,11 @@ fn a_share_is_asked_for_and_a_size_has_a_unit() {
           |                                                           ^
            expected: off, or a share above 0% up to 100%, as 5% or 0.05
 
-    shop.yaml:7:95: bodyMax: "1000" has no unit
+    shop.yaml:7:95: bodyMax: "1000" has no unit that sizes have
         7 | lain, mirror: { target: shop, share: 1%, bodyMax: 1000, writes: {} } }
           |                                                   ^^^^
            expected: a size from 0B to 1GiB
-           hint: the units are B, KiB, MiB and GiB
+           hint: write 1000B or 1000KiB
 
     shop.yaml:7:109: share is missing
         7 | { target: shop, share: 1%, bodyMax: 1000, writes: {} } }

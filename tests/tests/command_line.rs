@@ -76,7 +76,7 @@ fn the_schema_is_json_and_knows_the_keys() {
 
 #[test]
 fn explain_says_which_route_and_why_and_fails_where_there_is_none() {
-    let config = "configs/full.yaml";
+    let config = "configs/reference.yaml";
     let ask =
         |url: &str, more: &[&str]| run(&[&["explain", "--config", config, "--url", url], more].concat());
     let robots = ask("http://shop.example:8080/./robots.txt", &["--json"]);

@@ -39,7 +39,8 @@ pub struct Arguments {
 /// Measures and prints.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let programs = Programs::find(arguments.proxy.as_deref())?;
-    let topology = Topology::load(&arguments.config)?;
+    // A shift costs something, too, and its shadow gets no copies meanwhile.
+    let topology = Topology::load(&arguments.config)?.without_shift();
     let scratch = Scratch::new("mirror")?;
     let options = CpuOptions {
         rounds: arguments.rounds,

@@ -25,9 +25,6 @@ const IDLE_MAX: usize = 64;
 /// looked at.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
 
-/// Header lines of an answer. Servers send twenty.
-const HEADERS_MAX: usize = 128;
-
 /// How often old connections are looked for.
 pub(super) const TIDY: Duration = Duration::from_secs(5);
 
@@ -103,7 +100,6 @@ pub(super) async fn connect(target: &Target) -> Result<Connection, &'static str>
     let _ = stream.set_nodelay(true);
     let handshake = Builder::new()
         .max_buf_size(BUFFER_BYTES_MAX)
-        .max_headers(HEADERS_MAX)
         .handshake(TokioIo::new(stream));
     let (sender, driver) = handshake.await.map_err(|_| "connect_failed")?;
     let driver = spawn_local(async move {

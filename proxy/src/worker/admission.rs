@@ -19,6 +19,10 @@ use crate::topology::ids::ListenerId;
 
 /// What becomes of a request that has come.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every request is forwarded, and a box would be one more allocation for each"
+)]
 pub enum Admission {
     /// A cluster serves it.
     Forward(Flow),
