@@ -26,8 +26,6 @@ pub trait Head {
     fn set(&mut self, name: &HeaderName, value: HeaderValue);
     /// Puts a value behind those that a header has.
     fn add(&mut self, name: &HeaderName, value: HeaderValue);
-    /// Like `set`, for a name that is written in the code: on the path of each request, where a copy of it counts.
-    fn set_known(&mut self, name: &'static str, value: HeaderValue);
 }
 
 impl Head for http::HeaderMap {
@@ -41,10 +39,6 @@ impl Head for http::HeaderMap {
 
     fn add(&mut self, name: &HeaderName, value: HeaderValue) {
         self.append(name, value);
-    }
-
-    fn set_known(&mut self, name: &'static str, value: HeaderValue) {
-        self.insert(name, value);
     }
 }
 

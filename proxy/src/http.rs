@@ -413,6 +413,8 @@ impl EdgeProxy {
             let head = session.req_header_mut();
             exchange.client = Client::of(&listener.trust, peer, &head.headers);
             head::normalise(head, listener.path).inspect_err(|why| local.worker.refuse(*why))?;
+            // Before it is copied for an endpoint.
+            head::with_headers(head, |_| {});
         }
         let head = session.req_header();
         let admission = local

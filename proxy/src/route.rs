@@ -158,16 +158,18 @@ impl Paths {
         if self.prefixes.is_empty() {
             return None;
         }
-        let mut slashes = view.path.match_indices('/').map(|(at, _)| at);
+        // Over bytes: searching for characters costs several times as much.
+        let bytes = view.path.as_bytes();
+        let slashes = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'/');
         // A prefix of `depth` segments ends before the slash after them.
-        let end = slashes.nth(self.depth).unwrap_or(view.path.len());
-        let mut prefix = view.path.get(..end)?;
-        while !prefix.is_empty() {
-            let found = self.prefixes.find(prefix).and_then(|at| first(routes, at, view));
-            if found.is_some() {
-                return found;
+        let mut slashes = slashes.map(|(at, _)| at);
+        let mut end = slashes.nth(self.depth).unwrap_or(bytes.len());
+        while end > 0 {
+            let found = self.prefixes.find(view.path.get(..end)?);
+            if let Some(route) = found.and_then(|at| first(routes, at, view)) {
+                return Some(route);
             }
-            prefix = prefix.get(..prefix.rfind('/')?)?;
+            end = bytes.get(..end)?.iter().rposition(|byte| *byte == b'/')?;
         }
         None
     }
