@@ -3,6 +3,10 @@
 //! The unit is what an operator pays: user and system time of the proxy's process, divided by the requests it served
 //! meanwhile. Throughput would measure the harness too, which shares the machine. The two are measured in turns (A B A
 //! B ...), each pair giving one ratio, because a machine's speed drifts more from minute to minute than the two differ.
+//!
+//! Both serve the same number of requests per second, below what either could. Flat out, the faster one leaves those around
+//! it less time to sleep and is spared the cost of waking them, so that the ratio would say as much about the harness as
+//! about the proxies.
 
 use std::ffi::OsString;
 use std::io;
@@ -13,13 +17,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::admin::Admin;
-use crate::closed_loop;
+use crate::closed_loop::{self, Asking};
+use crate::cores::Cores;
 use crate::process::{Child, Programs};
 use crate::stage::start_proxy;
 use crate::topology::Topology;
 
 /// Keep-alive connections.
-pub const CONNECTIONS: usize = 64;
+pub const CONNECTIONS: u32 = 64;
 
 /// How long a proxy may take to serve.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
@@ -37,6 +42,8 @@ pub struct CpuOptions {
     pub length: Duration,
     /// Not counted at the start of each.
     pub settling: Duration,
+    /// Requests per second; flat out where `None`.
+    pub rate: Option<f64>,
 }
 
 /// One measurement.
@@ -81,6 +88,7 @@ pub fn measure(
     options: &CpuOptions,
     mut on_round: impl FnMut(usize, &Round),
 ) -> Result<Vec<Round>> {
+    let cores = Cores::divide()?;
     let ours = topology.with_workers(1).on_free_ports()?;
     let mut endpoints = start_endpoints(programs, &ours, folder)?;
     let primaries: Vec<_> = ours
@@ -90,12 +98,14 @@ pub fn measure(
         .map(|spec| spec.address)
         .collect();
     endpoints.wait_until(PATIENCE, || primaries.iter().all(answers))?;
-    let mut proxy = start_proxy(programs, &ours, folder)?;
+    let mut proxy = apart(cores.as_ref(), || start_proxy(programs, &ours, folder))?;
     let admin = Admin(ours.admin());
     proxy.wait_until(PATIENCE, || admin.is_ready())?;
     // The control's port belongs to this set of ports and nobody uses it here.
     let listen = ours.control();
-    let mut bare = start_bare(programs, listen, &primaries, folder)?;
+    let mut bare = apart(cores.as_ref(), || {
+        start_bare(programs, listen, &primaries, folder)
+    })?;
     bare.wait_until(PATIENCE, || answers(&listen))?;
 
     let mut rounds = Vec::new();
@@ -106,6 +116,14 @@ pub fn measure(
         on_round(round, &Round { ours, bare });
     }
     Ok(rounds)
+}
+
+/// Starts something on a core of its own, where there are several.
+fn apart(cores: Option<&Cores>, start: impl FnOnce() -> Result<Child>) -> Result<Child> {
+    match cores {
+        Some(cores) => cores.measured(start)?,
+        None => start(),
+    }
 }
 
 /// Whether somebody listens.
@@ -142,9 +160,14 @@ fn start_bare(
 
 /// One measurement of a process that users reach at `target`.
 pub(crate) fn one(process: &Child, target: SocketAddr, options: &CpuOptions) -> Result<Cost> {
-    let times = (options.settling, options.length);
+    let asking = Asking {
+        connections: CONNECTIONS,
+        rate: options.rate,
+        settling: options.settling,
+        length: options.length,
+    };
     let meter = || cpu_time(process.id());
-    let (done, before, after) = closed_loop::run(target, CONNECTIONS, times, meter)?;
+    let (done, before, after) = closed_loop::run(target, &asking, meter)?;
     ensure!(
         done.failed == 0,
         "{} of {CONNECTIONS} connections failed",

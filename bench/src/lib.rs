@@ -10,8 +10,8 @@
 //!   proxy and watches both into a [`timeline`];
 //! - **a judgement**: [`scenarios`] is the table of faults and [`claim`]s, [`scenario`] plays one, [`verdict`] judges it,
 //!   [`report`] prints it;
-//! - **beside that**: [`demo`] on a [`screen`], [`cpu`] against [`bare`] pingora in a [`closed_loop`], [`mirror`] and
-//!   [`reloads`].
+//! - **beside that**: [`demo`] on a [`screen`], [`cpu`] against [`bare`] pingora in a [`closed_loop`] on [`cores`] of
+//!   their own, [`mirror`] and [`reloads`].
 
 pub mod mix;
 pub mod schedule;
@@ -47,6 +47,7 @@ pub mod screen;
 
 pub mod bare;
 pub mod closed_loop;
+pub mod cores;
 pub mod cpu;
 pub mod mirror;
 pub mod reloads;

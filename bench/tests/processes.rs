@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use foreshade_bench::closed_loop;
+use foreshade_bench::closed_loop::{self, Asking};
 use foreshade_bench::endpoints::{Farm, FarmOptions};
 use foreshade_bench::load::{Load, LoadOptions};
 use foreshade_bench::process::{Child, Programs, Scratch};
@@ -118,15 +118,24 @@ fn the_bare_proxy_uses_its_upstreams_in_turn() {
 #[test]
 fn a_closed_loop_counts_what_was_answered_while_the_meter_ran() {
     let farm = Farm::start(FarmOptions::on_free_ports(&["a"])).unwrap();
-    let times = (Duration::from_millis(50), Duration::from_millis(200));
+    let mut asking = Asking {
+        connections: 4,
+        rate: None,
+        settling: Duration::from_millis(50),
+        length: Duration::from_millis(200),
+    };
     let mut readings = 0;
     let meter = || {
         readings += 1;
         Ok(readings)
     };
-    let (done, before, after) = closed_loop::run(farm.addresses()[0], 4, times, meter).unwrap();
+    let (done, before, after) = closed_loop::run(farm.addresses()[0], &asking, meter).unwrap();
     assert!(done.requests > 0 && done.failed == 0, "{done:?}");
     assert_eq!((before, after), (1, 2));
+    // Each connection has its turn at the start and one every two seconds from then on.
+    asking.rate = Some(2.0);
+    let (done, ..) = closed_loop::run(farm.addresses()[0], &asking, || Ok(())).unwrap();
+    assert!(done.requests <= 4 && done.failed == 0, "{done:?}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod tell;
 
 use std::borrow::Cow;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -34,6 +35,7 @@ use crate::orca;
 use crate::outcome::Failure;
 use crate::server::local::{self, Local};
 use crate::topology::ids::ListenerId;
+use crate::upstream::dial::Dial;
 use crate::upstream::{ELSEWHERE, connect_failure, exchange_failure, refusal};
 use crate::worker::{Admission, Flow, Next};
 
@@ -57,6 +59,8 @@ pub struct Exchange {
     client: Client,
     /// What the endpoint is asked for, where the route changes it.
     target: Option<String>,
+    /// Tells, once there is one, which connection the attempt at hand has got.
+    dial: Option<Arc<Dial>>,
     socket: RawFd,
     reused: bool,
     attempts: u32,
@@ -108,10 +112,11 @@ impl Exchange {
 
 #[async_trait]
 impl ProxyHttp for EdgeProxy {
-    type CTX = Exchange;
+    /// Boxed, because pingora's futures hold it in several places, and are copied whole for each request.
+    type CTX = Box<Exchange>;
 
-    fn new_ctx(&self) -> Exchange {
-        Exchange::default()
+    fn new_ctx(&self) -> Self::CTX {
+        Box::default()
     }
 
     /// None: the default adds a compression module, which costs three allocations per request even when it is off.
@@ -120,7 +125,7 @@ impl ProxyHttp for EdgeProxy {
     async fn request_filter(
         &self,
         session: &mut Session,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
     ) -> pingora_error::Result<bool> {
         // A client that has closed its own side still wants its answer; one that is gone shows when that is written.
         session.set_abort_on_close(false);
@@ -146,7 +151,7 @@ impl ProxyHttp for EdgeProxy {
     async fn upstream_peer(
         &self,
         session: &mut Session,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
     ) -> pingora_error::Result<Box<HttpPeer>> {
         let headers = &session.req_header().headers;
         let started = exchange.flow.as_mut().and_then(|flow| {
@@ -158,8 +163,9 @@ impl ProxyHttp for EdgeProxy {
             .flatten()
         });
         match started {
-            Some(peer) => {
+            Some((peer, dial)) => {
                 exchange.attempts += 1;
+                exchange.dial = Some(dial);
                 Ok(peer)
             }
             None => {
@@ -173,7 +179,7 @@ impl ProxyHttp for EdgeProxy {
         &self,
         session: &mut Session,
         _peer: &HttpPeer,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
         error: BError,
     ) -> BError {
         exchange.fail(connect_failure(&error), is_replayable(session), error)
@@ -182,16 +188,22 @@ impl ProxyHttp for EdgeProxy {
     async fn connected_to_upstream(
         &self,
         _session: &mut Session,
-        reused: bool,
+        _reused: bool,
         _peer: &HttpPeer,
-        socket: RawFd,
+        _socket: RawFd,
         _digest: Option<&Digest>,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
     ) -> pingora_error::Result<()> {
-        exchange.socket = socket;
-        exchange.reused = reused;
-        if let (false, Some(flow)) = (reused, exchange.flow.as_ref()) {
-            local::opened(flow, socket);
+        let Some(dial) = exchange.dial.take() else {
+            return Ok(());
+        };
+        exchange.socket = dial.socket();
+        exchange.reused = dial.is_reused();
+        if !exchange.reused {
+            local::with(|l| {
+                l.sampler.connected(exchange.socket);
+                l.worker.waited();
+            });
         }
         Ok(())
     }
@@ -200,7 +212,7 @@ impl ProxyHttp for EdgeProxy {
         &self,
         session: &mut Session,
         request: &mut RequestHeader,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
     ) -> pingora_error::Result<()> {
         if exchange.attempts > 1 {
             request.insert_header(ATTEMPT_HEADER, exchange.attempts.to_string())?;
@@ -234,7 +246,7 @@ impl ProxyHttp for EdgeProxy {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
     ) -> pingora_error::Result<()> {
         exchange.progress(body);
         exchange.copy_request_piece(body.as_ref(), end);
@@ -245,7 +257,7 @@ impl ProxyHttp for EdgeProxy {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
     ) -> pingora_error::Result<()> {
         let status = response.status.as_u16();
         if response.status.is_informational() && status != 101 {
@@ -266,9 +278,6 @@ impl ProxyHttp for EdgeProxy {
         let elsewhere = local::with(|l| {
             let elsewhere = l.worker.first_byte(flow, status, retry_after, replayable);
             l.observe(flow, exchange.socket, report);
-            if status == 101 {
-                l.kept.given_away(exchange.socket);
-            }
             elsewhere
         });
         exchange.copy_answer(response);
@@ -295,7 +304,7 @@ impl ProxyHttp for EdgeProxy {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
     ) -> pingora_error::Result<Option<Duration>> {
         if !end {
             exchange.progress(body);
@@ -309,7 +318,7 @@ impl ProxyHttp for EdgeProxy {
         _peer: &HttpPeer,
         session: &mut Session,
         mut error: BError,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
         _reused: bool,
     ) -> BError {
         if *error.etype() == ELSEWHERE {
@@ -332,7 +341,7 @@ impl ProxyHttp for EdgeProxy {
         &self,
         session: &mut Session,
         error: &Error,
-        exchange: &mut Exchange,
+        exchange: &mut Self::CTX,
     ) -> FailToProxy {
         let status = match exchange.status {
             // Before any attempt: the request itself was refused.
@@ -360,7 +369,7 @@ impl ProxyHttp for EdgeProxy {
         }
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Self::CTX) {
         exchange.copy_answer_end(error.is_none());
         let status = session.response_written().map_or(0, |r| r.status.as_u16());
         let flow = exchange.flow.take();
@@ -385,14 +394,14 @@ impl ProxyHttp for EdgeProxy {
     }
 
     /// During an incident a line per failed request is one more load; failures are counted by reason instead.
-    fn suppress_error_log(&self, _session: &Session, _exchange: &Exchange, _error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _exchange: &Self::CTX, _error: &Error) -> bool {
         true
     }
 
     fn suppress_proxy_warn_log(
         &self,
         _session: &Session,
-        _exchange: &Exchange,
+        _exchange: &Self::CTX,
         _error: &Error,
         _context: ProxyWarnLogContext,
     ) -> bool {

@@ -22,6 +22,7 @@ pub mod client;
 pub mod cohort;
 pub mod edit;
 pub mod framing;
+mod gather;
 pub mod http;
 pub mod mirror;
 pub mod outcome;

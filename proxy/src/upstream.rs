@@ -1,60 +1,76 @@
 //! Upstream connections as pingora wants them: peers, and what its errors mean.
 
 pub mod deadline;
-pub mod kept;
+pub mod dial;
 pub mod network;
+pub mod pool;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
-use pingora_core::protocols::TcpKeepalive;
 use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora_error::{Error, ErrorSource, ErrorType};
 
-use crate::config::{Cluster, Endpoint};
 use crate::framing::Refusal;
 use crate::outcome::Failure;
 use crate::recorder::Place;
 use crate::topology::Topology;
-use crate::topology::ids::ClusterId;
+use crate::topology::ids::EndpointId;
 
-/// When an idle kept connection is asked whether its other end still lives.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive {
-    idle: Duration::from_secs(15),
-    interval: Duration::from_secs(5),
-    count: 3,
-    user_timeout: Duration::ZERO,
-};
+use self::dial::Dial;
+use self::pool::Pool;
 
 /// The mark of an error by which an answer is dropped because its request goes elsewhere.
 pub(crate) const ELSEWHERE: ErrorType = ErrorType::Custom("Elsewhere");
 
-/// One ready-made peer per endpoint. pingora wants a fresh box per attempt; copying a template is the cheapest one.
+/// One ready-made way per endpoint. pingora wants a fresh box per attempt; copying a template is the cheapest one.
 #[derive(Debug)]
 pub struct Peers {
-    clusters: Vec<Vec<HttpPeer>>,
+    clusters: Vec<Vec<Way>>,
+    pool: Arc<Pool>,
+}
+
+#[derive(Debug)]
+struct Way {
+    endpoint: EndpointId,
+    connect_timeout: Duration,
+    peer: HttpPeer,
 }
 
 impl Peers {
-    /// Peers for all endpoints of a topology.
-    pub fn new(topology: &Topology) -> Self {
-        let clusters = topology.config().clusters.iter().enumerate();
-        let clusters = clusters.filter_map(|(index, c)| Some((topology.cluster_id(index)?, c)));
-        let peers = clusters.map(|(id, c)| c.endpoints.iter().map(|e| peer(id, c, e)).collect());
+    /// Peers for all endpoints of a topology, with the connections of a pool.
+    pub fn new(topology: &Topology, pool: &Arc<Pool>) -> Self {
+        let way = |place| {
+            Some(Way {
+                endpoint: topology.endpoint_id(place)?,
+                connect_timeout: topology.cluster(place.cluster)?.connect_timeout,
+                // Without any timeouts: pingora's hold for every single call and cost a timer each; ours are in
+                // `deadline` and `dial`.
+                peer: HttpPeer::new(topology.endpoint(place)?.address, false, String::new()),
+            })
+        };
+        let sizes = topology.sizes().into_iter().enumerate();
+        let ways = |(cluster, endpoints)| {
+            (0..endpoints).filter_map(move |endpoint| way(Place { cluster, endpoint }))
+        };
         Self {
-            clusters: peers.collect(),
+            clusters: sizes.map(|sized| ways(sized).collect()).collect(),
+            pool: pool.clone(),
         }
     }
 
-    /// A box for one attempt of a request with these headers.
-    pub fn peer(&self, place: Place, headers: &HeaderMap) -> Option<Box<HttpPeer>> {
-        let template = self.clusters.get(place.cluster)?.get(place.endpoint)?;
-        let mut peer = Box::new(template.clone());
+    /// A box for one attempt of a request with these headers, and what will tell which connection it got.
+    pub fn peer(&self, place: Place, headers: &HeaderMap) -> Option<(Box<HttpPeer>, Arc<Dial>)> {
+        let way = self.clusters.get(place.cluster)?.get(place.endpoint)?;
+        let dial = Arc::new(Dial::new(way.endpoint, way.connect_timeout, self.pool.clone()));
+        let mut peer = Box::new(way.peer.clone());
+        peer.options.custom_l4 = Some(dial.clone());
         if !headers.keys().any(is_hop_by_hop) {
             // Nothing to strip, so what looks for it thirteen times over, in a copy of the head, can be spared.
             peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
         }
-        Some(peer)
+        Some((peer, dial))
     }
 }
 
@@ -74,19 +90,6 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
             | "transfer-encoding"
             | "upgrade"
     )
-}
-
-/// Without timeouts for reading and writing: pingora's hold for every single call and cost a timer each; ours are in
-/// [`deadline`].
-fn peer(id: ClusterId, cluster: &Cluster, endpoint: &Endpoint) -> HttpPeer {
-    let mut peer = HttpPeer::new(endpoint.address, false, String::new());
-    // Two clusters may name one address; their connections must not mix. Those of a cluster that stays stay its own.
-    peer.group_key = id.number();
-    peer.options.connection_timeout = Some(cluster.connect_timeout);
-    peer.options.total_connection_timeout = Some(cluster.connect_timeout);
-    peer.options.idle_timeout = Some(cluster.idle_timeout);
-    peer.options.tcp_keepalive = Some(KEEPALIVE);
-    peer
 }
 
 /// What it means that no connection came about.

@@ -194,6 +194,11 @@ impl Worker {
         self.latest
     }
 
+    /// Time has passed since the last step: the attempt had to wait for a connection.
+    pub fn waited(&mut self) {
+        self.now();
+    }
+
     fn now(&mut self) -> Moment {
         self.latest = self.clock.now();
         self.latest
@@ -211,7 +216,7 @@ impl Worker {
         let now = if flow.tried.is_empty() {
             flow.arrived
         } else {
-            self.clock.now()
+            self.now()
         };
         let table = self.snapshot.clusters.get(flow.cluster)?;
         let state = self.clusters.get_mut(flow.cluster)?;
@@ -253,6 +258,8 @@ impl Worker {
     /// endpoint's usual time if the request can go elsewhere, and never longer than the route's.
     pub fn sent(&mut self, flow: &mut Flow, socket: std::os::fd::RawFd, replayable: bool) {
         self.find_again(flow);
+        // A kept connection is there at once; whoever waited for a new one has said so.
+        let now = self.latest;
         let Some(attempt) = flow.attempt.as_mut() else {
             return;
         };
@@ -260,9 +267,7 @@ impl Worker {
         attempt.patience = table
             .and_then(|table| table.attempt_timeout(attempt.place.endpoint))
             .filter(|_| flow.request.repeatable && replayable);
-        let at = attempt
-            .patience
-            .map_or(flow.limit, |p| (self.clock.now() + p).min(flow.limit));
+        let at = attempt.patience.map_or(flow.limit, |p| (now + p).min(flow.limit));
         let what = Waiting {
             cluster: flow.cluster,
             endpoint: attempt.place.endpoint,

@@ -20,6 +20,9 @@ pub struct Arguments {
     /// Seconds per measurement.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
+    /// Requests per second for each, below what they can; 0 for as many as each can, which favours the faster one.
+    #[arg(long, default_value_t = 10_000)]
+    rate: u32,
     /// The configuration of ours; addresses and the number of workers are changed.
     #[arg(long, default_value = "configs/quickstart.yaml")]
     config: PathBuf,
@@ -37,6 +40,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         rounds: arguments.rounds,
         length: Duration::from_secs(arguments.seconds),
         settling: Duration::from_secs(1),
+        rate: (arguments.rate > 0).then(|| f64::from(arguments.rate)),
     };
     let here = Provenance::here();
     terminal::line(&format!(

@@ -46,6 +46,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         rounds: arguments.rounds,
         length: Duration::from_secs(arguments.seconds),
         settling: Duration::from_secs(1),
+        rate: None,
     };
     let share = arguments.share.as_str();
     let here = Provenance::here();

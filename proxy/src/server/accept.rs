@@ -145,11 +145,12 @@ where
         let _open = local::connected();
         let home = Arc::new(Home::default());
         let mut stream = Box::new(EdgeStream::new(conn, home.clone()));
-        let mut served = 0;
+        let (mut first, mut served) = (true, 0);
         loop {
-            if !self.has_request(&stream, served == 0).await {
+            if !self.has_request(&stream, first).await {
                 return;
             }
+            first = false;
             stream.begun = local::now_if_logged();
             let guard = (self.terms)().guard;
             let session = match &guard {

@@ -5,29 +5,24 @@
 //! the body of the current message ends, checks it as it passes, keeps what follows for the next turn, and gives a client
 //! up who is too slow. Knows nothing of pingora.
 //!
-//! Small writes leave together: gathered until a flush or until [`GATHER_BYTES`]; what is larger goes straight through.
-//! What was gathered also leaves when the reader turns to reading, as it does whenever it has nothing more to write: so
-//! an answer that pauses after its first bytes delivers them. Buffers exist only while there is something in them: an
-//! idle connection holds none.
+//! Small writes leave together, see [`gather`]. They also leave when the reader turns to reading, as it does whenever it
+//! has nothing more to write: so an answer that pauses after its first bytes delivers them. Buffers exist only while there
+//! is something in them: an idle connection holds none.
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::unconstrained;
 
 use super::pace::{Floor, Pace};
 use crate::framing::{Body, Head, Limits, Refusal};
-
-/// Writes gather up to this many bytes: a head and a small page; more would only delay the first byte.
-pub(super) const GATHER_BYTES: usize = 16 * 1024;
-
-/// What most answers fit in.
-const GATHER_USUAL_BYTES: usize = 2 * 1024;
+use crate::gather::{self, Gather};
 
 /// Read at once of what follows a message while its answer is on the way; what is more waits in the kernel.
 const AHEAD_BYTES: usize = 4 * 1024;
@@ -37,9 +32,7 @@ const AHEAD_BYTES: usize = 4 * 1024;
 pub struct Conn {
     tcp: TcpStream,
     client: SocketAddr,
-    gathered: Vec<u8>,
-    /// How much of `gathered` the kernel has taken already.
-    sent: usize,
+    gather: Gather,
     message: Message,
     /// Read from the socket, and not passed on yet.
     ahead: BytesMut,
@@ -75,8 +68,7 @@ impl Conn {
         Ok(Self {
             tcp,
             client,
-            gathered: Vec::new(),
-            sent: 0,
+            gather: Gather::default(),
             message: Message::Raw,
             ahead: BytesMut::new(),
             mine: 0,
@@ -127,9 +119,17 @@ impl Conn {
         self.tcp.writable().await
     }
 
-    /// Reads what is there.
+    /// Reads what is there. A read that is not filled tells the runtime that no more is, which spares a system call that
+    /// tokio's own `try_read` would leave to the next reader.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when there is nothing, and those of the socket.
     pub(super) fn try_read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
-        self.tcp.try_read_buf(into)
+        let read = pin!(unconstrained(self.tcp.read_buf(into)));
+        match read.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(read) => read,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
     }
 
     /// Writes what the kernel takes.
@@ -190,17 +190,13 @@ impl Conn {
 
     /// Hands everything gathered to the kernel.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.sent < self.gathered.len() {
-            let rest = self.gathered.get(self.sent..).unwrap_or_default();
+        let mut gather = std::mem::take(&mut self.gather);
+        let polled = gather.poll_drain(|rest| {
             let polled = Pin::new(&mut self.tcp).poll_write(cx, rest);
-            match ready!(self.paced(cx, polled))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                taken => self.sent += taken,
-            }
-        }
-        self.gathered = Vec::new();
-        self.sent = 0;
-        Poll::Ready(Ok(()))
+            self.paced(cx, polled)
+        });
+        self.gather = gather;
+        polled
     }
 
     /// Counts what was written, and gives a client up who does not take it.
@@ -325,7 +321,7 @@ impl AsyncRead for Conn {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.gathered.is_empty() {
+        if !self.gather.is_empty() {
             // Whether the kernel takes it all now, later, or never, the next write or flush tells.
             let _ = self.poll_drain(cx);
         }
@@ -348,21 +344,17 @@ impl AsyncRead for Conn {
 
 impl AsyncWrite for Conn {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.gathered.len() + bytes.len() > GATHER_BYTES {
+        if !self.gather.has_room_for(bytes) {
             ready!(self.poll_drain(cx))?;
         }
         if self.may_switch {
             self.note_answer(bytes);
         }
-        if bytes.len() >= GATHER_BYTES {
+        if bytes.len() >= gather::BYTES_MAX {
             let polled = Pin::new(&mut self.tcp).poll_write(cx, bytes);
             return self.paced(cx, polled);
         }
-        if self.gathered.is_empty() {
-            // Room for a head and a small body: growing in steps would copy.
-            self.gathered.reserve(bytes.len().max(GATHER_USUAL_BYTES));
-        }
-        self.gathered.extend_from_slice(bytes);
+        self.gather.put(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 
@@ -381,7 +373,7 @@ impl AsyncWrite for Conn {
 mod tests {
     use super::*;
     use crate::framing::HeadCheck;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 
     async fn pair() -> (Conn, TcpStream) {
@@ -415,9 +407,8 @@ mod tests {
         let (mut conn, mut client) = pair().await;
         conn.write_all(b"head ").await.unwrap();
         conn.write_all(b"body").await.unwrap();
-        assert_eq!(conn.gathered, b"head body");
+        assert!(!conn.gather.is_empty());
         conn.flush().await.unwrap();
-        assert_eq!(conn.gathered.capacity(), 0, "an idle connection holds no buffer");
         let mut got = [0; 32];
         let n = client.read(&mut got).await.unwrap();
         assert_eq!(&got[..n], b"head body");
@@ -438,7 +429,15 @@ mod tests {
     #[tokio::test]
     async fn order_survives_writes_of_every_size() {
         let (mut conn, mut client) = pair().await;
-        let sizes = [1, GATHER_BYTES - 1, 2, GATHER_BYTES, 5, 3 * GATHER_BYTES, 7];
+        let sizes = [
+            1,
+            gather::BYTES_MAX - 1,
+            2,
+            gather::BYTES_MAX,
+            5,
+            3 * gather::BYTES_MAX,
+            7,
+        ];
         let sent: Vec<u8> = (0..=250).cycle().take(sizes.iter().sum()).collect();
         let reader = tokio::spawn(async move {
             let mut got = Vec::new();

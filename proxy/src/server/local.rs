@@ -16,8 +16,8 @@ use crate::access_log::{Logger, Record};
 use crate::mirror::{Mirror, Tee, is_safe};
 use crate::trace::Namer;
 use crate::upstream::Peers;
-use crate::upstream::kept::Kept;
 use crate::upstream::network::Sampler;
+use crate::upstream::pool::Pool;
 use crate::worker::{Flow, Worker};
 
 /// One worker's own things.
@@ -27,8 +27,8 @@ pub(crate) struct Local {
     pub(crate) peers: Peers,
     pub(crate) sampler: Sampler,
     pub(crate) mirror: Mirror,
-    /// Upstream connections, by whose they are.
-    pub(crate) kept: Kept,
+    /// Idle upstream connections.
+    pool: Arc<Pool>,
     /// Wakes the sweeper when the first deadline is armed.
     pub(crate) armed: Arc<Notify>,
     /// Writes a line per request; `None` where nobody wants one.
@@ -87,22 +87,6 @@ pub(crate) fn log(record: &Record<'_>) {
     });
 }
 
-/// The attempt has a new connection.
-pub(crate) fn opened(flow: &Flow, socket: RawFd) {
-    with(|l| {
-        l.sampler.connected(socket);
-        match flow.endpoint() {
-            Some(endpoint) => {
-                l.kept.opened(socket, endpoint);
-                if l.worker.topology().place(endpoint).is_none() {
-                    l.kept.expect_gone();
-                }
-            }
-            None => l.kept.given_away(socket),
-        }
-    });
-}
-
 impl Local {
     pub(crate) fn new(
         worker: Worker,
@@ -111,10 +95,11 @@ impl Local {
         mirror: Mirror,
     ) -> Self {
         let topology = worker.topology();
+        let pool = Arc::<Pool>::default();
         Self {
-            peers: Peers::new(topology),
+            peers: Peers::new(topology, &pool),
             sampler: Sampler::new(&topology.sizes()),
-            kept: Kept::default(),
+            pool,
             mirror,
             armed: Arc::new(Notify::new()),
             log,
@@ -144,15 +129,17 @@ impl Local {
     /// Takes the newest snapshot over, and with a new configuration everything that hangs on it.
     pub(crate) fn refresh(&mut self) {
         if let Some(descent) = self.worker.refresh() {
-            self.peers = Peers::new(self.worker.topology());
+            self.peers = Peers::new(self.worker.topology(), &self.pool);
             self.sampler.reshape(&descent);
             self.namer = Namer::new(self.worker.topology().config());
-            self.kept.expect_gone();
         }
-        if self.kept.is_due() {
-            let busy = self.worker.busy_sockets().collect();
-            let closed = self.kept.close_of_the_gone(self.worker.topology(), &busy);
-            tracing::debug!(closed, "idle connections of endpoints that are gone");
+        let now = self.worker.clock().now();
+        if self.pool.is_untidy(now) {
+            let topology = self.worker.topology();
+            self.pool.tidy(now, |endpoint| {
+                let cluster = topology.cluster(topology.place(endpoint)?.cluster)?;
+                Some(cluster.idle_timeout)
+            });
         }
     }
 

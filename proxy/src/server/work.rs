@@ -24,9 +24,6 @@ use crate::scorer::Question;
 use crate::topology::ids::ListenerId;
 use crate::upstream::deadline;
 
-/// Idle upstream connections that one worker keeps per listener, over all endpoints.
-const KEPT_CONNECTIONS_MAX: usize = 1024;
-
 /// Attempts that pingora may make; the policy allows fewer, and is asked each time.
 const PINGORA_ATTEMPTS_MAX: usize = 8;
 
@@ -147,7 +144,8 @@ impl Doors {
 fn pingora_settings() -> ServerConf {
     ServerConf {
         threads: 1,
-        upstream_keepalive_pool_size: KEPT_CONNECTIONS_MAX,
+        // It never gets one to keep.
+        upstream_keepalive_pool_size: 1,
         max_retries: PINGORA_ATTEMPTS_MAX,
         ..ServerConf::default()
     }

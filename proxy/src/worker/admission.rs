@@ -78,7 +78,7 @@ impl Worker {
             edits: edits.clone(),
             cluster: cluster.name.clone(),
         });
-        let arrived = self.clock.now();
+        let arrived = self.now();
         Admission::Forward(Flow {
             generation: self.generation,
             cluster: index,

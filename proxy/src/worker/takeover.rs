@@ -11,7 +11,6 @@
 //! A listener that is gone may still have the head of a request in its buffers. Its routes are kept until its last
 //! connection is closed, so that such a request is answered, by what there is now of the cluster that it was for.
 
-use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -115,11 +114,6 @@ impl Worker {
     /// The configuration that requests are served by.
     pub fn topology(&self) -> &Arc<Topology> {
         &self.topology
-    }
-
-    /// The upstream connections on which an answer is awaited.
-    pub fn busy_sockets(&mut self) -> impl Iterator<Item = RawFd> {
-        self.deadlines.entries().map(|entry| entry.socket)
     }
 
     /// Makes sure that the request's indices are of this worker's generation. To be called first in every step.

@@ -1,0 +1,203 @@
+//! The way of one attempt to its endpoint: a kept connection, or a new one.
+//!
+//! pingora has a pool of its own, shared between threads; per request it costs a task, a timer, a lock or two and two
+//! system calls, more than all of our policy. So it never gets to keep a connection. What it is lent is a socket of our
+//! making, and when it is done with a request and asks whether the connection still lives, as it does before it would put
+//! it into its pool, it hears that the connection has ended; dropped then, the connection goes into ours ([`Pool`]). Only
+//! that question brings it there: a connection that is dropped without it was not fit to be used again.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora_core::connectors::l4::Connect;
+use pingora_core::protocols::l4::socket::SocketAddr as Address;
+use pingora_core::protocols::l4::stream::Stream;
+use pingora_core::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
+use pingora_error::{Error, ErrorType, OrErr};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::pool::Pool;
+use crate::gather::{self, Gather};
+use crate::topology::ids::EndpointId;
+
+/// When an idle connection is asked whether its other end still lives, and when it is given up: after 30 seconds.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(15))
+    .with_interval(Duration::from_secs(5))
+    .with_retries(3);
+
+/// No connection yet.
+const NONE: RawFd = -1;
+
+/// One attempt's way to its endpoint. Tells afterwards which connection it was.
+#[derive(Debug)]
+pub struct Dial {
+    endpoint: EndpointId,
+    connect_timeout: Duration,
+    pool: Arc<Pool>,
+    socket: AtomicI32,
+    reused: AtomicBool,
+}
+
+impl Dial {
+    /// A way to the endpoint by a connection of the pool, or by a new one that is there within `connect_timeout`.
+    pub fn new(endpoint: EndpointId, connect_timeout: Duration, pool: Arc<Pool>) -> Self {
+        Self {
+            endpoint,
+            connect_timeout,
+            pool,
+            socket: AtomicI32::new(NONE),
+            reused: AtomicBool::new(false),
+        }
+    }
+
+    /// The connection's descriptor; -1 while there is none.
+    pub fn socket(&self) -> RawFd {
+        self.socket.load(Ordering::Relaxed)
+    }
+
+    /// Whether the connection has served before.
+    pub fn is_reused(&self) -> bool {
+        self.reused.load(Ordering::Relaxed)
+    }
+
+    async fn open(&self, address: SocketAddr) -> pingora_error::Result<TcpStream> {
+        let opened = timeout(self.connect_timeout, TcpStream::connect(address)).await;
+        let tcp = match opened {
+            Ok(Ok(tcp)) => tcp,
+            Ok(Err(error)) => return Error::e_because(kind(&error), "no connection to the endpoint", error),
+            Err(late) => return Error::e_because(ErrorType::ConnectTimedout, "no connection in time", late),
+        };
+        // Writes are gathered here.
+        tcp.set_nodelay(true)
+            .or_err(ErrorType::ConnectError, "the connection is gone already")?;
+        // Without it the connection is found dead when it is used.
+        let _ = SockRef::from(&tcp).set_tcp_keepalive(&KEEPALIVE);
+        Ok(tcp)
+    }
+}
+
+fn kind(error: &io::Error) -> ErrorType {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
+        io::ErrorKind::TimedOut => ErrorType::ConnectTimedout,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => ErrorType::ConnectNoRoute,
+        _ => ErrorType::ConnectError,
+    }
+}
+
+#[async_trait]
+impl Connect for Dial {
+    async fn connect(&self, address: &Address) -> pingora_error::Result<Stream> {
+        let kept = self.pool.take(self.endpoint);
+        let reused = kept.is_some();
+        let tcp = match (kept, address.as_inet()) {
+            (Some(tcp), _) => tcp,
+            (None, Some(address)) => self.open(*address).await?,
+            (None, None) => return Error::e_explain(ErrorType::SocketError, "endpoints speak TCP"),
+        };
+        self.socket.store(tcp.as_raw_fd(), Ordering::Relaxed);
+        self.reused.store(reused, Ordering::Relaxed);
+        let lent = Lent {
+            tcp: Some(tcp),
+            endpoint: self.endpoint,
+            pool: self.pool.clone(),
+            gather: Gather::default(),
+            rests: false,
+        };
+        Ok(VirtualSocketStream::new(Box::new(lent)).into())
+    }
+}
+
+/// A connection that is lent to pingora for one request.
+#[derive(Debug)]
+struct Lent {
+    /// Absent only while it is dropped.
+    tcp: Option<TcpStream>,
+    endpoint: EndpointId,
+    pool: Arc<Pool>,
+    gather: Gather,
+    /// Everything has been answered, and the connection can serve again.
+    rests: bool,
+}
+
+impl Lent {
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let tcp = self.tcp.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        self.gather
+            .poll_drain(|rest| Pin::new(&mut *tcp).poll_write(cx, rest))
+    }
+
+    fn tcp(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        let tcp = self.tcp.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        Ok(Pin::new(tcp))
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let (true, Some(tcp)) = (self.rests, self.tcp.take()) {
+            self.pool.put(self.endpoint, tcp);
+        }
+    }
+}
+
+/// Whether nobody is there to be woken: then a read is a question that wants its answer at once. Every waker that can
+/// wake somebody has to know whom, and has data.
+fn nobody_waits(cx: &Context<'_>) -> bool {
+    cx.waker().data().is_null()
+}
+
+impl AsyncRead for Lent {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let polled = self.tcp()?.poll_read(cx, buffer);
+        if polled.is_pending() && self.gather.is_empty() && nobody_waits(cx) {
+            self.rests = true;
+            return Poll::Ready(Ok(()));
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Lent {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if !self.gather.has_room_for(bytes) {
+            ready!(self.poll_drain(cx))?;
+        }
+        if bytes.len() >= gather::BYTES_MAX {
+            return self.tcp()?.poll_write(cx, bytes);
+        }
+        self.gather.put(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_drain(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(cx))?;
+        self.tcp()?.poll_shutdown(cx)
+    }
+}
+
+impl VirtualSocket for Lent {
+    /// Set when the connection was opened.
+    fn set_socket_option(&self, _: VirtualSockOpt) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,252 @@
+//! The idle connections to endpoints that one worker keeps, by whose they are.
+//!
+//! Last in, first out: the connection that was used last is the one whose buffers are warm and whose endpoint is the least
+//! likely to have given it up, and those that are not needed any more come of age. Before use each is asked whether
+//! something has come unasked: an end, or bytes that belong to nothing. That costs no system call, since the runtime knows.
+//! Ten times per second the pool is tidied: what is too old, has ended, or belongs to an endpoint that is gone is closed.
+//!
+//! The pool belongs to one thread; its lock is there because streams have to be able to travel, and is never contended.
+
+use std::collections::{HashMap, VecDeque};
+use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use foreshade_engine::moment::Moment;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+use crate::topology::ids::EndpointId;
+
+/// Idle connections of one worker, over all endpoints. Beyond it the oldest goes.
+const IDLE_MAX: usize = 1024;
+
+/// Between two tidyings.
+const TIDY_PERIOD: Duration = Duration::from_millis(100);
+
+/// The idle connections of one worker.
+#[derive(Debug, Default)]
+pub struct Pool(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// Oldest first.
+    by_endpoint: HashMap<EndpointId, VecDeque<Idle>>,
+    /// How many there are in all.
+    count: usize,
+    /// When it was tidied last: what time it is, near enough.
+    now: Moment,
+}
+
+#[derive(Debug)]
+struct Idle {
+    tcp: TcpStream,
+    /// At most [`TIDY_PERIOD`] too early.
+    since: Moment,
+}
+
+impl Pool {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection to the endpoint on which nothing is under way.
+    pub(super) fn take(&self, endpoint: EndpointId) -> Option<TcpStream> {
+        let kept = &mut *self.kept();
+        let idle = kept.by_endpoint.get_mut(&endpoint)?;
+        loop {
+            let mut tcp = idle.pop_back()?.tcp;
+            kept.count -= 1;
+            if is_quiet(&mut tcp) {
+                return Some(tcp);
+            }
+        }
+    }
+
+    /// Keeps a connection on which everything has been answered.
+    pub(super) fn put(&self, endpoint: EndpointId, tcp: TcpStream) {
+        let kept = &mut *self.kept();
+        if kept.count >= IDLE_MAX {
+            kept.drop_oldest();
+        }
+        let since = kept.now;
+        kept.count += 1;
+        kept.by_endpoint
+            .entry(endpoint)
+            .or_default()
+            .push_back(Idle { tcp, since });
+    }
+
+    /// Whether [`TIDY_PERIOD`] has passed since the last tidying.
+    pub fn is_untidy(&self, now: Moment) -> bool {
+        now.since(self.kept().now) >= TIDY_PERIOD
+    }
+
+    /// Closes what will not be used again. `patience` is how long connections to an endpoint may idle; `None` for one that
+    /// is gone.
+    pub fn tidy(&self, now: Moment, patience: impl Fn(EndpointId) -> Option<Duration>) {
+        let kept = &mut *self.kept();
+        kept.now = now;
+        kept.by_endpoint.retain(|endpoint, idle| {
+            let patience = patience(*endpoint);
+            idle.retain_mut(|one| {
+                patience.is_some_and(|patience| now.since(one.since) < patience) && is_quiet(&mut one.tcp)
+            });
+            !idle.is_empty()
+        });
+        kept.count = kept.by_endpoint.values().map(VecDeque::len).sum();
+    }
+}
+
+impl Kept {
+    fn drop_oldest(&mut self) {
+        let oldest = self
+            .by_endpoint
+            .values_mut()
+            .filter(|idle| !idle.is_empty())
+            .min_by_key(|idle| idle.front().map(|one| one.since));
+        if oldest.and_then(VecDeque::pop_front).is_some() {
+            self.count -= 1;
+        }
+    }
+}
+
+/// Whether nothing has come on an idle connection: no bytes, no end, no error. Asks the kernel only where the runtime does
+/// not know better.
+fn is_quiet(tcp: &mut TcpStream) -> bool {
+    let mut nobody = Context::from_waker(Waker::noop());
+    if tcp.poll_read_ready(&mut nobody).is_pending() {
+        return true;
+    }
+    let mut byte = [0];
+    let read = tokio::task::unconstrained(tcp.read(&mut byte));
+    matches!(pin!(read).poll(&mut nobody), Poll::Pending)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::recorder::Place;
+    use crate::topology::Topology;
+    use std::io::Write;
+    use std::net::{SocketAddr, TcpListener};
+    use std::sync::Arc;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    struct Bench {
+        pool: Pool,
+        ids: Vec<EndpointId>,
+        listener: TcpListener,
+        _topology: Arc<Topology>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let text = "apiVersion: foreshade/v1\nlisteners: [{ name: web, address: 127.0.0.1:8080, routes: [{ cluster: \
+                        shop }] }]\nclusters: [{ name: shop, endpoints: [{ name: a, address: 127.0.0.1:1 }, { name: b, \
+                        address: 127.0.0.1:2 }] }]\n";
+            let topology = Topology::new(config::parse(text, "test").unwrap());
+            let id = |endpoint| topology.endpoint_id(Place { cluster: 0, endpoint }).unwrap();
+            Self {
+                pool: Pool::default(),
+                ids: vec![id(0), id(1)],
+                listener: TcpListener::bind("127.0.0.1:0").unwrap(),
+                _topology: topology,
+            }
+        }
+
+        /// A connection in the pool, and the endpoint's side of it.
+        async fn keep(&self, endpoint: usize) -> (SocketAddr, std::net::TcpStream) {
+            let tcp = TcpStream::connect(self.listener.local_addr().unwrap())
+                .await
+                .unwrap();
+            let (server, address) = self.listener.accept().unwrap();
+            self.pool.put(self.ids[endpoint], tcp);
+            (address, server)
+        }
+
+        fn take(&self, endpoint: usize) -> Option<SocketAddr> {
+            let tcp = self.pool.take(self.ids[endpoint])?;
+            Some(tcp.local_addr().unwrap())
+        }
+
+        fn tidy(&self, seconds: u64) {
+            let now = Moment::ZERO + Duration::from_secs(seconds);
+            self.pool.tidy(now, |_| Some(PATIENCE));
+        }
+
+        fn count(&self) -> usize {
+            self.pool.kept().count
+        }
+    }
+
+    /// Lets the runtime learn what has happened to its sockets.
+    async fn look_around() {
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn the_last_one_in_is_the_first_one_out_and_each_endpoint_has_its_own() {
+        let bench = Bench::new();
+        let (first, _a) = bench.keep(0).await;
+        let (second, _b) = bench.keep(0).await;
+        let (other, _c) = bench.keep(1).await;
+        assert_eq!(bench.take(0), Some(second));
+        assert_eq!(bench.take(0), Some(first));
+        assert_eq!(bench.take(0), None);
+        assert_eq!(bench.take(1), Some(other));
+        assert_eq!(bench.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_has_ended_or_has_said_something_unasked_is_not_used() {
+        let bench = Bench::new();
+        let (quiet, _quiet) = bench.keep(0).await;
+        let (_, ended) = bench.keep(0).await;
+        let (_, mut talks) = bench.keep(0).await;
+        drop(ended);
+        talks.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").unwrap();
+        look_around().await;
+        assert_eq!(bench.take(0), Some(quiet));
+        assert_eq!(bench.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_too_old_has_ended_or_is_whose_endpoint_is_gone_is_closed_without_being_asked_for() {
+        let bench = Bench::new();
+        let (_, _old) = bench.keep(0).await;
+        bench.tidy(30);
+        let (_, _ended) = bench.keep(0).await;
+        let (young, _young) = bench.keep(0).await;
+        let (_, _gone) = bench.keep(1).await;
+        drop(_ended);
+        look_around().await;
+        bench.tidy(60);
+        assert_eq!(bench.count(), 2, "one was too old, one has ended");
+        let stays = bench.ids[0];
+        let now = Moment::ZERO + Duration::from_secs(61);
+        assert!(bench.pool.is_untidy(now));
+        bench.pool.tidy(now, |id| (id == stays).then_some(PATIENCE));
+        assert!(!bench.pool.is_untidy(now));
+        assert_eq!(bench.take(1), None);
+        assert_eq!(bench.take(0), Some(young));
+    }
+
+    #[tokio::test]
+    async fn beyond_the_limit_the_oldest_goes() {
+        let bench = Bench::new();
+        let (oldest, _server) = bench.keep(1).await;
+        bench.tidy(1);
+        let mut servers = Vec::new();
+        for _ in 0..IDLE_MAX {
+            servers.push(bench.keep(0).await);
+        }
+        assert_eq!(bench.count(), IDLE_MAX);
+        assert_eq!(bench.take(1), None, "{oldest} was the oldest");
+    }
+}
