@@ -28,7 +28,6 @@ use pingora_core::server::ShutdownWatch;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio::task::LocalSet;
 
 use crate::access_log::{Logger, Writing, writer};
 use crate::admin::door::Door;
@@ -127,7 +126,7 @@ pub fn run(path: PathBuf, config: Config, verbosity: Verbosity) -> Result<(), Se
     };
     let crew = start_workers(clock, &table, sockets, &stopped, beside)?;
     let mirror = spawn("mirror", move || {
-        runtime().map(|r| LocalSet::new().block_on(&r, mirror::run(mirror_inputs)))
+        runtime().map(|r| r.block_on(mirror::run(mirror_inputs)))
     })?;
     let inputs = Inputs {
         workers: crew.questions,
