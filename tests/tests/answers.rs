@@ -1,5 +1,5 @@
 //! What the proxy answers by itself: redirects, texts, refusals, and failures of endpoints. Each answer says when it was
-//! given, once.
+//! given, once; and which request it answers, where clients are to know.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -124,4 +124,40 @@ fn who_is_not_let_in_is_told_when() {
     });
     let answer = dated("a second connection", || exchange(proxy.users, b""));
     assert_eq!(status(&answer), 503, "{answer}");
+}
+
+#[test]
+fn every_answer_to_a_request_that_was_read_names_it_where_clients_are_to_know() {
+    let more = "requestId: { make: true, toClient: true }";
+    let proxy = proxy(&free_address().to_string(), "", more);
+    for (asked, expected) in ASKED {
+        let answer = ask(&proxy, asked, "X-Request-Id: mine-1\r\n");
+        assert_eq!(status(&answer), expected, "{answer}");
+        assert_eq!(values(&answer, "x-request-id"), ["mine-1"], "{answer}");
+        let body = answer.split_once("\r\n\r\n").unwrap().1;
+        assert_eq!(
+            values(&answer, "content-length"),
+            [body.len().to_string()],
+            "{answer}"
+        );
+
+        let answer = ask(&proxy, asked, "");
+        let made = values(&answer, "x-request-id");
+        assert!(made.len() == 1 && made[0].len() == 32, "{answer}");
+        if expected >= 400 {
+            assert!(answer.ends_with(&format!(" (request {})\n", made[0])), "{answer}");
+        }
+    }
+}
+
+#[test]
+fn no_answer_names_a_request_where_nobody_asked_for_it() {
+    let proxy = proxy(&free_address().to_string(), "", "requestId: { make: true }");
+    for (asked, _) in ASKED {
+        let answer = ask(&proxy, asked, "X-Request-Id: mine-1\r\n");
+        assert!(
+            !answer.contains("mine-1") && !answer.contains("(request"),
+            "{answer}"
+        );
+    }
 }

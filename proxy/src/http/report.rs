@@ -98,9 +98,9 @@ impl Report {
         Ok(())
     }
 
-    /// Writes the request's name into the answer, where the client is to know it.
-    pub(super) fn tell_the_client(
-        &self,
+    /// The client is answered: with the request's name, where he is to know it.
+    pub(super) fn answers(
+        &mut self,
         session: &Session,
         response: &mut ResponseHeader,
     ) -> pingora_error::Result<()> {
