@@ -74,7 +74,10 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         self.give_up_copy(Reason::ClientGone);
         if let Some(mut flow) = self.flow.take() {
-            local::with(|l| l.worker.abandon(&mut flow));
+            local::with(|l| {
+                l.worker.abandon(&mut flow);
+                report::cut(l, self, &flow);
+            });
         }
     }
 }

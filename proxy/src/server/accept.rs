@@ -272,7 +272,7 @@ fn count(refusal: Refusal) {
 }
 
 /// Waits for the shutdown. A sender that is gone means the same.
-pub(super) async fn until(stopped: &mut ShutdownWatch) {
+async fn until(stopped: &mut ShutdownWatch) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 
