@@ -34,9 +34,9 @@ lint: tools ## formatting, clippy, documentation: all without a warning
 docs: tools ## build the documentation of the crates
 	$(CARGO) doc $(LOCKED) --no-deps --workspace --document-private-items
 
-scenarios: tools ## play every scenario and write docs/scenarios.md; about ten minutes
+scenarios: tools ## play every scenario and write docs/scenarios.md; about twenty minutes
 	$(CARGO) build $(LOCKED) --release -p foreshade-proxy -p foreshade-bench
-	$(BENCH) scenarios --markdown docs/scenarios.md
+	$(BENCH) scenarios --all --markdown docs/scenarios.md
 
 bench: tools ## measure the CPU time per request against a bare pingora-proxy
 	$(CARGO) build $(LOCKED) --release -p foreshade-proxy -p foreshade-bench

@@ -54,9 +54,9 @@ pub struct Record<'a> {
     /// Which rule it broke, where it was rejected: a word out of a closed set.
     pub detail: &'static str,
     /// Bytes of the request's body.
-    pub bytes_in: u64,
+    pub bytes_in: Option<u64>,
     /// Bytes of the answer's body.
-    pub bytes_out: u64,
+    pub bytes_out: Option<u64>,
     /// Where its time went.
     pub times: Times,
     /// Who served it, or was the last to be asked.
@@ -101,6 +101,8 @@ impl<'a> Record<'a> {
             status,
             detail,
             reason: Reason::Rejected,
+            bytes_in: Some(0),
+            bytes_out: Some(0),
             ..Self::default()
         }
     }

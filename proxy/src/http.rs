@@ -10,7 +10,6 @@ mod head;
 mod report;
 mod tell;
 
-use std::borrow::Cow;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,7 +78,10 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         self.give_up_copy(Reason::ClientGone);
         if let Some(mut flow) = self.flow.take() {
-            local::with(|l| l.worker.abandon(&mut flow));
+            local::with(|l| {
+                l.worker.abandon(&mut flow);
+                report::cut(l, self, &flow);
+            });
         }
     }
 }
@@ -134,15 +136,16 @@ impl ProxyHttp for EdgeProxy {
             exchange.report = report::arrived(l, session, &admission);
             admission
         });
+        let report = exchange.report.as_deref_mut();
         match admission {
             Some(Ok(Admission::Forward(flow))) => {
                 exchange.flow = Some(flow);
                 return Ok(false);
             }
-            Some(Ok(Admission::Answer(answer))) => answer::send(session, answer).await?,
-            Some(Err(why)) => tell(session, why.status(), why.sentence(), true).await?,
+            Some(Ok(Admission::Answer(answer))) => answer::send(session, answer, report).await?,
+            Some(Err(why)) => tell(session, why.status(), why.sentence(), true, report).await?,
             Some(Ok(Admission::Unrouted)) | None => {
-                tell(session, 404, "no route for this request", true).await?;
+                tell(session, 404, "no route for this request", true, report).await?;
             }
         }
         Ok(true)
@@ -293,8 +296,8 @@ impl ProxyHttp for EdgeProxy {
         if *self.closing.borrow() {
             session.set_keepalive(None);
         }
-        match exchange.report.as_deref() {
-            Some(report) => report.tell_the_client(session, response),
+        match exchange.report.as_deref_mut() {
+            Some(report) => report.answers(session, response),
             None => Ok(()),
         }
     }
@@ -354,12 +357,9 @@ impl ProxyHttp for EdgeProxy {
         };
         if status > 0 {
             let sentence = refusal(error).map_or_else(|| sentence(status), Refusal::sentence);
-            let told = match exchange.report.as_deref() {
-                Some(report) => report.named_in(session, sentence),
-                None => Cow::Borrowed(sentence),
-            };
             let blameless = *error.esource() != ErrorSource::Downstream;
-            if let Err(error) = tell(session, status, &told, blameless).await {
+            let report = exchange.report.as_deref_mut();
+            if let Err(error) = tell(session, status, sentence, blameless, report).await {
                 tracing::debug!(%error, status, "the client went away before it could be told");
             }
         }

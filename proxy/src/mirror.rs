@@ -62,6 +62,9 @@ pub use self::tee::{Primary, Tee};
 /// Copies that may wait for the mirror's thread to take them up. It takes up one in microseconds.
 const JOBS_MAX: usize = 512;
 
+/// Copies with a body that may wait. They are taken up at once.
+const BODIES_MAX: usize = 64;
+
 /// Questions of operators that may wait.
 const QUESTIONS_MAX: usize = 16;
 
@@ -119,7 +122,8 @@ struct Job {
 /// The workers' way to the mirror. Clones lead to the same one.
 #[derive(Clone, Debug)]
 pub struct Mirror {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<Box<Job>>,
+    bodies: mpsc::Sender<Box<Job>>,
     limits: Arc<Limits>,
 }
 
@@ -130,7 +134,8 @@ pub struct Questions(mpsc::Sender<oneshot::Sender<View>>);
 /// What the mirror's thread listens to.
 #[derive(Debug)]
 pub struct Inputs {
-    jobs: mpsc::Receiver<Job>,
+    jobs: mpsc::Receiver<Box<Job>>,
+    bodies: mpsc::Receiver<Box<Job>>,
     questions: mpsc::Receiver<oneshot::Sender<View>>,
     limits: Arc<Limits>,
 }
@@ -138,14 +143,17 @@ pub struct Inputs {
 /// A mirror that is not running yet: give the inputs to [`run`], on a thread of its own.
 pub fn channel() -> (Mirror, Questions, Inputs) {
     let (jobs, jobs_in) = mpsc::channel(JOBS_MAX);
+    let (bodies, bodies_in) = mpsc::channel(BODIES_MAX);
     let (ask, questions) = mpsc::channel(QUESTIONS_MAX);
     let limits = Arc::<Limits>::default();
     let inputs = Inputs {
         jobs: jobs_in,
+        bodies: bodies_in,
         questions,
         limits: limits.clone(),
     };
-    (Mirror { jobs, limits }, Questions(ask), inputs)
+    let mirror = Mirror { jobs, bodies, limits };
+    (mirror, Questions(ask), inputs)
 }
 
 impl Questions {
@@ -190,7 +198,8 @@ impl Mirror {
             primary,
             slot,
         };
-        self.jobs.try_send(job).map_err(|_| Reason::Queue)?;
+        let way = if has_body { &self.bodies } else { &self.jobs };
+        way.try_send(Box::new(job)).map_err(|_| Reason::Queue)?;
         Ok(Box::new(Tee::new(feed, tell, now, self.limits.clone())))
     }
 }

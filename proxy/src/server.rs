@@ -23,12 +23,11 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use pingora_core::server::ShutdownWatch;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio::task::LocalSet;
 
 use crate::access_log::{Logger, Writing, writer};
 use crate::admin::door::Door;
@@ -49,10 +48,14 @@ use crate::worker::Worker;
 use self::connections::Connections;
 use self::listen::Sockets;
 use self::local::Local;
+use self::work::Ending;
 pub(crate) use self::work::Order;
 
 /// Commands and probe results that may wait for the scorer.
 const WAITING_MAX: usize = 256;
+
+/// After the grace time a worker has nothing left to do but to write a line for each request that it cuts.
+const CUT_MAX: Duration = Duration::from_millis(500);
 
 /// Why the proxy cannot start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +116,7 @@ pub fn run(path: PathBuf, config: Config, verbosity: Verbosity) -> Result<(), Se
     let (loggers, access_log) = start_access_log(topology.config(), sockets.len())?;
 
     let (scorer, table) = Scorer::new(clock, topology.clone());
-    let (stop, stopped) = watch::channel(false);
+    let (end, ending) = watch::channel(Ending::NotYet);
     let (commands, commands_in) = mpsc::channel(WAITING_MAX);
     let (probes, probes_in) = mpsc::channel(WAITING_MAX);
     let (readiness, dropped) = (Readiness::default(), Dropped::default());
@@ -125,9 +128,9 @@ pub fn run(path: PathBuf, config: Config, verbosity: Verbosity) -> Result<(), Se
         // The mirror's thread ends with the last worker that could send it something.
         mirror,
     };
-    let crew = start_workers(clock, &table, sockets, &stopped, beside)?;
+    let crew = start_workers(clock, &table, sockets, &ending, beside)?;
     let mirror = spawn("mirror", move || {
-        runtime().map(|r| LocalSet::new().block_on(&r, mirror::run(mirror_inputs)))
+        runtime().map(|r| r.block_on(mirror::run(mirror_inputs)))
     })?;
     let inputs = Inputs {
         workers: crew.questions,
@@ -165,8 +168,7 @@ pub fn run(path: PathBuf, config: Config, verbosity: Verbosity) -> Result<(), Se
         tracing::info!(grace_s = grace.as_secs(), "draining");
         reloading.abort();
         probing.abort();
-        let _ = stop.send(true);
-        drain(&workers, grace).await;
+        drain(&workers, grace, &end).await;
         outcome
     });
     drop(main);
@@ -276,7 +278,7 @@ fn start_workers(
     clock: Clock,
     table: &Arc<Table>,
     sockets: Vec<Sockets>,
-    stopped: &ShutdownWatch,
+    ending: &watch::Receiver<Ending>,
     beside: Beside,
 ) -> Result<Crew, ServerError> {
     let count = sockets.len();
@@ -296,11 +298,11 @@ fn start_workers(
         let inputs = work::Inputs {
             asked,
             orders,
-            stopped: stopped.clone(),
+            ending: ending.clone(),
         };
         crew.threads.push(spawn(&format!("worker-{index}"), move || {
             let local = Local::new(Worker::new(clock, table, count), log, connections, mirror);
-            runtime()?.block_on(work::work(local, sockets, inputs))
+            work::work(runtime()?, local, sockets, inputs)
         })?);
     }
     Ok(crew)
@@ -310,7 +312,7 @@ fn start_workers(
 async fn asked_to_stop(workers: &[Thread]) -> Result<(), ServerError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(ServerError::Resources)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServerError::Resources)?;
-    let mut look = tokio::time::interval(std::time::Duration::from_secs(1));
+    let mut look = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
@@ -322,11 +324,26 @@ async fn asked_to_stop(workers: &[Thread]) -> Result<(), ServerError> {
     }
 }
 
-/// Waits until all workers are done, at most the grace time.
-async fn drain(workers: &[Thread], grace: std::time::Duration) {
-    let deadline = tokio::time::Instant::now() + grace;
-    let mut look = tokio::time::interval(std::time::Duration::from_millis(20));
-    while !workers.iter().all(JoinHandle::is_finished) && tokio::time::Instant::now() < deadline {
+/// Has the workers end, and waits until all are done, at most the grace time. Then those that are not cut off what they
+/// have.
+async fn drain(workers: &[Thread], grace: Duration, end: &watch::Sender<Ending>) {
+    end.send_replace(Ending::Drains);
+    if !all_end(workers, grace).await {
+        tracing::warn!("the grace time is over: requests under way are cut off");
+        end.send_replace(Ending::Cuts);
+        all_end(workers, CUT_MAX).await;
+    }
+}
+
+/// Waits until all workers are done, at most so long. Whether they are.
+async fn all_end(workers: &[Thread], limit: Duration) -> bool {
+    let deadline = tokio::time::Instant::now() + limit;
+    let mut look = tokio::time::interval(Duration::from_millis(20));
+    while !workers.iter().all(JoinHandle::is_finished) {
+        if tokio::time::Instant::now() >= deadline {
+            return false;
+        }
         look.tick().await;
     }
+    true
 }

@@ -59,7 +59,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let ratio = |both: &Both<Cost>| both.on.total_us() / both.off.total_us();
     summary("ratio", spread(rounds.iter().map(ratio)));
     terminal::line(&format!(
-        "{} copies compared, dropped {}",
+        "{} copies compared, {} dropped",
         copies.compared, copies.dropped
     ));
     terminal::line(&format!(

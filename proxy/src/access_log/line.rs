@@ -55,8 +55,14 @@ pub(super) fn json(line: &mut Vec<u8>, record: &Record<'_>, began: &Stamped, que
         FIELD_BYTES_MAX,
     );
     text(line, b",\"detail\":\"", record.detail.as_bytes(), FIELD_BYTES_MAX);
-    number(line, b",\"bytes_in\":", record.bytes_in);
-    number(line, b",\"bytes_out\":", record.bytes_out);
+    for (key, bytes) in [
+        (&b",\"bytes_in\":"[..], record.bytes_in),
+        (b",\"bytes_out\":", record.bytes_out),
+    ] {
+        if let Some(bytes) = bytes {
+            number(line, key, bytes);
+        }
+    }
     json_times(line, record);
     if let Some(served) = &record.served {
         json_served(line, served);
@@ -133,7 +139,10 @@ pub(super) fn combined(line: &mut Vec<u8>, record: &Record<'_>, began: &Stamped,
     line.extend_from_slice(b"\" ");
     // Three digits, because that is what readers look for.
     three_digits(line, u64::from(record.status));
-    number(line, b" ", record.bytes_out);
+    match record.bytes_out {
+        Some(bytes) => number(line, b" ", bytes),
+        None => line.extend_from_slice(b" -"),
+    }
     for field in [without_query(record.referer, query), record.user_agent] {
         line.extend_from_slice(b" \"");
         escape::combined(line, cropped(field, FIELD_BYTES_MAX).0);

@@ -17,6 +17,8 @@ pub enum Reason {
     NoRoute,
     /// The request breaks a rule, and was refused before it was routed.
     Rejected,
+    /// The process ended before the request did.
+    Shutdown,
     /// The last attempt failed, or the client.
     Failed(Failure),
 }
@@ -29,6 +31,7 @@ impl Reason {
             Self::Answered => "answered",
             Self::NoRoute => "no_route",
             Self::Rejected => "rejected",
+            Self::Shutdown => "shutdown",
             Self::Failed(failure) => failure.consequence().reason,
         }
     }
@@ -58,7 +61,13 @@ mod tests {
             NobodyLeft,
             Internal,
         ];
-        let others = [Reason::Ok, Reason::Answered, Reason::NoRoute, Reason::Rejected];
+        let others = [
+            Reason::Ok,
+            Reason::Answered,
+            Reason::NoRoute,
+            Reason::Rejected,
+            Reason::Shutdown,
+        ];
         let document = include_str!("../../../docs/operating.md");
         for reason in failures.map(Reason::Failed).into_iter().chain(others) {
             let row = format!("| `{}` |", reason.label());

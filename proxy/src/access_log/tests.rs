@@ -33,8 +33,8 @@ fn record() -> Record<'static> {
         status: 200,
         reason: Reason::Ok,
         detail: "",
-        bytes_in: 0,
-        bytes_out: 1234,
+        bytes_in: Some(0),
+        bytes_out: Some(1234),
         times: Times {
             duration: Duration::from_micros(12_345),
             first_byte: Some(ms(11)),
@@ -92,6 +92,8 @@ fn what_is_not_known_has_no_key() {
         "reason": "rejected", "detail": "bad_line", "bytes_in": 0, "bytes_out": 0, "duration_ms": 0.0,
     });
     assert_eq!(line, expected);
+    let unknown = json_line(&Record::default(), true);
+    assert!(!unknown.contains("bytes"), "{unknown}");
 }
 
 #[test]
@@ -120,6 +122,11 @@ fn a_combined_line_is_what_apache_writes() {
         combined_line(&refused, true),
         ":: - - [20/Nov/2026:14:15:31 +0000] \"- -\" 400 0 \"-\" \"-\"\n"
     );
+    let unknown = Record {
+        bytes_out: None,
+        ..refused
+    };
+    assert!(combined_line(&unknown, true).contains("400 - "));
 }
 
 #[test]

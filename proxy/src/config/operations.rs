@@ -166,7 +166,7 @@ section! {
     RequestIdKeys "a requestId section":
     /// Whether a request without a well-formed x-request-id is given one on its way to the endpoint.
     make "make": default bool = false;
-    /// Whether the answer tells the client the request's name.
+    /// Whether each answer tells the client the request's name, also those that the proxy gives by itself.
     to_client "toClient": default bool = false;
 }
 

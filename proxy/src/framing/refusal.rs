@@ -86,9 +86,9 @@ impl Refusal {
         self.told().2
     }
 
-    /// The whole answer, ready for the wire. It closes the connection: where this message ends is not known, or no longer
-    /// of interest.
-    pub fn answer(self) -> String {
+    /// The whole answer, ready for the wire, given at `date` (RFC 9110 section 5.6.7). It closes the connection: where
+    /// this message ends is not known, or no longer of interest.
+    pub fn answer(self, date: &str) -> String {
         let (status, _, sentence) = self.told();
         let phrase = match status {
             400 => "Bad Request",
@@ -109,8 +109,8 @@ impl Refusal {
             ""
         };
         format!(
-            "HTTP/1.1 {status} {phrase}\r\n{allow}Content-Type: text/plain\r\nContent-Length: {}\r\n\
-             Connection: close\r\n\r\nforeshade: {sentence}\n",
+            "HTTP/1.1 {status} {phrase}\r\nDate: {date}\r\n{allow}Content-Type: text/plain\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\nforeshade: {sentence}\n",
             sentence.len() + "foreshade: \n".len()
         )
     }
@@ -130,14 +130,18 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn each_refusal_has_a_label_of_its_own_and_an_answer_as_long_as_it_says() {
+    fn each_refusal_has_a_label_of_its_own_and_a_dated_answer_as_long_as_it_says() {
         let labels: HashSet<_> = Refusal::ALL.iter().map(|r| r.label()).collect();
         assert_eq!(labels.len(), Refusal::ALL.len());
         for refusal in Refusal::ALL.iter().copied() {
-            let answer = refusal.answer();
+            let answer = refusal.answer("Fri, 20 Nov 2026 17:16:11 GMT");
             let (head, body) = answer.split_once("\r\n\r\n").unwrap();
             assert!(
                 head.contains(&format!("Content-Length: {}\r\n", body.len())),
+                "{answer}"
+            );
+            assert!(
+                head.contains("\r\nDate: Fri, 20 Nov 2026 17:16:11 GMT\r\n"),
                 "{answer}"
             );
             assert!(refusal.status() == 0 || (400..600).contains(&refusal.status()));

@@ -6,11 +6,12 @@ use pingora_error::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
+use super::report::Report;
 use super::tell::say;
 use crate::route::answer::Answer;
 
-/// Sends what a route answers by itself. The connection lives on.
-pub(super) async fn send(session: &mut Session, answer: Answer) -> Result<()> {
+/// Sends what a route answers by itself, with the request's name where the client is to know it. The connection lives on.
+pub(super) async fn send(session: &mut Session, answer: Answer, report: Option<&mut Report>) -> Result<()> {
     let mut head = ResponseHeader::build_no_case(answer.status, Some(answer.headers.len() + 3))?;
     for (name, value) in &answer.headers {
         head.append_header(name, value)?;
@@ -19,6 +20,9 @@ pub(super) async fn send(session: &mut Session, answer: Answer) -> Result<()> {
     let bare = matches!(answer.status, 204 | 304);
     if !bare {
         head.insert_header(CONTENT_LENGTH, answer.body.len())?;
+    }
+    if let Some(report) = report {
+        report.answers(session, &mut head)?;
     }
     let body = if bare {
         Bytes::new()

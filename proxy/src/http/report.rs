@@ -4,8 +4,9 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use http::header::{HOST, REFERER, USER_AGENT};
-use http::{HeaderName, HeaderValue, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use pingora_error::Error;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
@@ -13,6 +14,7 @@ use pingora_proxy::Session;
 use super::Exchange;
 use crate::access_log::{Reason, Record, Trail};
 use crate::framing::Refusal;
+use crate::outcome::Failure;
 use crate::server::local::{self, Local};
 use crate::server::stream::EdgeStream;
 use crate::trace::context::TraceContext;
@@ -26,6 +28,10 @@ pub(super) struct Report {
     named: Named,
     trail: Trail,
     tell_client: bool,
+    /// The request's head as it came, which shares its bytes with pingora's; empty where there is no log.
+    head: Bytes,
+    /// What the client has been told so far; 0 for nothing.
+    status: u16,
     /// Why it ended, if it went to no cluster.
     unsent: (Reason, &'static str),
 }
@@ -63,6 +69,11 @@ pub(super) fn arrived(
             .map(|namer| namer.name(&session.req_header().headers))
             .unwrap_or_default(),
         trail: Trail::arrived(begun(session), now),
+        head: match (&local.log, session.as_downstream().as_http1()) {
+            (Some(_), Some(session)) => session.get_headers_raw_bytes(),
+            _ => Bytes::new(),
+        },
+        status: 0,
         unsent,
     }))
 }
@@ -98,12 +109,13 @@ impl Report {
         Ok(())
     }
 
-    /// Writes the request's name into the answer, where the client is to know it.
-    pub(super) fn tell_the_client(
-        &self,
+    /// The client is answered: with the request's name, where he is to know it.
+    pub(super) fn answers(
+        &mut self,
         session: &Session,
         response: &mut ResponseHeader,
     ) -> pingora_error::Result<()> {
+        self.status = response.status.as_u16();
         match self.told(session) {
             Some(id) => response.insert_header(REQUEST_ID, id),
             None => Ok(()),
@@ -120,42 +132,101 @@ impl Report {
     }
 
     fn told<'a>(&'a self, session: &'a Session) -> Option<&'a [u8]> {
-        Some(self.request_id(session)).filter(|id| self.tell_client && !id.is_empty())
+        Some(self.request_id(&session.req_header().headers)).filter(|id| self.tell_client && !id.is_empty())
     }
 
     /// The name that the endpoint sees, or none.
-    fn request_id<'a>(&'a self, session: &'a Session) -> &'a [u8] {
+    fn request_id<'a>(&'a self, headers: &'a HeaderMap) -> &'a [u8] {
         match &self.named.made {
             Some(id) => id,
-            None => trace::request_id(&session.req_header().headers).unwrap_or_default(),
+            None => trace::request_id(headers).unwrap_or_default(),
         }
     }
 }
 
 /// Writes the request's line.
 pub(super) fn log(local: &mut Local, session: &Session, exchange: &mut Exchange, ended: &Ended<'_>) {
-    let (
-        Local {
-            log: Some(log),
-            worker,
-            ..
-        },
-        Some(mut report),
-    ) = (local, exchange.report.take())
-    else {
+    let Some(report) = exchange.report.take() else {
         return;
     };
     let reason = match &ended.flow {
         Some(flow) => reason(exchange, flow, ended.error),
         None => report.unsent.0,
     };
-    if !log.wants(ended.status, reason) {
+    let line = Record {
+        client: exchange.client.address,
+        status: ended.status,
+        reason,
+        detail: ended
+            .error
+            .and_then(refusal)
+            .map_or(report.unsent.1, Refusal::label),
+        bytes_in: Some(session.body_bytes_read() as u64),
+        bytes_out: Some(session.body_bytes_sent() as u64),
+        ..Record::default()
+    };
+    write(local, *report, session.req_header(), ended.flow.as_ref(), &line);
+}
+
+/// Writes the line of a request that was dropped on its way: its grace time is over, or a phase of it panicked.
+pub(super) fn cut(local: &mut Local, exchange: &mut Exchange, flow: &Flow) {
+    let Some(report) = exchange.report.take() else {
+        return;
+    };
+    let Some(head) = read_again(&report.head) else {
+        return;
+    };
+    let reason = match std::thread::panicking() {
+        true => Reason::Failed(Failure::Internal),
+        false => Reason::Shutdown,
+    };
+    let line = Record {
+        client: exchange.client.address,
+        status: report.status,
+        reason,
+        ..Record::default()
+    };
+    write(local, *report, &head, Some(flow), &line);
+}
+
+/// A head that was read before, so that all of its lines are sound.
+fn read_again(bytes: &[u8]) -> Option<RequestHeader> {
+    let mut lines = bytes.split(|b| *b == b'\n').map(<[u8]>::trim_ascii_end);
+    let mut words = lines.next()?.split(|b| *b == b' ');
+    let mut head = RequestHeader::build_no_case(words.next()?, words.next()?, None).ok()?;
+    if words.next()? == b"HTTP/1.0" {
+        head.set_version(Version::HTTP_10);
+    }
+    for line in lines {
+        let mut parts = line.splitn(2, |b| *b == b':');
+        if let (Some(name), Some(value)) = (parts.next(), parts.next()) {
+            let name = HeaderName::from_bytes(name).ok()?;
+            head.append_header(name, value.trim_ascii()).ok()?;
+        }
+    }
+    Some(head)
+}
+
+/// Completes a line by what its head and its report know, and writes it, if it is one of those that are written.
+fn write(
+    local: &mut Local,
+    mut report: Report,
+    head: &RequestHeader,
+    flow: Option<&Flow>,
+    line: &Record<'_>,
+) {
+    let Local {
+        log: Some(log),
+        worker,
+        ..
+    } = local
+    else {
+        return;
+    };
+    if !log.wants(line.status, line.reason) {
         return;
     }
-    report
-        .trail
-        .first_byte(ended.flow.as_ref().and_then(Flow::first_byte));
-    let head = session.req_header();
+    report.trail.first_byte(flow.and_then(Flow::first_byte));
     let header = |name: HeaderName| {
         head.headers
             .get(name)
@@ -172,25 +243,17 @@ pub(super) fn log(local: &mut Local, session: &Session, exchange: &mut Exchange,
             .unwrap_or_default(),
     };
     log.write(&Record {
-        client: exchange.client.address,
         host: header(HOST),
         method: head.method.as_str().as_bytes(),
         target,
         protocol: protocol(head.version),
-        status: ended.status,
-        reason,
-        detail: ended
-            .error
-            .and_then(refusal)
-            .map_or(report.unsent.1, Refusal::label),
-        bytes_in: session.body_bytes_read() as u64,
-        bytes_out: session.body_bytes_sent() as u64,
         times: report.trail.times(worker.clock().now()),
-        served: ended.flow.as_ref().and_then(|flow| worker.served_by(flow)),
-        request_id: report.request_id(session),
+        served: flow.and_then(|flow| worker.served_by(flow)),
+        request_id: report.request_id(&head.headers),
         trace: report.named.trace.or_else(|| TraceContext::of(&head.headers)),
         referer: header(REFERER),
         user_agent: header(USER_AGENT),
+        ..*line
     });
 }
 
@@ -213,5 +276,33 @@ fn protocol(version: Version) -> &'static str {
         Version::HTTP_11 => "HTTP/1.1",
         Version::HTTP_2 => "HTTP/2.0",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_read_again_as_it_was() {
+        let bytes = b"GET /a?b HTTP/1.1\r\nhOST: a.example\r\nX:\t y:z \r\nx:2\r\nEmpty:\r\n\r\n";
+        let head = read_again(bytes).unwrap();
+        assert_eq!(
+            (head.method.as_str(), head.raw_path(), head.version),
+            ("GET", &b"/a?b"[..], Version::HTTP_11)
+        );
+        let fields: Vec<_> = head
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
+        let expected: [(&str, &[u8]); 4] =
+            [("host", b"a.example"), ("x", b"y:z"), ("x", b"2"), ("empty", b"")];
+        assert_eq!(fields, expected);
+        assert_eq!(
+            read_again(b"POST / HTTP/1.0\r\n\r\n").unwrap().version,
+            Version::HTTP_10
+        );
+        assert!(read_again(b"").is_none());
     }
 }

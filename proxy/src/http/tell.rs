@@ -5,39 +5,47 @@
 //! what is left: so the answer says `keep-alive`, the stream is told so, and the accept loop takes the connection back
 //! when pingora drops it, see [`EdgeStream`].
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, SERVER};
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
+use super::report::Report;
 use crate::server::leave::LEFT_OVER_BYTES_MAX;
 use crate::server::stream::EdgeStream;
 
 /// Answers with `status` and one line, unless the client has seen a part of another answer. `blameless` is a client whose
-/// request can be read to its end.
+/// request can be read to its end. `report` names the request, where the client is to know its name.
 ///
 /// # Errors
 /// When the client has gone.
 pub(super) async fn tell(
     session: &mut Session,
     status: u16,
-    sentence: &str,
+    sentence: &'static str,
     blameless: bool,
+    report: Option<&mut Report>,
 ) -> pingora_error::Result<()> {
-    let session = session.as_downstream_mut();
     if session
         .response_written()
         .is_some_and(|r| !r.status.is_informational())
     {
         return Ok(());
     }
-    let body = Bytes::from(format!("foreshade: {sentence}\n"));
     let mut head = ServerSession::generate_error(status);
     // Whose library we use is nobody's business.
     head.remove_header(&SERVER);
+    let mut told = Cow::Borrowed(sentence);
+    if let Some(report) = report {
+        told = report.named_in(session, sentence);
+        report.answers(session, &mut head)?;
+    }
+    let body = Bytes::from(format!("foreshade: {told}\n"));
     head.set_content_length(body.len())?;
-    say(session, head, body, blameless).await
+    say(session.as_downstream_mut(), head, body, blameless).await
 }
 
 /// Answers with a head and a body that fits it, to a client that has seen nothing yet.

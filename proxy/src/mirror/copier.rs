@@ -5,24 +5,25 @@
 //! request's last byte to the answer's. The verdict needs both sides, so the copy then waits as long for what the
 //! endpoint did.
 //!
-//! Waking a thread costs more than what a copy makes it do. So while there is work it is done by turns: at each, all copies
-//! that have come are begun, and all that have both their answers are settled; between two, workers find nobody to wake.
+//! Waking a thread costs more than what a copy makes it do, above all the worker that it takes the processor from. So while
+//! there is work it is done by turns: at each, all copies that have come are begun, and all that have both their answers
+//! are settled; between two, workers find nobody to wake. Only a copy whose body is on its way is begun at once.
+//!
+//! The tasks are the runtime's own and not those of a `LocalSet`, which wakes its thread once more for each of their
+//! events; the locks that this takes are never contended.
 
-use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::{Request, Uri};
+use http::Request;
 use hyper::body::Body;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::sync::{Notify, mpsc};
-use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::feed::CopyBody;
+use super::feed::{CopyBody, Waiting};
 use super::fingerprint::Recording;
 use super::lane::{Book, Finished, View};
 use super::limits::Limits;
@@ -31,9 +32,8 @@ use super::rule::Slot;
 use super::tee::{AnswerIn, Primary};
 use super::{Inputs, Job, LaneKey, Target};
 
-/// Between two turns. Long enough for several copies at a thousand per second, short beside what a request takes; the body
-/// of a copy waits this long in its queue at most.
-const TURN: Duration = Duration::from_millis(2);
+/// Between two turns. Long enough for several copies at a thousand per second, short beside what a request takes.
+const TURN: Duration = Duration::from_millis(5);
 
 /// How often a copy that waits for its target looks up: whether it has been given up, and whether it has waited too long.
 const LOOK: Duration = Duration::from_millis(50);
@@ -47,9 +47,9 @@ const STALE: &str = "stale";
 /// What the thread owns.
 #[derive(Debug)]
 struct Copier {
-    pool: RefCell<Pool>,
-    book: RefCell<Book>,
-    halves: RefCell<Vec<Half>>,
+    pool: Mutex<Pool>,
+    book: Mutex<Book>,
+    halves: Mutex<Vec<Half>>,
     /// There is one more of them.
     ended: Notify,
     limits: Arc<Limits>,
@@ -71,12 +71,12 @@ struct Half {
     slot: Slot,
 }
 
-/// Runs the mirror until no worker is left. Needs a `LocalSet` around it.
+/// Runs the mirror until no worker is left. Wants a runtime of its own, of one thread.
 pub async fn run(mut inputs: Inputs) {
-    let copier = Rc::new(Copier {
-        pool: RefCell::default(),
-        book: RefCell::default(),
-        halves: RefCell::default(),
+    let copier = Arc::new(Copier {
+        pool: Mutex::default(),
+        book: Mutex::default(),
+        halves: Mutex::default(),
         ended: Notify::new(),
         limits: inputs.limits.clone(),
     });
@@ -85,9 +85,13 @@ pub async fn run(mut inputs: Inputs) {
         let mut awake = false;
         tokio::select! {
             biased;
+            Some(job) = inputs.bodies.recv() => {
+                copier.begin(job);
+                awake = true;
+            }
             job = inputs.jobs.recv() => match job {
                 Some(job) => {
-                    drop(spawn_local(copier.clone().carry(job)));
+                    copier.begin(job);
                     awake = true;
                 }
                 None => return,
@@ -97,7 +101,15 @@ pub async fn run(mut inputs: Inputs) {
             () = sleep_until(tidy_at) => {}
         }
         while awake {
-            sleep(TURN).await;
+            let turn = sleep(TURN);
+            tokio::pin!(turn);
+            loop {
+                tokio::select! {
+                    biased;
+                    Some(job) = inputs.bodies.recv() => copier.begin(job),
+                    () = &mut turn => break,
+                }
+            }
             let Some(began) = copier.begin_all(&mut inputs) else {
                 return;
             };
@@ -107,19 +119,28 @@ pub async fn run(mut inputs: Inputs) {
             }
         }
         if Instant::now() >= tidy_at {
-            copier.pool.borrow_mut().tidy();
+            locked(&copier.pool).tidy();
             tidy_at = Instant::now() + pool::TIDY;
         }
     }
 }
 
+/// The thread has these locks to itself; whoever panicked with one left it in order.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Copier {
+    fn begin(self: &Arc<Self>, job: Box<Job>) {
+        tokio::spawn(self.clone().carry(job));
+    }
+
     /// Takes up what has come since the last turn. Whether there was anything; `None` once no worker is left.
-    fn begin_all(self: &Rc<Self>, inputs: &mut Inputs) -> Option<bool> {
+    fn begin_all(self: &Arc<Self>, inputs: &mut Inputs) -> Option<bool> {
         let mut began = false;
         loop {
             match inputs.jobs.try_recv() {
-                Ok(job) => drop(spawn_local(self.clone().carry(job))),
+                Ok(job) => self.begin(job),
                 Err(mpsc::error::TryRecvError::Empty) => break,
                 Err(mpsc::error::TryRecvError::Disconnected) => return None,
             }
@@ -134,7 +155,7 @@ impl Copier {
 
     /// Settles the copies whose endpoint has answered as well. Whether some still wait.
     fn settle(&self) -> bool {
-        let mut halves = self.halves.borrow_mut();
+        let mut halves = locked(&self.halves);
         let now = Instant::now();
         let mut at = 0;
         while let Some(half) = halves.get_mut(at) {
@@ -144,7 +165,7 @@ impl Copier {
                 Err(TryRecvError::Closed) => drop(halves.swap_remove(at)),
                 Err(TryRecvError::Empty) if half.until <= now => {
                     let half = halves.swap_remove(at);
-                    self.book.borrow_mut().lost(&half.lane, "primary_slow");
+                    locked(&self.book).lost(&half.lane, "primary_slow");
                 }
                 Err(TryRecvError::Empty) => at += 1,
             }
@@ -153,7 +174,7 @@ impl Copier {
     }
 
     fn enter(&self, half: Half, primary: Primary) {
-        let mut book = self.book.borrow_mut();
+        let mut book = locked(&self.book);
         if half.answered.as_ref().is_err_and(|why| *why == STALE) {
             return book.lost(&half.lane, STALE);
         }
@@ -170,11 +191,15 @@ impl Copier {
     }
 
     /// One copy, from its request to its answer.
-    async fn carry(self: Rc<Self>, job: Job) {
+    async fn carry(self: Arc<Self>, job: Box<Job>) {
+        let job = *job;
         let (patience, learning) = (job.rule.policy().timeout, job.rule.policy().noise.value() > 0.0);
-        let (path, anonymous) = (job.head.target.path().to_owned(), job.head.anonymous);
-        let waiting = Rc::new(Cell::new(Some(Instant::now())));
-        let request = request(job.head, CopyBody::new(job.body, waiting.clone()));
+        let (path, anonymous) = (job.head.path().to_owned(), job.head.anonymous);
+        let waiting = Waiting::new(Instant::now());
+        // What a worker has sent to an endpoint can be sent again.
+        let Some(request) = job.head.request(CopyBody::new(job.body, waiting.clone())) else {
+            return locked(&self.book).lost(&job.lane, "unsuited");
+        };
         let (mut primary, mut seen) = (job.primary, None);
         let answered = {
             let mut exchange = pin!(self.exchange(&job.target, request));
@@ -192,14 +217,14 @@ impl Copier {
                         Err(TryRecvError::Empty) => {}
                     }
                 }
-                if waiting.get().is_some_and(|since| since.elapsed() >= patience) {
+                if waiting.since().is_some_and(|since| since.elapsed() >= patience) {
                     break Err(TIMEOUT);
                 }
             }
         };
         if answered.as_ref().is_err_and(|why| *why == TIMEOUT) && seen.is_none() {
             // Neither has answered: the request may be one that takes so long.
-            return self.book.borrow_mut().lost(&job.lane, "both_slow");
+            return locked(&self.book).lost(&job.lane, "both_slow");
         }
         let half = Half {
             lane: job.lane,
@@ -213,13 +238,13 @@ impl Copier {
             until: Instant::now() + patience,
             slot: job.slot,
         };
-        self.halves.borrow_mut().push(half);
+        locked(&self.halves).push(half);
         self.ended.notify_one();
     }
 
     /// Sends a request and reads its answer to the end.
     async fn exchange(&self, target: &Target, request: Request<CopyBody>) -> Result<AnswerIn, &'static str> {
-        let kept = self.pool.borrow_mut().take(target.address);
+        let kept = locked(&self.pool).take(target.address);
         let (mut connection, reused) = match kept {
             Some(connection) => (connection, true),
             None => (pool::connect(target).await?, false),
@@ -241,7 +266,7 @@ impl Copier {
                 recording.piece(&piece);
             }
         }
-        self.pool.borrow_mut().keep(target, connection);
+        locked(&self.pool).keep(target, connection);
         let answer = recording.finish();
         Ok(AnswerIn { answer, latency })
     }
@@ -250,17 +275,9 @@ impl Copier {
         View {
             under_way: self.limits.under_way(),
             held_bytes: self.limits.held(),
-            lanes: self.book.borrow().views(),
+            lanes: locked(&self.book).views(),
         }
     }
-}
-
-fn request(head: super::head::Head, body: CopyBody) -> Request<CopyBody> {
-    let mut request = Request::new(body);
-    *request.method_mut() = head.method;
-    *request.uri_mut() = Uri::from(head.target);
-    *request.headers_mut() = head.headers;
-    request
 }
 
 type Unsent = Option<Request<CopyBody>>;

@@ -3,10 +3,8 @@
 //! An end that is not marked as one is a cut: the copy is broken off on its connection, so that the target never takes a
 //! part of a request for the whole. Where the length is known it is announced as it was, else the body is chunked.
 
-use std::cell::Cell;
 use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -96,8 +94,24 @@ impl Feed {
 #[error("the copy was given up")]
 pub(super) struct Cut;
 
-/// Since when a copy waits for its target. `None` while it waits for the next piece of the user's body.
-pub(super) type Waiting = Rc<Cell<Option<Instant>>>;
+/// Since when a copy waits for its target. Clones tell the same.
+#[derive(Clone, Debug)]
+pub(super) struct Waiting(Arc<Mutex<Option<Instant>>>);
+
+impl Waiting {
+    pub(super) fn new(now: Instant) -> Self {
+        Self(Arc::new(Mutex::new(Some(now))))
+    }
+
+    /// `None` while it waits for the next piece of the user's body.
+    pub(super) fn since(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, since: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+}
 
 /// A copy's body, as the HTTP client wants it.
 #[derive(Debug)]
@@ -165,7 +179,7 @@ mod tests {
         let mut policy = policy();
         policy.body_bytes_max = 100;
         let (feed, pieces) = channel(true, None, &Rule::new(policy), &limits);
-        let body = CopyBody::new(pieces, Rc::new(Cell::new(Some(Instant::now()))));
+        let body = CopyBody::new(pieces, Waiting::new(Instant::now()));
         (feed.unwrap(), body)
     }
 
@@ -174,10 +188,10 @@ mod tests {
         let (mut feed, mut body) = both();
         let polled = std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut body).poll_frame(context)));
         assert!(polled.await.is_pending());
-        assert_eq!(body.waiting.get(), None);
+        assert_eq!(body.waiting.since(), None);
         feed.pass(Some(&Bytes::from_static(b"abc")), false).unwrap();
         next(&mut body).await;
-        assert!(body.waiting.get().is_some());
+        assert!(body.waiting.since().is_some());
     }
 
     async fn next(body: &mut CopyBody) -> Option<Result<usize, Cut>> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::task::{AbortHandle, spawn_local};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
 use super::Target;
@@ -102,7 +102,7 @@ pub(super) async fn connect(target: &Target) -> Result<Connection, &'static str>
         .max_buf_size(BUFFER_BYTES_MAX)
         .handshake(TokioIo::new(stream));
     let (sender, driver) = handshake.await.map_err(|_| "connect_failed")?;
-    let driver = spawn_local(async move {
+    let driver = tokio::spawn(async move {
         // Whoever waits for an answer on it is told the same.
         if let Err(error) = driver.await {
             tracing::debug!(%error, "a mirror's connection broke");

@@ -33,7 +33,7 @@ pub struct Route {
     pub action: Action,
     /// What is changed on the way. Shared with the requests that are on their way; `None` for most routes.
     pub edits: Option<Arc<Edits>>,
-    /// Total time for a request, retries included.
+    /// From the last byte of a request to the first byte of its answer, retries included.
     pub timeout: Duration,
     /// The operator vouches that every request of this route may be sent twice.
     pub idempotent: bool,

@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use super::arrive::{Arrival, arrive};
 use super::conn::Conn;
 use super::door::{Door, Visit};
-use super::leave::{linger, skip_left_over, turn_away};
+use super::leave::{answer, linger, skip_left_over, turn_away};
 use super::listen::BACKLOG;
 use super::local;
 use super::stream::{EdgeStream, Home};
@@ -119,7 +119,7 @@ fn admit(tcp: TcpStream, client: SocketAddr, terms: &Terms) -> Option<(Conn, Opt
             count(refusal);
             log(refusal, client, Trail::default(), b"");
             // A new connection takes so much at once. If not, it closes without a word.
-            let _ = SockRef::from(&tcp).send(refusal.answer().as_bytes());
+            let _ = SockRef::from(&tcp).send(answer(refusal).as_bytes());
             return None;
         }
         Some(Ok(visit)) => Some(visit),
@@ -273,7 +273,7 @@ fn count(refusal: Refusal) {
 }
 
 /// Waits for the shutdown. A sender that is gone means the same.
-pub(super) async fn until(stopped: &mut ShutdownWatch) {
+async fn until(stopped: &mut ShutdownWatch) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 

@@ -8,6 +8,7 @@ use std::io::ErrorKind::{Interrupted, WouldBlock};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use pingora_core::protocols::http::date::get_cached_date;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
@@ -24,10 +25,16 @@ const LINGER_BYTES_MAX: usize = 256 * 1024;
 /// than a new connection.
 pub(crate) const LEFT_OVER_BYTES_MAX: u64 = 64 * 1024;
 
+/// What a client is told who is turned away. The date is the one that this thread gives to all its answers: written once
+/// per second, and by pingora into those that pass through it.
+pub(super) fn answer(refusal: Refusal) -> String {
+    refusal.answer(get_cached_date().to_str().unwrap_or_default())
+}
+
 /// Tells the client why, and closes.
 pub(super) async fn turn_away(mut conn: Conn, refusal: Refusal) {
     let deadline = Instant::now() + LINGER_MAX;
-    let answer = refusal.answer();
+    let answer = answer(refusal);
     let mut rest = answer.as_bytes();
     while !rest.is_empty() {
         match conn.try_write(rest) {

@@ -2,17 +2,18 @@
 //!
 //! A listener that goes stops accepting at once, after the connections that the kernel has accepted already. Its idle
 //! connections are closed, those in the middle of a request are told with the answer that it was the last, and the
-//! listener is done when the last one is. The same happens to all of them when the process is to stop.
+//! listener is done when the last one is. The same happens to all of them when the process is to stop. Then there is an end
+//! to patience, too: what is under way when the grace time is over is cut, and its lines are written.
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pingora_core::server::ShutdownWatch;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -41,19 +42,40 @@ pub(crate) struct Order {
 pub(super) struct Inputs {
     pub(super) asked: mpsc::Receiver<Question>,
     pub(super) orders: mpsc::Receiver<Order>,
-    pub(super) stopped: ShutdownWatch,
+    pub(super) ending: watch::Receiver<Ending>,
 }
 
-/// Runs until the process is to stop and the last connection is done.
-pub(super) async fn work(local: Local, sockets: Sockets, mut inputs: Inputs) -> io::Result<()> {
-    let armed = local.armed.clone();
+/// How far the end of the process has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Ending {
+    /// It is not to end.
+    NotYet,
+    /// No more connections, and no more requests on those that there are.
+    Drains,
+    /// No more waiting for the requests under way.
+    Cuts,
+}
+
+/// Runs until the process is to stop and the last connection is done, or cut.
+pub(super) fn work(runtime: Runtime, local: Local, sockets: Sockets, inputs: Inputs) -> io::Result<()> {
+    let served = runtime.block_on(serve(local, sockets, inputs));
+    // Requests that are under way still are dropped with their tasks, and write their lines then.
+    drop(runtime);
+    // The last lines are handed over when it is dropped, which nothing else would do before the process waits for them.
+    local::with(|l| l.log = None);
+    served
+}
+
+async fn serve(local: Local, sockets: Sockets, inputs: Inputs) -> io::Result<()> {
+    let (armed, mut orders, mut ending) = (local.armed.clone(), inputs.orders, inputs.ending);
     local::install(local);
-    let housekeeping = [tokio::spawn(answer(inputs.asked)), tokio::spawn(sweep(armed))];
+    tokio::spawn(answer(inputs.asked));
+    tokio::spawn(sweep(armed));
     let mut doors = Doors::default();
     doors.open(sockets)?;
     loop {
         tokio::select! {
-            Some(order) = inputs.orders.recv() => {
+            Some(order) = orders.recv() => {
                 local::with(Local::refresh);
                 doors.close_where_gone();
                 if let Err(error) = doors.open(order.opened) {
@@ -63,15 +85,20 @@ pub(super) async fn work(local: Local, sockets: Sockets, mut inputs: Inputs) -> 
                 let _ = order.done.send(());
             }
             Some(closed) = doors.serving.join_next() => doors.closed(closed.ok()),
-            () = accept::until(&mut inputs.stopped) => break,
+            () = until(&mut ending, Ending::Drains) => break,
         }
     }
     doors.close_all();
-    while doors.serving.join_next().await.is_some() {}
-    housekeeping.iter().for_each(|task| task.abort());
-    // Its last lines are handed over when it is dropped, which nothing else would do before the process waits for them.
-    local::with(|l| l.log = None);
+    tokio::select! {
+        () = doors.done() => {}
+        () = until(&mut ending, Ending::Cuts) => {}
+    }
     Ok(())
+}
+
+/// Waits until the end has come so far. A sender that is gone means the same.
+async fn until(ending: &mut watch::Receiver<Ending>, stage: Ending) {
+    let _ = ending.wait_for(|now| *now >= stage).await;
 }
 
 /// The listeners of one worker.
@@ -131,6 +158,11 @@ impl Doors {
         for close in self.open.values() {
             close.send_replace(true);
         }
+    }
+
+    /// Waits for the last connection of the last listener.
+    async fn done(&mut self) {
+        while self.serving.join_next().await.is_some() {}
     }
 
     /// The last connection of a listener is done.

@@ -39,7 +39,7 @@ section! {
     request_headers "requestHeaders": optional At<HeaderEdits>;
     /// Changes of the answer's headers, before the user sees it.
     response_headers "responseHeaders": nested HeaderEdits;
-    /// Total time for a request, retries included.
+    /// Time from the last byte of a request to the first byte of its answer, retries included.
     timeout "timeout": default Limit = seconds(15);
     /// Vouches that every request of this route may be sent twice, POST included.
     idempotent "idempotent": default bool = false;
