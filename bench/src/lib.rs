@@ -11,7 +11,8 @@
 //! - **a judgement**: [`scenarios`] is the table of faults and [`claim`]s, [`scenario`] plays one, [`verdict`] judges it,
 //!   [`report`] prints it;
 //! - **beside that**: [`demo`] on a [`screen`], [`cpu`] against [`bare`] pingora in a [`closed_loop`] on [`cores`] of
-//!   their own, [`mirror`] and [`reloads`].
+//!   their own, [`mirror`]; what is left behind: [`reloads`] and [`soak`] with [`strangers`], their [`usage`] and its
+//!   [`growth`].
 
 pub mod mix;
 pub mod schedule;
@@ -50,7 +51,12 @@ pub mod closed_loop;
 pub mod cores;
 pub mod cpu;
 pub mod mirror;
+
+pub mod growth;
 pub mod reloads;
+pub mod soak;
+pub mod strangers;
+pub mod usage;
 
 pub mod commands;
 pub mod terminal;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use foreshade_bench::commands::{bare, cpu, demo, endpoints, guard, load, mirror, reloads, scenarios};
+use foreshade_bench::commands::{bare, cpu, demo, endpoints, guard, load, mirror, reloads, scenarios, soak};
 use foreshade_bench::terminal;
 
 #[global_allocator]
@@ -31,6 +31,8 @@ enum Command {
     Cpu(cpu::Arguments),
     /// Replace the configuration again and again under load, and see whether anybody notices.
     Reloads(reloads::Arguments),
+    /// Keep the proxy under full load for long, and see whether it grows.
+    Soak(soak::Arguments),
     /// Measure what a mirror costs, and what users see of a target that hangs.
     Mirror(mirror::Arguments),
     /// Serve as a bare pingora-proxy: round robin, and nothing else.
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Command::Scenarios(arguments) => scenarios::run(&arguments),
         Command::Cpu(arguments) => cpu::run(&arguments),
         Command::Reloads(arguments) => reloads::run(&arguments),
+        Command::Soak(arguments) => soak::run(&arguments),
         Command::Mirror(arguments) => mirror::run(&arguments),
         Command::Bare(arguments) => bare::run(&arguments),
         Command::Guard(arguments) => guard::run(&arguments),

@@ -30,6 +30,12 @@ const TIMER_LATE: Duration = Duration::from_micros(1_000);
 /// Open connections per endpoint; more are closed at once and counted.
 const CONNECTIONS_MAX: u64 = 8_192;
 
+/// Most bytes of a body that a request may ask for, with `?bytes=N`.
+const BODY_BYTES_ASKED_MAX: usize = 1024 * 1024;
+
+/// What large bodies are made of, piece by piece: a connection that has once answered with one must not hold it for ever.
+const FILLER: [u8; 16 * 1024] = [b'x'; 16 * 1024];
+
 /// Pause after a failed accept or bind, so that a full file table or a busy port does not become a busy loop.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
@@ -121,6 +127,7 @@ impl Core {
             let path = buffer.get(request.path.clone()).unwrap_or(b"/");
             self.note_arrival(index, endpoint, &request, path);
             let (status, delay) = self.treat(&setting, path);
+            let asked = bytes_asked(path);
             buffer.advance(request.body.end);
             if let Fate::Lost = work(&mut stream, &mut setting, delay).await {
                 if request.post && request.number.is_some() {
@@ -132,8 +139,9 @@ impl Core {
                 bump(&endpoint.errors);
             }
             let last = !request.keep_alive || refuses(&setting.borrow());
-            self.compose(&mut answer, endpoint, status, last);
+            self.compose(&mut answer, endpoint, status, (last, asked));
             stream.write_all(answer.as_bytes()).await?;
+            write_filler(&mut stream, asked.unwrap_or(0)).await?;
             if last {
                 return stream.shutdown().await;
             }
@@ -163,20 +171,44 @@ impl Core {
         )
     }
 
-    fn compose(&self, answer: &mut String, endpoint: &Endpoint, status: u16, last: bool) {
+    /// The answer; only its head, where a body of its own size was asked for.
+    fn compose(
+        &self,
+        answer: &mut String,
+        endpoint: &Endpoint,
+        status: u16,
+        (last, asked): (bool, Option<usize>),
+    ) {
         use std::fmt::Write;
         answer.clear();
         let reason = if status < 400 { "OK" } else { "Failed" };
         let connection = if last { "connection: close\r\n" } else { "" };
+        let (bytes, body) = asked.map_or((self.body.len(), self.body.as_str()), |bytes| (bytes, ""));
         // Writing to a string cannot fail.
         let _ = write!(
             answer,
-            "HTTP/1.1 {status} {reason}\r\nx-endpoint: {}\r\ncontent-length: {}\r\n{connection}\r\n{}",
+            "HTTP/1.1 {status} {reason}\r\nx-endpoint: {}\r\ncontent-length: {bytes}\r\n{connection}\r\n{body}",
             endpoint.name,
-            self.body.len(),
-            self.body,
         );
     }
+}
+
+/// The size of the body that a path asks for with its query.
+fn bytes_asked(path: &[u8]) -> Option<usize> {
+    let (_, bytes) = std::str::from_utf8(path).ok()?.split_once("?bytes=")?;
+    Some(bytes.parse::<usize>().ok()?.min(BODY_BYTES_ASKED_MAX))
+}
+
+async fn write_filler(stream: &mut TcpStream, bytes: usize) -> io::Result<()> {
+    let mut missing = bytes;
+    while let Some(piece) = FILLER
+        .get(..missing.min(FILLER.len()))
+        .filter(|piece| !piece.is_empty())
+    {
+        stream.write_all(piece).await?;
+        missing -= piece.len();
+    }
+    Ok(())
 }
 
 fn refuses(setting: &Setting) -> bool {

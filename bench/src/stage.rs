@@ -41,8 +41,12 @@ pub struct Stage {
 impl Stage {
     /// Starts a farm and a proxy with `topology`, moved to free ports, and waits until both serve. Files go to `folder`.
     pub fn start(programs: &Programs, topology: &Topology, folder: &Path, seed: u64) -> Result<Self> {
+        Self::start_here(programs, topology.on_free_ports()?, folder, seed)
+    }
+
+    /// The same on the ports that `topology` has.
+    pub fn start_here(programs: &Programs, topology: Topology, folder: &Path, seed: u64) -> Result<Self> {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        let topology = topology.on_free_ports()?;
         let farm = FarmControl(topology.control());
         let mut endpoints = start_endpoints(programs, &topology, folder, seed)?;
         endpoints.wait_until(PATIENCE, || farm.counts().is_ok())?;
@@ -61,6 +65,11 @@ impl Stage {
     /// Where the proxy's configuration lies.
     pub fn config_file(folder: &Path) -> PathBuf {
         folder.join("proxy.yaml")
+    }
+
+    /// The process id of the proxy.
+    pub fn proxy(&self) -> u32 {
+        self.proxy.id()
     }
 
     /// Waits, as long as both processes live.

@@ -218,6 +218,57 @@ impl Topology {
         other
     }
 
+    /// The same configuration as an edge would have it: two workers, routes that rewrite and edit and answer by
+    /// themselves, a mirror of some per cent, an endpoint by its name, names of requests, and an access log at `log`. A
+    /// hundredth of the requests is logged, or the disk is what is measured. To be called on the ports that are meant:
+    /// [`Topology::on_free_ports`] does not know the parts that come here.
+    pub fn as_edge(&self, log: &Path) -> Self {
+        let mut other = self.with_workers(2);
+        let document = &mut other.document;
+        let named = self
+            .endpoints
+            .first()
+            .map(|e| format!("localhost:{}", e.address.port()));
+        document["accessLog"] = json!({ "to": log, "sample": "1%" });
+        document["requestId"] = json!({ "make": true });
+        document["trace"] = json!({ "mode": "start", "sampled": "1%" });
+        document["listeners"][0]["trustedProxies"] = json!(["127.0.0.0/8"]);
+        // Connections come to their end under load, too.
+        document["listeners"][0]["limits"] = json!({ "requests": 5_000 });
+        document["clusters"][0]["health"] = json!({ "http": { "path": "/healthz" }, "interval": "1s" });
+        let shop = document["clusters"][0]["name"].clone();
+        let edits = json!({
+            "remove": ["x-debug"],
+            "set": [{ "name": "x-user-address", "value": "{client_ip}" }],
+            "add": [{ "name": "via", "value": "1.1 foreshade" }],
+        });
+        let mirror = json!({ "target": "shadow", "share": "3%", "writes": { "share": "1%" } });
+        document["listeners"][0]["routes"][0]["mirror"] = mirror.clone();
+        let routes = [
+            json!({
+                "match": { "path": { "prefix": "/b" }, "methods": ["GET", "POST"] },
+                "cluster": shop,
+                "rewrite": { "prefix": "/a" },
+                "requestHeaders": edits,
+                "responseHeaders": { "set": [{ "name": "x-content-type-options", "value": "nosniff" }] },
+                "mirror": mirror,
+            }),
+            json!({ "match": { "path": { "prefix": "/named" } }, "cluster": "named" }),
+            json!({ "match": { "path": { "exact": "/robots.txt" } }, "respond": { "status": 200, "body": "User-agent: *" } }),
+            json!({ "match": { "path": { "prefix": "/old" } }, "redirect": { "prefix": "/a", "status": 308 } }),
+        ];
+        let by_name = json!({ "name": "named", "endpoints": [{ "name": "n", "address": named }] });
+        for (pointer, values) in [
+            ("/listeners/0/routes", routes.to_vec()),
+            ("/clusters", vec![by_name]),
+        ] {
+            if let Some(list) = document.pointer_mut(pointer).and_then(Value::as_array_mut) {
+                list.extend(values);
+            }
+        }
+        other
+    }
+
     /// The file for the proxy.
     pub fn text(&self) -> String {
         format!("{:#}\n", self.document)

@@ -155,3 +155,12 @@ fn connections_are_bounded_and_the_excess_is_the_harness_own_failure() {
         .count();
     assert!(overrun > 0 && farm.counts()["a"].connections <= 8);
 }
+
+#[test]
+fn a_body_is_as_large_as_it_was_asked_for() {
+    let (_farm, target) = farm();
+    for (path, bytes) in [("/a", 100), ("/a?bytes=0", 0), ("/a?bytes=300000", 300_000)] {
+        let (status, body) = foreshade_bench::client::request(target, "GET", path, "").unwrap();
+        assert_eq!((status, body.len()), (200, bytes), "{path}");
+    }
+}

@@ -9,3 +9,4 @@ pub mod load;
 pub mod mirror;
 pub mod reloads;
 pub mod scenarios;
+pub mod soak;

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 
+use crate::growth::Growth;
 use crate::process::{Programs, Scratch};
-use crate::reloads::{self, Options, Usage};
+use crate::reloads::{self, Options};
 use crate::terminal;
 use crate::topology::Topology;
+use crate::usage::Usage;
 
 /// What to play.
 #[derive(Clone, Debug, clap::Args)]
@@ -26,7 +28,7 @@ pub struct Arguments {
     proxy: Option<PathBuf>,
 }
 
-/// Plays and prints. Fails where a user did.
+/// Plays and prints. Fails where a user did, and where the proxy has grown.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let programs = Programs::find(arguments.proxy.as_deref())?;
     let topology = Topology::load(&arguments.config)?;
@@ -41,7 +43,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
     };
     let report = reloads::run(&programs, &topology, scratch.path(), options, on_reload)?;
-    let [warm, last] = report.usage.map(describe);
     let [median, slowest] = report.took.map(|took| took.as_millis());
     for line in [
         format!(
@@ -52,28 +53,45 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         ),
         format!(
             "new connections    {} requests, {} failed",
-            report.strangers,
-            report.strangers_failed.len()
+            report.strangers.asked(),
+            report.strangers.failed()
         ),
         format!("a reload took      {median} ms in the median, {slowest} ms at most"),
-        format!("after the warm-up  {warm}"),
-        format!("at the end         {last}"),
     ] {
         terminal::line(&line);
     }
-    let failed: Vec<_> = report
-        .failed
-        .iter()
-        .chain(&report.strangers_failed)
-        .take(20)
-        .collect();
+    print(&report.growth);
+    let mut failed = report.failed;
+    failed.extend(report.strangers.words());
+    failed.truncate(20);
     ensure!(failed.is_empty(), "users failed: {failed:?}");
+    let findings = report.growth.findings(false);
+    ensure!(
+        findings.is_empty(),
+        "the proxy has grown: {}",
+        findings.join("; ")
+    );
     Ok(())
 }
 
-fn describe(usage: Usage) -> String {
+/// Prints what was held against what.
+pub(super) fn print(growth: &Growth) {
+    let [first, last] = growth.under_load.map(describe);
+    let [before, after] = growth.at_rest.map(describe);
+    for line in [
+        format!("first third        {first}"),
+        format!("last third         {last}"),
+        format!("before the load    {before}"),
+        format!("at rest after it   {after}"),
+    ] {
+        terminal::line(&line);
+    }
+}
+
+/// In words.
+pub(super) fn describe(usage: Usage) -> String {
     format!(
-        "{:.1} MiB resident, {} descriptors",
-        usage.resident_mib, usage.descriptors
+        "{:.1} MiB resident, {} descriptors, {} threads",
+        usage.resident_mib, usage.descriptors, usage.threads
     )
 }
