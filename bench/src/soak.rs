@@ -3,11 +3,12 @@
 //! The configuration is that of an edge ([`Topology::as_edge`]): whatever may hold memory or a descriptor is switched on.
 //! The load is bounded and mixed (a `crowd` and [`strangers`](crate::strangers)), and one endpoint after another becomes
 //! slow and heals, so that traffic is on its way to shadows or back for most of the time. Once a minute the access log
-//! is moved away and opened anew, as logrotate does it. Judged by [`crate::growth`]: under load, and at rest after it.
+//! is removed and opened anew, as after logrotate. Judged by [`crate::growth`]: under load, and at rest after it.
 
 mod crowd;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -31,6 +32,10 @@ const WARM_UP: Duration = Duration::from_secs(180);
 
 /// Between two readings.
 const READING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Longest time between two readings. On a machine that gives a process no time at all for longer than that, deadlines
+/// pass that the proxy has not missed; and a proxy that says nothing for so long has not passed, either.
+pub const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Between two lines, and between two changes of the access log.
 const LINE_INTERVAL: Duration = Duration::from_secs(60);
@@ -85,6 +90,8 @@ pub struct Report {
     pub failures: Vec<String>,
     /// What was not judged.
     pub warm_up: Duration,
+    /// The longest time between two readings: beyond [`PAUSE_MAX`] the machine stood still, and there is no judgement.
+    pub pause: Duration,
     /// Whether the proxy has grown.
     pub growth: Growth,
 }
@@ -114,6 +121,9 @@ pub fn run(
             open_anew(&log, stage.proxy())?;
         }
     }
+    // What is missing at the end is a pause, too.
+    watch.pause = watch.pause.max(watch.read_at.elapsed());
+    ensure!(!watch.readings.is_empty(), "the proxy has told nothing of itself");
     drop(crowd);
     drop(strangers);
     let progress = watch.progress();
@@ -123,6 +133,7 @@ pub fn run(
         kinds: watch.everybody.kinds(),
         failures: watch.everybody.failures(),
         warm_up: watch.warm_up,
+        pause: watch.pause,
         growth: Growth {
             under_load: thirds(&watch.readings),
             at_rest: [before, after],
@@ -130,7 +141,7 @@ pub fn run(
     })
 }
 
-/// Does what logrotate does, and forgets what was written: twenty minutes of it would fill a small disk.
+/// Does what logrotate does, and drops what was written: twenty minutes of it would fill a small disk.
 fn open_anew(log: &Path, proxy: u32) -> Result<()> {
     std::fs::remove_file(log).context("cannot remove the access log")?;
     let id = i32::try_from(proxy).context("a process id")?;
@@ -138,11 +149,11 @@ fn open_anew(log: &Path, proxy: u32) -> Result<()> {
 }
 
 /// All who ask.
-struct Everybody([std::sync::Arc<Tally>; 4]);
+struct Everybody([Arc<Tally>; 4]);
 
 impl Everybody {
-    fn new(crowd: &Tallies, strangers: &std::sync::Arc<Tally>) -> Self {
-        Self([&crowd.kept, strangers, &crowd.left, &crowd.broke].map(std::sync::Arc::clone))
+    fn new(crowd: &Tallies, strangers: &Arc<Tally>) -> Self {
+        Self([&crowd.kept, strangers, &crowd.left, &crowd.broke].map(Arc::clone))
     }
 
     fn kinds(&self) -> [u64; 4] {
@@ -163,6 +174,8 @@ struct Watch {
     everybody: Everybody,
     started: Instant,
     warm_up: Duration,
+    read_at: Instant,
+    pause: Duration,
     /// Those after the warm-up.
     readings: Vec<Usage>,
     latest: Usage,
@@ -179,6 +192,8 @@ impl Watch {
             everybody,
             started: Instant::now(),
             warm_up: WARM_UP.min(length / 4),
+            read_at: Instant::now(),
+            pause: Duration::ZERO,
             readings: Vec::new(),
             latest: Usage::default(),
             looks: 0,
@@ -199,11 +214,16 @@ impl Watch {
     /// Takes a reading, and makes endpoints sick and well as the time demands.
     fn read(&mut self, stage: &Stage) -> Result<()> {
         self.looks += 1;
-        self.latest = usage(stage.topology.admin())?;
-        if self.elapsed() >= self.warm_up {
-            self.readings.push(self.latest);
+        // A reading that fails is missing, and shows as a pause: a dead proxy is noticed by the stage.
+        if let Ok(latest) = usage(stage.topology.admin()) {
+            self.latest = latest;
+            self.pause = self.pause.max(self.read_at.elapsed());
+            self.read_at = Instant::now();
+            if self.elapsed() >= self.warm_up {
+                self.readings.push(latest);
+            }
+            self.count_shifts(stage);
         }
-        self.count_shifts(stage)?;
         let now = READING_INTERVAL * self.looks;
         let turn = now.as_secs() / SICK_EVERY.as_secs();
         let into = now - SICK_EVERY * u32::try_from(turn).unwrap_or(u32::MAX);
@@ -223,14 +243,15 @@ impl Watch {
         Ok(())
     }
 
-    fn count_shifts(&mut self, stage: &Stage) -> Result<()> {
-        let views = stage.admin.endpoints()?;
+    fn count_shifts(&mut self, stage: &Stage) {
+        let Ok(views) = stage.admin.endpoints() else {
+            return;
+        };
         let shifted = views.into_iter().filter(|view| view.share_max() > SHIFTED);
         let shifted: Vec<_> = shifted.map(|view| view.name).collect();
         let new = shifted.iter().filter(|name| !self.shifted.contains(name));
         self.shifts += new.count() as u64;
         self.shifted = shifted;
-        Ok(())
     }
 
     /// Whether a minute is over that has no line yet.

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use super::reloads::{describe, print};
 use crate::process::{Programs, Scratch};
 use crate::report::Provenance;
-use crate::soak::{self, LENGTH_MIN, Options, Progress};
+use crate::soak::{self, LENGTH_MIN, Options, PAUSE_MAX, Progress};
 use crate::terminal;
 use crate::topology::Topology;
 
@@ -60,10 +60,20 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             "of them            {kept} kept, {new} on new connections, {left} went away, {broke} broke the rules"
         ),
         format!("not judged         the first {:?}", report.warm_up),
+        format!(
+            "longest pause      {:.1} s between two readings",
+            report.pause.as_secs_f64()
+        ),
     ] {
         terminal::line(&line);
     }
     print(&report.growth);
+    ensure!(
+        report.pause <= PAUSE_MAX,
+        "the machine or the proxy stood still for {:.1} s, so nothing is proven; failures meanwhile: {:?}",
+        report.pause.as_secs_f64(),
+        report.failures
+    );
     ensure!(failed == 0, "users failed: {:?}", report.failures);
     let findings = report.growth.findings(true);
     ensure!(
