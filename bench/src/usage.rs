@@ -14,11 +14,11 @@ use crate::client;
 /// Longest wait for rest: the idle timeouts of both sides, 60 s by default, and as much again as a busy machine is late.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Between two looks.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// Between two looks. In step with the probes, which have descriptors too, every look would find them under way.
+const LOOK_INTERVAL: Duration = Duration::from_millis(370);
 
 /// Looks after which the least counts, where nothing is expected: a probe that is under way has a descriptor, too.
-const LOOKS: usize = 6;
+const LOOKS: usize = 8;
 
 /// What the proxy uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
