@@ -27,8 +27,9 @@ use crate::usage::{Usage, after_load, before_load, usage};
 /// Shortest run: one sickness fits in.
 pub const LENGTH_MIN: Duration = Duration::from_secs(30);
 
-/// Not judged at the start, but no more than a quarter: what is needed anyway is taken then.
-const WARM_UP: Duration = Duration::from_secs(180);
+/// Not judged at the start, but no more than a quarter: what is needed anyway is taken then, and each of four shadows, which
+/// take connections and memory when they are needed first, has had its turn.
+const WARM_UP: Duration = Duration::from_secs(240);
 
 /// Between two readings.
 const READING_INTERVAL: Duration = Duration::from_secs(1);
@@ -41,13 +42,13 @@ pub const PAUSE_MAX: Duration = Duration::from_secs(5);
 const LINE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// One endpoint is sick once in this time,
-const SICK_EVERY: Duration = Duration::from_secs(90);
+const SICK_EVERY: Duration = Duration::from_secs(60);
 
 /// from this on,
-const SICK_FROM: Duration = Duration::from_secs(10);
+const SICK_FROM: Duration = Duration::from_secs(5);
 
 /// and until this.
-const SICK_TO: Duration = Duration::from_secs(40);
+const SICK_TO: Duration = Duration::from_secs(25);
 
 /// How much slower it is then.
 const SICK_FACTOR: f64 = 10.0;
