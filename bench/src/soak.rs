@@ -27,8 +27,8 @@ use crate::usage::{Usage, after_load, before_load, usage};
 /// Shortest run: one sickness fits in.
 pub const LENGTH_MIN: Duration = Duration::from_secs(30);
 
-/// Not judged at the start, but no more than a quarter: what is needed anyway is taken then, and each of four shadows, which
-/// take connections and memory when they are needed first, has had its turn.
+/// Not judged at the start, but no more than a quarter: what is needed anyway is taken then, and each of four shadows,
+/// which take connections and memory when they are needed first, has had its turn.
 const WARM_UP: Duration = Duration::from_secs(240);
 
 /// Between two readings.
