@@ -106,6 +106,7 @@ fn route(
         action: action?,
         edits: None,
         timeout: raw.timeout.0,
+        attempts_max: raw.attempts.0,
         idempotent: raw.idempotent,
         mirror: match mirror {
             Some(mirror) => Some(Arc::new(Rule::new(mirror?))),

@@ -35,6 +35,9 @@ pub struct Route {
     pub edits: Option<Arc<Edits>>,
     /// Total time for a request, retries included.
     pub timeout: Duration,
+    /// Attempts in all for a request, the first one included: 1 to `ATTEMPTS_MAX_NEVER_SENT` of the engine's failover,
+    /// which allows fewer for most failures.
+    pub attempts_max: u32,
     /// The operator vouches that every request of this route may be sent twice.
     pub idempotent: bool,
     /// Copies of its requests, with the limits that all workers share.

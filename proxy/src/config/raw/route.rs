@@ -3,6 +3,7 @@
 use serde_json::{Map, Value as Json};
 
 use foreshade_contract::Name;
+use foreshade_engine::failover::ATTEMPTS_MAX_NEVER_SENT;
 
 use crate::client::ToldBy;
 use crate::config::mistake::Mistakes;
@@ -17,6 +18,9 @@ use crate::path::{DuplicateSlashes, EncodedSlashes};
 use crate::route::answer::Scheme;
 
 use super::{Limit, Mirror, seconds, word};
+
+/// How often one request is sent at most: what failover never exceeds is the most that can be allowed.
+type Attempts = Count<1, ATTEMPTS_MAX_NEVER_SENT>;
 
 section! {
     /// A rule from a request to what becomes of it: cluster, clusters, redirect or respond.
@@ -41,6 +45,8 @@ section! {
     response_headers "responseHeaders": nested HeaderEdits;
     /// Total time for a request, retries included.
     timeout "timeout": default Limit = seconds(15);
+    /// Attempts in all for a request, the first one included; 1 sends nothing twice, not even what reached nobody.
+    attempts "attempts": default Attempts = Count(ATTEMPTS_MAX_NEVER_SENT);
     /// Vouches that every request of this route may be sent twice, POST included.
     idempotent "idempotent": default bool = false;
     /// Copies of its requests, sent elsewhere; none where left out.
