@@ -92,6 +92,8 @@ section! {
     prefix "prefix": optional At<Written>;
     /// Regular expression that its whole value fits.
     regex "regex": optional At<Text>;
+    /// Turns the condition around: the request must not have such a header.
+    not "not": default bool = false;
 }
 
 section! {
@@ -105,6 +107,8 @@ section! {
     prefix "prefix": optional At<Written>;
     /// Regular expression that its whole value fits, decoded.
     regex "regex": optional At<Text>;
+    /// Turns the condition around: the request must not have such a parameter.
+    not "not": default bool = false;
 }
 
 section! {
@@ -184,7 +188,7 @@ section! {
     HeaderEdit "a header edit":
     /// Name of the header.
     name "name": required At<Header>;
-    /// Its value. May have the variables {client_ip}, {host}, {path}, {method}, {scheme}, {route} and {cluster}.
+    /// Its value, maybe with {client_ip}, {host}, {path}, {method}, {scheme}, {route}, {cluster} and {request_id}.
     value "value": required At<Text>;
 }
 
