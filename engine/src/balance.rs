@@ -50,6 +50,8 @@ pub struct Request {
     pub segment: Option<usize>,
     /// Repeating it does no harm.
     pub repeatable: bool,
+    /// Attempts in all that its route allows, the first one included; see [`crate::failover`] for what else bounds them.
+    pub attempts_max: u32,
 }
 
 /// Which half of a pair.

@@ -52,6 +52,8 @@ pub struct Attempted {
     pub repeatable: bool,
     /// Attempts made so far, the failed one included.
     pub attempts: u32,
+    /// Attempts in all that its route allows, the first one included. Only ever fewer than without it.
+    pub attempts_max: u32,
     /// The request can be sent again: no body, or a body within [`REPLAY_BODY_MAX`] that was kept.
     pub replayable: bool,
     /// Time left until the request's deadline, if it has one.
@@ -127,7 +129,7 @@ pub fn verdict(stage: Stage, request: &Attempted) -> Verdict {
         Ok(cost) => (ATTEMPTS_MAX, cost),
         Err(keep) => return Verdict::Keep(keep),
     };
-    if request.attempts >= attempts_max {
+    if request.attempts >= attempts_max.min(request.attempts_max) {
         Verdict::Keep(Keep::Attempts)
     } else if !request.replayable {
         Verdict::Keep(Keep::NotReplayable)
@@ -217,6 +219,7 @@ mod tests {
         Attempted {
             repeatable,
             attempts: 1,
+            attempts_max: ATTEMPTS_MAX_NEVER_SENT,
             replayable: true,
             remaining: None,
             target_typical: Duration::from_millis(5),
@@ -259,6 +262,25 @@ mod tests {
                     Stage::NeverSent | Stage::StaleConnection { written: false }
                 );
                 assert!(count <= if never_sent && repeatable { 2 } else { 1 }, "{stage:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_route_may_allow_fewer_attempts_and_never_more() {
+        for stage in STAGES {
+            for attempts in 1..4 {
+                let moved = |attempts_max| {
+                    let request = Attempted {
+                        attempts,
+                        attempts_max,
+                        ..first(true)
+                    };
+                    moves(stage, request)
+                };
+                assert!(!moved(1), "{stage:?}");
+                assert!(!moved(2) || attempts == 1, "{stage:?}");
+                assert_eq!(moved(ATTEMPTS_MAX_NEVER_SENT), moved(u32::MAX), "{stage:?}");
             }
         }
     }

@@ -2,7 +2,7 @@
 #![no_main]
 
 #[path = "../../proxy/tests/oracles/mod.rs"]
-#[expect(dead_code, reason = "each target calls one of them")]
+#[expect(dead_code, unused_imports, reason = "each target calls one of them")]
 mod oracles;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| oracles::orca(data));

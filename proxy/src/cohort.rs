@@ -29,15 +29,17 @@ pub fn request(view: &RequestView<'_>, route: &Route, cluster: &Cluster) -> Requ
         class: route_class(view),
         segment: segment(view, &cluster.segments),
         repeatable: is_repeatable(view, route),
+        attempts_max: route.attempts_max,
     }
 }
 
 /// Whether repeating the request does no harm, and is for this proxy to do: a request that a proxy before this one has
-/// repeated already is left to it, because retries on two layers multiply.
+/// repeated already is left to it, because retries on two layers multiply. A route that allows one attempt repeats nothing:
+/// its requests are no probes of doubtful endpoints, and wait for the route's timeout, not for the endpoint's usual time.
 fn is_repeatable(view: &RequestView<'_>, route: &Route) -> bool {
     let harmless =
         route.idempotent || is_idempotent(view.method) || view.headers.contains_key(IDEMPOTENCY_KEY);
-    harmless && !view.headers.contains_key(ATTEMPT_HEADER)
+    harmless && route.attempts_max > 1 && !view.headers.contains_key(ATTEMPT_HEADER)
 }
 
 // Concept: endpoint-gradual-shift

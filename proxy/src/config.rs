@@ -29,6 +29,8 @@ mod cluster;
 mod dns;
 mod route;
 
+mod edits;
+
 mod mirror;
 
 mod mistake;

@@ -10,13 +10,18 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::request::RequestView;
 use crate::rewrite::Rewrite;
+use crate::trace::{self, MadeId};
 
 /// Longest value, in bytes, as written.
 pub const VALUE_BYTES_MAX: usize = 4096;
+
+/// Most headers that one list of edits names. Each is a search and a copy per request; and a file could ask for more
+/// headers than a map of headers holds, which is 2^15.
+pub const EDITS_MAX: usize = 64;
 
 /// Headers of a message that can be edited, whoever read it from the wire.
 pub trait Head {
@@ -28,7 +33,7 @@ pub trait Head {
     fn add(&mut self, name: &HeaderName, value: HeaderValue);
 }
 
-impl Head for http::HeaderMap {
+impl Head for HeaderMap {
     fn remove(&mut self, name: &HeaderName) {
         Self::remove(self, name);
     }
@@ -105,6 +110,10 @@ pub struct Facts<'a> {
     pub route: &'a str,
     /// The cluster's name; empty where none is concerned.
     pub cluster: &'a str,
+    /// The name that was made for the request, if one was.
+    pub made_id: Option<&'a MadeId>,
+    /// The headers that came, for the name that the request brought. Looked at only where a value asks for it.
+    pub came: Option<&'a HeaderMap>,
 }
 
 impl<'a> Facts<'a> {
@@ -118,7 +127,19 @@ impl<'a> Facts<'a> {
             scheme: view.scheme,
             route: "",
             cluster: "",
+            made_id: view.made_id,
+            came: Some(view.headers),
         }
+    }
+
+    /// The name that the endpoint sees; empty where the request has none that can be kept, and none was made.
+    fn request_id(&self) -> &'a str {
+        let id = match self.made_id {
+            Some(made) => Some(&made[..]),
+            None => self.came.and_then(trace::request_id),
+        };
+        // Names are ASCII.
+        id.and_then(|id| std::str::from_utf8(id).ok()).unwrap_or_default()
     }
 }
 
@@ -144,10 +165,11 @@ enum Variable {
     Scheme,
     Route,
     Cluster,
+    RequestId,
 }
 
 /// All variables by their names.
-const VARIABLES: [(&str, Variable); 7] = [
+const VARIABLES: [(&str, Variable); 8] = [
     ("client_ip", Variable::ClientIp),
     ("host", Variable::Host),
     ("path", Variable::Path),
@@ -155,6 +177,7 @@ const VARIABLES: [(&str, Variable); 7] = [
     ("scheme", Variable::Scheme),
     ("route", Variable::Route),
     ("cluster", Variable::Cluster),
+    ("request_id", Variable::RequestId),
 ];
 
 /// The names of all variables.
@@ -257,6 +280,7 @@ impl Variable {
             Self::Scheme => out.push_str(facts.scheme),
             Self::Route => out.push_str(facts.route),
             Self::Cluster => out.push_str(facts.cluster),
+            Self::RequestId => out.push_str(facts.request_id()),
         }
     }
 }
@@ -288,7 +312,6 @@ pub fn is_reserved(name: &HeaderName) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderMap;
     use proptest::prelude::*;
 
     const FACTS: Facts<'_> = Facts {
@@ -299,6 +322,8 @@ mod tests {
         scheme: "http",
         route: "front",
         cluster: "blue",
+        made_id: Some(b"0123456789abcdef0123456789abcdef"),
+        came: None,
     };
 
     #[test]
@@ -308,10 +333,32 @@ mod tests {
             ("{client_ip} via {route}", "10.0.0.7 via front"),
             ("{{\"c\":\"{cluster}\"}}", "{\"c\":\"blue\"}"),
             ("{scheme}://{host}{path} {method}", "http://shop.example/a GET"),
+            ("id={request_id}", "id=0123456789abcdef0123456789abcdef"),
             ("", ""),
         ] {
             let template = Template::parse(text).unwrap();
             assert_eq!(template.value(&FACTS).unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_request_id_is_the_one_made_else_the_one_that_came_else_nothing() {
+        let template = Template::parse("<{request_id}>").unwrap();
+        let came =
+            |id: &'static str| HeaderMap::from_iter([(trace::REQUEST_ID, HeaderValue::from_static(id))]);
+        let (sound, broken) = (came("abc-1"), came("a b"));
+        for (made_id, came, expected) in [
+            (FACTS.made_id, &sound, "<0123456789abcdef0123456789abcdef>"),
+            (None, &sound, "<abc-1>"),
+            (None, &broken, "<>"),
+            (None, &HeaderMap::new(), "<>"),
+        ] {
+            let facts = Facts {
+                made_id,
+                came: Some(came),
+                ..FACTS
+            };
+            assert_eq!(template.value(&facts).unwrap(), expected);
         }
     }
 

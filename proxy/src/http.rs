@@ -28,15 +28,18 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use self::tell::tell;
 use crate::client::Client;
 use crate::cohort::ATTEMPT_HEADER;
+use crate::edit::Facts;
 use crate::framing::Refusal;
 use crate::mirror::{Reason, Tee};
 use crate::orca;
 use crate::outcome::Failure;
+use crate::request::RequestView;
 use crate::server::local::{self, Local};
 use crate::topology::ids::ListenerId;
+use crate::trace::MadeId;
 use crate::upstream::dial::Dial;
 use crate::upstream::{ELSEWHERE, connect_failure, exchange_failure, refusal};
-use crate::worker::{Admission, Flow, Next};
+use crate::worker::{Admission, Changes, Flow, Next};
 
 use self::report::Report;
 
@@ -94,6 +97,13 @@ impl Exchange {
         }
     }
 
+    /// What the route changes on the way, and what its variables stand for; `None` for most.
+    fn changes<'a>(&'a self, came: &'a RequestHeader) -> Option<(&'a Changes, Facts<'a>)> {
+        let changes = self.flow.as_ref()?.changes()?;
+        let made_id = self.report.as_deref().and_then(Report::made_id);
+        Some((changes, head::facts(came, &self.client, changes, made_id)))
+    }
+
     /// Reports a failed attempt, and marks the error for another one where the policy says so.
     fn fail(&mut self, failure: Failure, replayable: bool, mut error: BError) -> BError {
         self.end_copy(failure);
@@ -132,8 +142,9 @@ impl ProxyHttp for EdgeProxy {
         // A client that has closed its own side still wants its answer; one that is gone shows when that is written.
         session.set_abort_on_close(false);
         let admission = local::with(|l| {
-            let admission = self.admit(l, session, exchange);
-            exchange.report = report::arrived(l, session, &admission);
+            let named = report::named(l, session);
+            let admission = self.admit(l, session, exchange, named.made.as_ref());
+            exchange.report = report::arrived(l, session, &admission, named);
             admission
         });
         let report = exchange.report.as_deref_mut();
@@ -224,10 +235,8 @@ impl ProxyHttp for EdgeProxy {
             report.sent(request)?;
         }
         let replayable = body_fits(session);
-        let (came, changes) = (
-            session.req_header(),
-            exchange.flow.as_ref().and_then(Flow::changes),
-        );
+        let came = session.req_header();
+        let changes = exchange.changes(came);
         head::prepare(
             request,
             came,
@@ -289,8 +298,7 @@ impl ProxyHttp for EdgeProxy {
             return Error::e_explain(ELSEWHERE, "the answer's status asks for another try");
         }
         exchange.answered = true;
-        if let Some(changes) = exchange.flow.as_ref().and_then(Flow::changes) {
-            let facts = head::facts(session.req_header(), &exchange.client, changes);
+        if let Some((changes, facts)) = exchange.changes(session.req_header()) {
             changes.edits.response.apply(response, &facts);
         }
         if *self.closing.borrow() {
@@ -416,6 +424,7 @@ impl EdgeProxy {
         local: &mut Local,
         session: &mut Session,
         exchange: &mut Exchange,
+        made_id: Option<&MadeId>,
     ) -> Result<Admission, Refusal> {
         let peer = session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip());
         if let Some(listener) = local.worker.listener(self.listener) {
@@ -426,9 +435,11 @@ impl EdgeProxy {
             head::with_headers(head, |_| {});
         }
         let head = session.req_header();
-        let admission = local
-            .worker
-            .admit(self.listener, &head::view(head, &exchange.client));
+        let view = RequestView {
+            made_id,
+            ..head::view(head, &exchange.client)
+        };
+        let admission = local.worker.admit(self.listener, &view);
         if let Admission::Forward(flow) = &admission
             && let Some(changes) = flow.changes()
         {

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderName};
 
+use crate::trace::MadeId;
+
 /// Head of a request, and who sent it.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestView<'a> {
@@ -22,6 +24,8 @@ pub struct RequestView<'a> {
     pub headers: &'a HeaderMap,
     /// The user's address, as far as proxies before this one can be believed.
     pub client: Option<IpAddr>,
+    /// The name that was made for it, if one was.
+    pub made_id: Option<&'a MadeId>,
 }
 
 impl<'a> RequestView<'a> {
@@ -35,6 +39,7 @@ impl<'a> RequestView<'a> {
             scheme: "http",
             headers,
             client: None,
+            made_id: None,
         }
     }
 

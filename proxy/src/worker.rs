@@ -508,6 +508,7 @@ impl Worker {
         let attempted = Attempted {
             repeatable: flow.request.repeatable,
             attempts: attempts(&flow.tried),
+            attempts_max: flow.request.attempts_max,
             replayable,
             remaining: Some(flow.limit.since(now)),
             target_typical: table.typical(pick.endpoint),
@@ -554,6 +555,7 @@ fn elsewhere(
     let attempted = Attempted {
         repeatable: waiting.request.repeatable,
         attempts: waiting.attempts,
+        attempts_max: waiting.request.attempts_max,
         replayable: waiting.replayable,
         remaining: Some(waiting.limit.since(now)),
         target_typical: table.typical(pick.endpoint),

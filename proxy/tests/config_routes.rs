@@ -5,6 +5,7 @@
 use foreshade_proxy::cidr::Cidr;
 use foreshade_proxy::client::ToldBy;
 use foreshade_proxy::config::{self, Config, Mistakes};
+use foreshade_proxy::edit::EDITS_MAX;
 use foreshade_proxy::path::{EncodedSlashes, PathPolicy};
 use foreshade_proxy::route::{Action, HostMatch, PathMatch, Wanted};
 use insta::assert_snapshot;
@@ -33,7 +34,8 @@ fn shown(parsed: Result<Config, Mistakes>) -> String {
 #[test]
 fn a_route_says_what_it_says() {
     let route = "{ name: front, match: { host: '*.Shop.example', path: { exact: /a }, methods: [POST, GET], \
-                 headers: [{ name: X-A }, { name: x-b, prefix: v }], query: [{ name: q, exact: 'a b' }], \
+                 headers: [{ name: X-A }, { name: x-b, prefix: v, not: true }], \
+                 query: [{ name: q, exact: 'a b' }, { name: r, not: true }], \
                  source: [10.0.0.0/8] }, clusters: [{ name: blue, weight: 9 }, { name: green }] }";
     let config = with(route).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     let route = &config.listeners[0].routes[0];
@@ -44,7 +46,10 @@ fn a_route_says_what_it_says() {
     assert_eq!(matches.methods, ["GET", "POST"]);
     assert_eq!(matches.headers[0].name, "x-a");
     assert_eq!(matches.headers[1].wanted, Wanted::Prefix("v".to_owned()));
+    assert_eq!((matches.headers[0].not, matches.headers[1].not), (false, true));
     assert_eq!(matches.query[0].wanted, Wanted::Exact("a b".to_owned()));
+    assert_eq!((matches.query[0].not, matches.query[1].not), (false, true));
+    assert_eq!(matches.query[1].wanted, Wanted::Present);
     assert_eq!(matches.source, ["10.0.0.0/8".parse::<Cidr>().unwrap()]);
     assert_eq!(route.clusters().collect::<Vec<_>>(), [0, 1]);
     assert!(matches!(&route.action, Action::Forward(split) if split.only().is_none()));
@@ -355,7 +360,7 @@ fn a_variable_exists() {
     6:70: value: "{client-ip}" has the unknown variable {client-ip}
         6 |       - { cluster: blue, requestHeaders: { set: [{ name: x-a, value: '{client-ip}' }] } }
           |                                                                      ^^^^^^^^^^^^^
-           expected: visible characters, and in braces one of client_ip, host, path, method, scheme, route, cluster
+           expected: visible characters, and in braces one of client_ip, host, path, method, scheme, route, cluster, request_id
            hint: did you mean "client_ip"?
 
      1 mistake
@@ -369,7 +374,7 @@ fn a_brace_has_its_other_half() {
     6:71: value: "{ \"json\": 1" has a brace without its other half
         6 |       - { cluster: blue, responseHeaders: { add: [{ name: x-a, value: '{ "json": 1' }] } }
           |                                                                       ^^^^^^^^^^^^^
-           expected: visible characters, and in braces one of client_ip, host, path, method, scheme, route, cluster
+           expected: visible characters, and in braces one of client_ip, host, path, method, scheme, route, cluster, request_id
            hint: write {{ or }} for a brace
 
      1 mistake
@@ -383,7 +388,7 @@ fn a_value_is_one_line() {
     6:70: value: "a\r\nhost: b" has a character that no header has
         6 |       - { cluster: blue, requestHeaders: { set: [{ name: x-a, value: "a\r\nhost: b" }] } }
           |                                                                      ^^^^^^^^^^^^^^
-           expected: visible characters, and in braces one of client_ip, host, path, method, scheme, route, cluster
+           expected: visible characters, and in braces one of client_ip, host, path, method, scheme, route, cluster, request_id
 
      1 mistake
     "#);
@@ -407,6 +412,59 @@ fn what_frames_a_message_is_not_edited() {
            hint: write rewrite: { host: ... } to ask endpoints for another host
 
      2 mistakes
+    "#);
+}
+
+#[test]
+fn no_list_of_edits_is_endless() {
+    let edits = |count: usize| {
+        let list: Vec<_> = (0..count)
+            .map(|n| format!("{{ name: x-{n}, value: v }}"))
+            .collect();
+        with(&format!(
+            "{{ cluster: blue, responseHeaders: {{ add: [{}] }} }}",
+            list.join(", ")
+        ))
+    };
+    assert!(edits(EDITS_MAX).is_ok());
+    let mistakes = shown(edits(EDITS_MAX + 1));
+    assert!(
+        mistakes.contains("add has 65 entries") && mistakes.contains("expected: at most 64"),
+        "{mistakes}"
+    );
+}
+
+#[test]
+fn a_request_is_sent_as_often_as_its_route_allows_and_never_more() {
+    let attempts = |written: &str| with(&format!("{{ cluster: blue, {written} }}"));
+    let allowed = |written: &str| attempts(written).unwrap().listeners[0].routes[0].attempts_max;
+    assert_eq!(
+        (
+            allowed("timeout: 1s"),
+            allowed("attempts: 1"),
+            allowed("attempts: 3")
+        ),
+        (3, 1, 3)
+    );
+    assert_snapshot!(shown(attempts("attempts: 4")), @r#"
+    6:36: attempts: "4" is out of range
+        6 |       - { cluster: blue, attempts: 4 }
+          |                                    ^
+           expected: a whole number from 1 to 3
+
+     1 mistake
+    "#);
+}
+
+#[test]
+fn a_condition_is_turned_around_by_yes_or_no() {
+    assert_snapshot!(shown(with("{ match: { headers: [{ name: a, not: b }] }, cluster: blue }")), @r#"
+    6:46: not: invalid value "b"
+        6 |       - { match: { headers: [{ name: a, not: b }] }, cluster: blue }
+          |                                              ^
+           expected: true or false
+
+     1 mistake
     "#);
 }
 

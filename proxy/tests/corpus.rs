@@ -85,3 +85,13 @@ fn configurations_are_whole_or_have_mistakes() {
 fn load_reports_can_be_believed() {
     holds("orca", EDITS, oracles::orca);
 }
+
+#[test]
+fn routes_are_found_as_by_walking() {
+    holds("routing", EDITS / 40, oracles::routing);
+}
+
+#[test]
+fn edited_heads_frame_as_before() {
+    holds("edits", EDITS / 40, oracles::edits);
+}

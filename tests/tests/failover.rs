@@ -14,11 +14,15 @@ use foreshade_tests::wire::{Scripted, exchange};
 
 /// `a` is as the test says, `a-standby` answers.
 fn proxy(a: std::net::SocketAddr, standby: &Scripted) -> Proxy {
-    Proxy::start(&format!(
+    Proxy::start(&clusters(a, standby))
+}
+
+fn clusters(a: std::net::SocketAddr, standby: &Scripted) -> String {
+    format!(
         "clusters:\n  - name: shop\n    health: off\n    endpoints:\n      - {{ name: a, address: \"{a}\", shadow: \
          a-standby }}\n    shadows:\n      - {{ name: a-standby, address: \"{}\" }}\n",
         standby.address
-    ))
+    )
 }
 
 fn well() -> Scripted {
@@ -81,6 +85,20 @@ fn a_request_that_another_layer_repeats_is_not_repeated_here() {
     let proxy = proxy(a.address, &standby);
     let get = b"GET / HTTP/1.1\r\nHost: a\r\nx-foreshade-attempt: 2\r\nConnection: close\r\n\r\n";
     assert!(exchange(proxy.users, get).starts_with("HTTP/1.1 502"));
+}
+
+#[test]
+fn a_route_that_allows_one_attempt_makes_one() {
+    let route = |attempts: u32| format!("{{ cluster: shop, attempts: {attempts} }}");
+    for (attempts, refused, broken) in [(1, 502, 502), (2, 200, 200)] {
+        let standby = well();
+        let hangs_up = Scripted::start(|_| {});
+        for (a, expected) in [(free_address(), refused), (hangs_up.address, broken)] {
+            let proxy = Proxy::start_with_route(&clusters(a, &standby), &route(attempts));
+            assert_eq!(status("GET", &proxy), expected, "{attempts}");
+        }
+        assert_eq!(standby.head_so_far().is_some(), attempts > 1);
+    }
 }
 
 #[test]

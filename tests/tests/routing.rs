@@ -237,6 +237,78 @@ fn the_endpoint_sees_the_request_as_the_route_makes_it() {
     proxy.wait_until("path_rewrite", |p| p.refused("path_rewrite") == 1);
 }
 
+#[test]
+fn what_a_request_must_not_have_decides_as_well() {
+    let (shop, api) = (named("shop"), named("api"));
+    let proxy = proxy(
+        &[
+            "{ cluster: shop }",
+            "{ match: { headers: [{ name: cookie, not: true }, { name: x-tier, exact: gold, not: true }] }, cluster: api }",
+            "{ match: { path: { prefix: /q }, query: [{ name: full, not: true }] }, cluster: api }",
+        ],
+        &shop,
+        &api,
+    );
+    for (target, headers, expected) in [
+        ("/", "", "api"),
+        ("/", "X-Tier: silver\r\n", "api"),
+        ("/", "X-Tier: silver\r\nX-Tier: gold\r\n", "shop"),
+        ("/", "Cookie: a=b\r\n", "shop"),
+        ("/q?x", "Cookie: a=b\r\n", "api"),
+        ("/q?%66ull", "Cookie: a=b\r\n", "shop"),
+    ] {
+        let answer = get(&proxy, target, headers);
+        assert!(answer.ends_with(expected), "{target} {headers}: {answer}");
+    }
+}
+
+#[test]
+fn a_request_id_can_be_written_wherever_a_header_is() {
+    let shop = named("shop");
+    let set = |name: &str| format!("set: [{{ name: {name}, value: '<{{request_id}}>' }}]");
+    let routes = format!(
+        "{{ cluster: shop, requestHeaders: {{ {} }}, responseHeaders: {{ {} }} }}\n      \
+         - {{ match: {{ path: {{ exact: /moved }} }}, redirect: {{ path: / }}, responseHeaders: {{ {} }} }}",
+        set("x-sent"),
+        set("x-told"),
+        set("x-told")
+    );
+    let written = |text: &str, name: &str| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": <"));
+        line.and_then(|line| line.strip_suffix('>'))
+            .map(str::to_owned)
+            .unwrap()
+    };
+    for (make, came, kept) in [
+        (true, "X-Request-Id: abc-1\r\n", Some("abc-1")),
+        (false, "X-Request-Id: abc-1\r\n", Some("abc-1")),
+        (false, "X-Request-Id: a b\r\n", Some("")),
+        (false, "", Some("")),
+        (true, "X-Request-Id: a b\r\n", None),
+        (true, "", None),
+    ] {
+        let clusters = cluster("shop", shop.address, "health: off,");
+        let file = format!("requestId: {{ make: {make} }}\nclusters:\n{clusters}");
+        let proxy = Proxy::start_with_route(&file, &routes);
+        let answer = get(&proxy, "/", came);
+        let head = shop.next_head().unwrap();
+        let (sent, told) = (written(&head, "x-sent"), written(&answer, "x-told"));
+        assert_eq!(sent, told, "{head}{answer}");
+        match kept {
+            Some(kept) => assert_eq!(sent, kept),
+            // The endpoint knows it by the same name.
+            None => assert!(
+                head.contains(&format!("{sent}\r\n")) && sent.len() == 32,
+                "{head}"
+            ),
+        }
+        let redirected = written(&get(&proxy, "/moved", came), "x-told");
+        assert_eq!(redirected.len(), kept.map_or(32, str::len));
+    }
+}
+
 /// Answers of the proxy to 300 users, each with an address of his own.
 fn answers(proxy: &Proxy) -> Vec<String> {
     let user = |n: u32| format!("X-Forwarded-For: 192.0.{}.{}\r\n", n / 200, n % 200);

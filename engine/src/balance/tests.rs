@@ -8,6 +8,7 @@ use rand::rngs::StdRng;
 use super::*;
 use crate::cohort::{segment_share, threshold};
 use crate::decision::{Bound, EndpointDecision, Phase, ShiftDecision};
+use crate::failover::ATTEMPTS_MAX_NEVER_SENT;
 use crate::outcome::{Class, Outcome, ROUTE_CLASSES};
 use crate::spec::{EndpointSpec, HealthPolicy, ShiftPolicy};
 
@@ -87,6 +88,7 @@ fn request(user: u64) -> Request {
         class: RouteClass::of_hash(user),
         segment: None,
         repeatable: true,
+        attempts_max: ATTEMPTS_MAX_NEVER_SENT,
     }
 }
 

@@ -262,6 +262,7 @@ impl Proxy {
         let attempted = Attempted {
             repeatable: !flight.arrival.post,
             attempts: u32::from(flight.attempts),
+            attempts_max: ATTEMPTS_MAX_NEVER_SENT,
             replayable: true,
             remaining: None,
             target_typical: Duration::ZERO,
@@ -334,6 +335,7 @@ fn asked(arrival: &Arrival) -> Request {
         class: route_class(arrival.path),
         segment: None,
         repeatable: !arrival.post,
+        attempts_max: ATTEMPTS_MAX_NEVER_SENT,
     }
 }
 

@@ -3,16 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::HeaderName;
-
 use super::check::Names;
+use super::edits::header_edits;
 use super::mirror::{Clusters, mirror};
 use super::mistake::{Mistake, Mistakes, Place, quoted};
 use super::raw;
 use super::read::{At, List};
 use super::scalar::Reference;
 use super::text::route::{Prefix, Text, Written};
-use crate::edit::{Edits, HeaderEdits, Template, TemplateError, is_reserved, variables};
+use crate::edit::{Edits, HeaderEdits};
 use crate::mirror::Rule;
 use crate::rewrite::{PathRewrite, Rewrite};
 use crate::route::answer::{BODY_BYTES_MAX, NewPath, Redirect, Respond};
@@ -106,6 +105,7 @@ fn route(
         action: action?,
         edits: None,
         timeout: raw.timeout.0,
+        attempts_max: raw.attempts.0,
         idempotent: raw.idempotent,
         mirror: match mirror {
             Some(mirror) => Some(Arc::new(Rule::new(mirror?))),
@@ -233,6 +233,7 @@ fn matches(raw: raw::Match, mistakes: &mut Mistakes) -> Option<Match> {
         Some(HeaderMatch {
             name: raw.name?.0,
             wanted: wanted?,
+            not: raw.not,
         })
     });
     let query: Option<Vec<_>> = each(raw.query, |raw: raw::QueryCondition| {
@@ -240,6 +241,7 @@ fn matches(raw: raw::Match, mistakes: &mut Mistakes) -> Option<Match> {
         Some(QueryMatch {
             name: raw.name?.0,
             wanted: wanted?,
+            not: raw.not,
         })
     });
     let mut matches = Match {
@@ -499,61 +501,8 @@ fn check_groups(pattern: &Pattern, replacement: &str, place: Option<Place>, mist
     }
 }
 
-fn header_edits(raw: raw::HeaderEdits, mistakes: &mut Mistakes) -> Option<HeaderEdits> {
-    let remove = each(raw.remove, |name| editable(&name, mistakes));
-    let mut values = |edits: List<raw::HeaderEdit, 0>| {
-        each(edits, |raw: raw::HeaderEdit| {
-            let name = raw.name.as_ref().and_then(|name| editable(name, mistakes));
-            let value = raw.value.and_then(|value| template(&value, mistakes));
-            Some((name?, value?))
-        })
-    };
-    let (set, add) = (values(raw.set), values(raw.add));
-    Some(HeaderEdits {
-        remove: remove?,
-        set: set?,
-        add: add?,
-    })
-}
-
-fn editable(name: &At<super::text::Header>, mistakes: &mut Mistakes) -> Option<HeaderName> {
-    let header = &name.value.0;
-    if is_reserved(header) {
-        let what = format!("name: {} is not to be edited", quoted(header.as_str()));
-        let hint = match header.as_str() {
-            "host" => "write rewrite: { host: ... } to ask endpoints for another host",
-            _ => "it frames the message or belongs to one connection, and is this proxy's to set",
-        };
-        mistakes.add(
-            Mistake::at(name.place(), what)
-                .expected("a header that speaks of what is asked or answered")
-                .hint(hint.to_owned()),
-        );
-        return None;
-    }
-    Some(header.clone())
-}
-
-fn template(text: &At<Text>, mistakes: &mut Mistakes) -> Option<Template> {
-    Template::parse(&text.value.0)
-        .inspect_err(|why| {
-            let hint = match why {
-                TemplateError::Variable(name) => mistakes.did_you_mean(name, variables()),
-                TemplateError::Brace => Some("write {{ or }} for a brace".to_owned()),
-                TemplateError::Character | TemplateError::Long => None,
-            };
-            let variables = variables().collect::<Vec<_>>().join(", ");
-            mistakes.add(
-                Mistake::at(text.place(), format!("value: {} {why}", quoted(&text.value.0)))
-                    .expected(format!("visible characters, and in braces one of {variables}"))
-                    .hint(hint),
-            );
-        })
-        .ok()
-}
-
 /// All items checked; `None` where one is wrong or could not be read.
-fn each<T, U, const LEAST: usize>(
+pub(super) fn each<T, U, const LEAST: usize>(
     list: List<T, LEAST>,
     mut check: impl FnMut(T) -> Option<U>,
 ) -> Option<Vec<U>> {

@@ -185,6 +185,10 @@ fn target(text: &str) -> Result<String, Wrong> {
         return Err(Wrong::default().hint(format!("write /{text}")));
     }
     parsed::<PathAndQuery>(text)?;
+    if !text.is_ascii() {
+        let hint = format!("write {}", crate::path::escaped(text.as_bytes()));
+        return Err(Wrong::because("has a letter that no target has").hint(hint));
+    }
     Ok(text.to_owned())
 }
 

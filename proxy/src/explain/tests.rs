@@ -24,6 +24,11 @@ listeners:
   - name: inner
     address: 127.0.0.1:8081
     routes:
+      - name: anonymous
+        match: { path: { prefix: /docs }, headers: [{ name: cookie, not: true }], query: [{ name: v, exact: '2', not: true }] }
+        cluster: green
+        requestHeaders: { set: [{ name: x-id, value: 'id {request_id}' }] }
+      - { match: { path: { prefix: /docs } }, cluster: blue }
       - { match: { path: { exact: /healthz } }, respond: { status: 200, body: fine } }
 clusters:
   - name: blue
@@ -87,7 +92,7 @@ fn a_redirect_an_answer_a_refusal_and_nothing_at_all() {
     listener   inner
     client     10.0.0.1
     path       /healthz
-    route      line-19 (line 19)
+    route      line-24 (line 24)
     answer     200
       body     fine
     "#);
@@ -104,6 +109,20 @@ fn a_redirect_an_answer_a_refusal_and_nothing_at_all() {
     path       /other
     route      none: 404
     "#);
+}
+
+#[test]
+fn a_condition_that_is_turned_around_is_followed_as_any_other() {
+    let winner = |url: &str, headers: &[&str]| ask(url, headers).route.unwrap().name;
+    assert_eq!(winner("http://x:8081/docs?v=1", &[]), "anonymous");
+    assert_eq!(winner("http://x:8081/docs?v=2", &[]), "line-23");
+    assert_eq!(winner("http://x:8081/docs", &["Cookie: a=b"]), "line-23");
+    let explained = ask("http://x:8081/docs", &["X-Request-Id: abc-1"]);
+    assert_eq!(explained.runners_up[0].loses_by, "headers");
+    assert!(
+        explained.to_string().contains("set x-id: id abc-1"),
+        "{explained}"
+    );
 }
 
 #[test]

@@ -31,11 +31,12 @@ const CLASSES: [u8; 256] = {
             class |= TOKEN;
         }
         // Browsers send `{|}` and a few more as they are, so what RFC 3986 allows would not do. What no browser sends
-        // stays out, and so does the fragment; a backslash is a slash to some.
-        if byte.is_ascii_graphic() && !matches!(byte, b'"' | b'#' | b'<' | b'>' | b'\\') {
+        // stays out, and so does the fragment. In a path a backslash is a slash to some, and a backtick is nothing that
+        // the parser behind this one takes.
+        if byte.is_ascii_graphic() && !matches!(byte, b'"' | b'#' | b'<' | b'>' | b'\\' | b'`') {
             class |= PATH | QUERY;
         }
-        if byte == b'\\' {
+        if matches!(byte, b'\\' | b'`') {
             class |= QUERY;
         }
         if alphanumeric || matches!(byte, b'-' | b'.' | b'_' | b'~') {

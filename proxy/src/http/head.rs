@@ -12,6 +12,7 @@ use crate::framing::Refusal;
 use crate::path::{PathPolicy, escaped, normal};
 use crate::request::RequestView;
 use crate::rewrite::NoPath;
+use crate::trace::MadeId;
 use crate::worker::Changes;
 
 /// What the policy sees of a request.
@@ -24,6 +25,7 @@ pub(super) fn view<'a>(head: &'a RequestHeader, client: &Client) -> RequestView<
         scheme: client.scheme(),
         headers: &head.headers,
         client: client.address,
+        made_id: None,
     }
 }
 
@@ -77,20 +79,20 @@ pub(super) fn rewritten(came: &RequestHeader, changes: &Changes) -> Result<Optio
     }))
 }
 
-/// Tells the endpoint who the client is, and makes the route's changes. `head` is what will be sent, `came` what came,
-/// `target` what is asked for instead.
+/// Tells the endpoint who the client is, and makes the route's changes, by their facts. `head` is what will be sent,
+/// `came` what came, `target` what is asked for instead.
 pub(super) fn prepare(
     head: &mut RequestHeader,
     came: &RequestHeader,
     client: &Client,
-    changes: Option<&Changes>,
+    changes: Option<(&Changes, Facts<'_>)>,
     target: Option<&str>,
 ) -> pingora_error::Result<()> {
     with_headers(head, |headers| client.tell(headers, &came.headers));
-    let Some(changes) = changes else {
+    let Some((changes, facts)) = changes else {
         return Ok(());
     };
-    changes.edits.request.apply(head, &facts(came, client, changes));
+    changes.edits.request.apply(head, &facts);
     if let Some(target) = target {
         head.set_raw_path(target.as_bytes())?;
     }
@@ -111,11 +113,17 @@ pub(super) fn with_headers(head: &mut RequestHeader, change: impl FnOnce(&mut He
     *head = RequestHeader::from(parts);
 }
 
-/// What variables stand for.
-pub(super) fn facts<'a>(came: &'a RequestHeader, client: &Client, changes: &'a Changes) -> Facts<'a> {
+/// What variables stand for. `made_id` is the name that was made for the request.
+pub(super) fn facts<'a>(
+    came: &'a RequestHeader,
+    client: &Client,
+    changes: &'a Changes,
+    made_id: Option<&'a MadeId>,
+) -> Facts<'a> {
     Facts {
         route: &changes.edits.route,
         cluster: changes.cluster.as_str(),
+        made_id,
         ..Facts::of(&view(came, client))
     }
 }

@@ -18,7 +18,7 @@ use crate::outcome::Failure;
 use crate::server::local::{self, Local};
 use crate::server::stream::EdgeStream;
 use crate::trace::context::TraceContext;
-use crate::trace::{self, Edit, Named, REQUEST_ID, TRACEPARENT, TRACESTATE};
+use crate::trace::{self, Edit, MadeId, Named, Namer, REQUEST_ID, TRACEPARENT, TRACESTATE};
 use crate::upstream::{exchange_failure, refusal};
 use crate::worker::{Admission, Flow};
 
@@ -46,11 +46,20 @@ pub(super) struct Ended<'a> {
     pub(super) error: Option<&'a Error>,
 }
 
+/// Names a request that has come. Before its route is found, because what a route answers may tell the name.
+pub(super) fn named(local: &mut Local, session: &Session) -> Named {
+    let namer = local.namer.as_mut();
+    namer
+        .map(|namer| namer.name(&session.req_header().headers))
+        .unwrap_or_default()
+}
+
 /// The request's head is there, and it is known what becomes of it.
 pub(super) fn arrived(
-    local: &mut Local,
+    local: &Local,
     session: &Session,
     admission: &Result<Admission, Refusal>,
+    named: Named,
 ) -> Option<Box<Report>> {
     if local.namer.is_none() && local.log.is_none() {
         return None;
@@ -62,12 +71,9 @@ pub(super) fn arrived(
         Err(why) => (None, (Reason::Rejected, why.label())),
     };
     let now = flow.map_or_else(|| local.worker.clock().now(), Flow::arrived);
-    let namer = local.namer.as_mut();
     Some(Box::new(Report {
-        tell_client: namer.as_ref().is_some_and(|namer| namer.tells_the_client()),
-        named: namer
-            .map(|namer| namer.name(&session.req_header().headers))
-            .unwrap_or_default(),
+        tell_client: local.namer.as_ref().is_some_and(Namer::tells_the_client),
+        named,
         trail: Trail::arrived(begun(session), now),
         head: match (&local.log, session.as_downstream().as_http1()) {
             (Some(_), Some(session)) => session.get_headers_raw_bytes(),
@@ -107,6 +113,11 @@ impl Report {
             request.remove_header(&TRACEPARENT);
         }
         Ok(())
+    }
+
+    /// The name that was made for the request.
+    pub(super) fn made_id(&self) -> Option<&MadeId> {
+        self.named.made.as_ref()
     }
 
     /// The client is answered: with the request's name, where he is to know it.

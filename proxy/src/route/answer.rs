@@ -141,6 +141,8 @@ impl Redirect {
     /// The value of `Location`. `None` where a host is needed and the request has none that can be repeated.
     pub fn location(&self, view: &RequestView<'_>) -> Option<String> {
         let path = match &self.path {
+            // The asterisk of OPTIONS leads nowhere else: behind another host it would be a part of that host.
+            None if !view.path.starts_with('/') => "/".to_owned(),
             None => view.path.to_owned(),
             Some(NewPath::Whole(path)) => path.clone(),
             Some(NewPath::Prefix { from, to }) => with_prefix(view.path, from, to)?,
@@ -295,6 +297,16 @@ mod tests {
             let location = location(&redirect, "a.example", path, None).unwrap();
             assert!(location.starts_with("/e"), "{location}");
         }
+    }
+
+    #[test]
+    fn what_is_no_path_never_becomes_a_part_of_a_host() {
+        let elsewhere = Redirect {
+            host: Some("b.example".to_owned()),
+            ..HERE
+        };
+        let found = location(&elsewhere, "a.example", "*", None);
+        assert_eq!(found.as_deref(), Some("http://b.example/"));
     }
 
     #[test]

@@ -36,6 +36,7 @@ pub(super) fn route(line: usize, matches: Match) -> Route {
         action: Action::Forward(Split::one(0)),
         edits: None,
         timeout: Duration::from_secs(15),
+        attempts_max: 1,
         idempotent: false,
         mirror: None,
     }

@@ -2,7 +2,8 @@
 //!
 //! What a rule compares is what the endpoint will see: a normal path (`path`), a host without port and case, query
 //! parameters decoded, the client's address as resolved (`client`). A header that comes on several lines fits if one of
-//! them does; of a query parameter that comes twice the first counts.
+//! them does; of a query parameter that comes twice the first counts. A condition with `not` holds exactly where it would
+//! not hold without: also where there is nothing to compare.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -35,6 +36,9 @@ pub struct Route {
     pub edits: Option<Arc<Edits>>,
     /// From the last byte of a request to the first byte of its answer, retries included.
     pub timeout: Duration,
+    /// Attempts in all for a request, the first one included: 1 to `ATTEMPTS_MAX_NEVER_SENT` of the engine's failover,
+    /// which allows fewer for most failures.
+    pub attempts_max: u32,
     /// The operator vouches that every request of this route may be sent twice.
     pub idempotent: bool,
     /// Copies of its requests, with the limits that all workers share.
@@ -98,6 +102,8 @@ pub struct HeaderMatch {
     pub name: HeaderName,
     /// What it has to be.
     pub wanted: Wanted,
+    /// It must not be that: none of its lines may fit. What is not there fits nothing.
+    pub not: bool,
 }
 
 /// A query parameter and what it has to be.
@@ -107,6 +113,8 @@ pub struct QueryMatch {
     pub name: String,
     /// What it has to be.
     pub wanted: Wanted,
+    /// It must not be that. What is not there fits nothing.
+    pub not: bool,
 }
 
 /// What a value has to be.
@@ -270,7 +278,7 @@ impl PathMatch {
 impl HeaderMatch {
     fn holds(&self, view: &RequestView<'_>) -> bool {
         let mut values = view.headers.get_all(&self.name).iter();
-        values.any(|value| self.wanted.accepts(value.as_bytes()))
+        values.any(|value| self.wanted.accepts(value.as_bytes())) != self.not
     }
 }
 
@@ -285,9 +293,10 @@ impl QueryMatch {
                 None => (pair, ""),
             });
         let mut found = pairs.filter(|(name, _)| *decoded(name) == *self.name.as_bytes());
-        found
+        let fits = found
             .next()
-            .is_some_and(|(_, value)| self.wanted.accepts(&decoded(value)))
+            .is_some_and(|(_, value)| self.wanted.accepts(&decoded(value)));
+        fits != self.not
     }
 }
 

@@ -59,6 +59,7 @@ fn header(name: &'static str, wanted: Wanted) -> HeaderMatch {
     HeaderMatch {
         name: http::HeaderName::from_static(name),
         wanted,
+        not: false,
     }
 }
 
@@ -66,6 +67,7 @@ fn parameter(name: &str, wanted: Wanted) -> QueryMatch {
     QueryMatch {
         name: name.to_owned(),
         wanted,
+        not: false,
     }
 }
 
@@ -302,6 +304,68 @@ fn headers_and_parameters_are_compared_as_they_are_meant() {
 }
 
 #[test]
+fn a_condition_that_is_turned_around_holds_where_it_would_not() {
+    let wanted = [
+        Wanted::Present,
+        Wanted::Exact("1".to_owned()),
+        Wanted::Prefix("1".to_owned()),
+        Wanted::Pattern(Pattern::new("[0-4]").unwrap()),
+    ];
+    for wanted in wanted {
+        let by_header = |not| HeaderMatch {
+            not,
+            ..header("x-a", wanted.clone())
+        };
+        let by_query = |not| QueryMatch {
+            not,
+            ..parameter("q", wanted.clone())
+        };
+        let both = |not| {
+            router(&[
+                Match {
+                    headers: vec![by_header(not)],
+                    ..path(prefix("/header"))
+                },
+                Match {
+                    query: vec![by_query(not)],
+                    ..path(prefix("/query"))
+                },
+            ])
+        };
+        let (as_written, turned) = (both(false), both(true));
+        for (url, value) in [
+            ("x/header", None),
+            ("x/header", Some(("x-a", "1"))),
+            ("x/header", Some(("x-a", "9"))),
+            ("x/header", Some(("x-b", "1"))),
+            ("x/query", None),
+            ("x/query?q=1&q=9", None),
+            ("x/query?q=9&q=1", None),
+            ("x/query?r=1", None),
+        ] {
+            let (plain, other) = (
+                ask(&as_written, "GET", url, value),
+                ask(&turned, "GET", url, value),
+            );
+            assert_ne!(plain.is_some(), other.is_some(), "{wanted:?} {url} {value:?}");
+        }
+    }
+    let neither = router(&[Match {
+        headers: vec![HeaderMatch {
+            not: true,
+            ..header("x-a", Wanted::Exact("2".to_owned()))
+        }],
+        ..plain()
+    }]);
+    let mut headers = HeaderMap::new();
+    for (line, taken) in [("1", true), ("2", false), ("3", false)] {
+        headers.append("x-a", line.parse().unwrap());
+        let view = RequestView::of("GET", &headers);
+        assert_eq!(neither.route(&view).is_some(), taken, "one of {headers:?} is 2");
+    }
+}
+
+#[test]
 fn a_source_is_the_users_address() {
     let from = |network: &str| Match {
         source: vec!["192.0.2.0/24".parse().unwrap(), network.parse().unwrap()],
@@ -331,11 +395,17 @@ fn paths() -> impl Strategy<Value = PathMatch> {
 fn matches() -> impl Strategy<Value = Match> {
     let methods = select(vec![vec![], vec!["GET"], vec!["GET", "POST"]]);
     let headers = prop::collection::vec(
-        select(&["x-a", "x-b"][..]).prop_map(|name| header(name, Wanted::Present)),
+        (select(&["x-a", "x-b"][..]), any::<bool>()).prop_map(|(name, not)| HeaderMatch {
+            not,
+            ..header(name, Wanted::Present)
+        }),
         0..2,
     );
     let query = prop::collection::vec(
-        select(&["q", "r"][..]).prop_map(|n| parameter(n, Wanted::Present)),
+        (select(&["q", "r"][..]), any::<bool>()).prop_map(|(name, not)| QueryMatch {
+            not,
+            ..parameter(name, Wanted::Present)
+        }),
         0..2,
     );
     let source = select(vec![vec![], vec!["10.0.0.0/8"], vec!["11.0.0.0/8"]]);

@@ -3,10 +3,16 @@
 //! Each takes bytes, and panics where a promise is broken: the same verdict for every cut, the same reading as another
 //! parser's for what passes, numbers that can be believed.
 
+mod edits;
+mod routing;
+
 use foreshade_proxy::config::{self, Answers};
 use foreshade_proxy::framing::{Body, Framing, Head, HeadCheck, Limits, Refusal};
 use foreshade_proxy::orca;
 use http::{HeaderMap, HeaderValue};
+
+pub(crate) use self::edits::edits;
+pub(crate) use self::routing::routing;
 
 /// Small, so that short inputs reach them.
 fn limits() -> Limits {
@@ -51,6 +57,9 @@ fn is_read_alike(head: &Head, bytes: &[u8]) {
     assert_eq!(other.method.map(str::as_bytes), Some(&bytes[head.method.clone()]));
     assert_eq!(other.path.map(str::as_bytes), Some(&bytes[head.target.clone()]));
     assert!(other.headers.len() <= limits().fields as usize);
+    if bytes.get(head.target.start) == Some(&b'/') {
+        assert!(http::uri::PathAndQuery::try_from(&bytes[head.target.clone()]).is_ok());
+    }
     let named = |name: &str| {
         other
             .headers

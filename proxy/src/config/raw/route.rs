@@ -3,6 +3,7 @@
 use serde_json::{Map, Value as Json};
 
 use foreshade_contract::Name;
+use foreshade_engine::failover::ATTEMPTS_MAX_NEVER_SENT;
 
 use crate::client::ToldBy;
 use crate::config::mistake::Mistakes;
@@ -17,6 +18,9 @@ use crate::path::{DuplicateSlashes, EncodedSlashes};
 use crate::route::answer::Scheme;
 
 use super::{Limit, Mirror, seconds, word};
+
+/// How often one request is sent at most: what failover never exceeds is the most that can be allowed.
+type Attempts = Count<1, ATTEMPTS_MAX_NEVER_SENT>;
 
 section! {
     /// A rule from a request to what becomes of it: cluster, clusters, redirect or respond.
@@ -41,6 +45,8 @@ section! {
     response_headers "responseHeaders": nested HeaderEdits;
     /// Time from the last byte of a request to the first byte of its answer, retries included.
     timeout "timeout": default Limit = seconds(15);
+    /// Attempts in all for a request, the first one included; 1 sends nothing twice, not even what reached nobody.
+    attempts "attempts": default Attempts = Count(ATTEMPTS_MAX_NEVER_SENT);
     /// Vouches that every request of this route may be sent twice, POST included.
     idempotent "idempotent": default bool = false;
     /// Copies of its requests, sent elsewhere; none where left out.
@@ -86,6 +92,8 @@ section! {
     prefix "prefix": optional At<Written>;
     /// Regular expression that its whole value fits.
     regex "regex": optional At<Text>;
+    /// Turns the condition around: the request must not have such a header.
+    not "not": default bool = false;
 }
 
 section! {
@@ -99,6 +107,8 @@ section! {
     prefix "prefix": optional At<Written>;
     /// Regular expression that its whole value fits, decoded.
     regex "regex": optional At<Text>;
+    /// Turns the condition around: the request must not have such a parameter.
+    not "not": default bool = false;
 }
 
 section! {
@@ -178,7 +188,7 @@ section! {
     HeaderEdit "a header edit":
     /// Name of the header.
     name "name": required At<Header>;
-    /// Its value. May have the variables {client_ip}, {host}, {path}, {method}, {scheme}, {route} and {cluster}.
+    /// Its value, maybe with {client_ip}, {host}, {path}, {method}, {scheme}, {route}, {cluster} and {request_id}.
     value "value": required At<Text>;
 }
 

@@ -128,11 +128,11 @@ text! {
 text! {
     /// What stands in place of a part of a path.
     Replacement(String), "a part of a path, as /v2/$1", |text| {
-        if text.bytes().all(|b| b.is_ascii_graphic() && !b"?#\\".contains(&b)) {
+        if text.bytes().all(|b| b.is_ascii_graphic() && !b"?#\\<>`\"".contains(&b)) {
             return Ok(text.to_owned());
         }
         Err(Wrong::because("has a character that no path has"))
-    }, "^[!-~]*$"
+    }, "^[!$-;=@-\\[\\]^_a-~]*$"
 }
 
 text! {
@@ -206,10 +206,26 @@ mod tests {
     }
 
     #[test]
-    fn a_target_stays_on_its_host() {
+    fn a_target_stays_on_its_host_and_is_ascii() {
         assert_eq!(NewTarget::parse("/a?b=//c").unwrap().0, "/a?b=//c");
-        for text in ["//evil.example", "/\\evil.example", "a", "/a#b", "/a b"] {
+        for text in [
+            "//evil.example",
+            "/\\evil.example",
+            "a",
+            "/a#b",
+            "/a b",
+            "/caf\u{e9}",
+            "/a?\u{e9}",
+        ] {
             assert!(NewTarget::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_replacement_has_no_byte_that_no_path_has() {
+        assert_eq!(Replacement::parse("/v2/${id}.$1").unwrap().0, "/v2/${id}.$1");
+        for text in ["/a<b", "/a>", "/`", "\"", "/a?b", "/a#", "/\\", "/ ", "/\u{e9}"] {
+            assert!(Replacement::parse(text).is_err(), "{text}");
         }
     }
 }
