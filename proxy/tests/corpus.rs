@@ -88,10 +88,11 @@ fn load_reports_can_be_believed() {
 
 #[test]
 fn routes_are_found_as_by_walking() {
-    holds("routing", EDITS / 40, oracles::routing);
+    // Many files, which fuzzing has found: an edit of each is an edit of nearly the same.
+    holds("routing", EDITS / 200, oracles::routing);
 }
 
 #[test]
 fn edited_heads_frame_as_before() {
-    holds("edits", EDITS / 40, oracles::edits);
+    holds("edits", EDITS / 200, oracles::edits);
 }
