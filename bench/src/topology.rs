@@ -56,7 +56,9 @@ impl Topology {
 
     /// Reads a configuration.
     pub fn parse(text: &str) -> Result<Self> {
-        let document: Value = serde_saphyr::from_str(text).context("not YAML")?;
+        // `off` is a word, as in the proxy's own reading of the file, and not the boolean that it was in YAML 1.1.
+        let words = serde_saphyr::options! { strict_booleans: true };
+        let document: Value = serde_saphyr::from_str_with_options(text, words).context("not YAML")?;
         Self::from_document(document, CONTROL)
     }
 
@@ -369,6 +371,16 @@ clusters:
     shadows:
       - { name: a-standby, address: 127.0.0.1:9101 }
 ";
+
+    #[test]
+    fn a_word_that_was_a_boolean_once_stays_a_word() {
+        let text = FILE.replace("{ name: web,", "{ name: web, forwarded: off,");
+        let topology = Topology::parse(&text).unwrap();
+        assert_eq!(
+            topology.document.pointer("/listeners/0/forwarded"),
+            Some(&Value::from("off"))
+        );
+    }
 
     #[test]
     fn the_members_of_a_configuration_are_found() {

@@ -147,18 +147,24 @@ impl ProxyHttp for EdgeProxy {
             exchange.report = report::arrived(l, session, &admission, named);
             admission
         });
-        let report = exchange.report.as_deref_mut();
-        match admission {
+        let answer = match admission {
             Some(Ok(Admission::Forward(flow))) => {
                 exchange.flow = Some(flow);
                 return Ok(false);
             }
-            Some(Ok(Admission::Answer(answer))) => answer::send(session, answer, report).await?,
-            Some(Err(why)) => tell(session, why.status(), why.sentence(), true, report).await?,
-            Some(Ok(Admission::Unrouted)) | None => {
-                tell(session, 404, "no route for this request", true, report).await?;
+            Some(Ok(Admission::Answer(answer))) => Ok(answer),
+            Some(Err(why)) => Err((why.status(), why.sentence())),
+            Some(Ok(Admission::Unrouted)) | None => Err((404, "no route for this request")),
+        };
+        let report = exchange.report.as_deref_mut();
+        // Boxed: most requests go on, and need no room for what answers them here.
+        Box::pin(async move {
+            match answer {
+                Ok(answer) => answer::send(session, answer, report).await,
+                Err((status, sentence)) => tell(session, status, sentence, true, report).await,
             }
-        }
+        })
+        .await?;
         Ok(true)
     }
 
@@ -432,7 +438,7 @@ impl EdgeProxy {
             exchange.client = Client::of(&listener.trust, peer, &head.headers);
             head::normalise(head, listener.path).inspect_err(|why| local.worker.refuse(*why))?;
             // Before it is copied for an endpoint.
-            head::with_headers(head, |_| {});
+            head::forget_letters(head);
         }
         let head = session.req_header();
         let view = RequestView {

@@ -13,8 +13,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use pingora_core::apps::HttpServerApp;
-use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
 use socket2::SockRef;
@@ -153,10 +153,14 @@ where
             first = false;
             stream.begun = local::now_if_logged();
             let guard = (self.terms)().guard;
-            let session = match &guard {
-                None => unchecked(stream),
-                Some(guard) => match checked(guard, stream, &home, &mut served).await {
-                    Ok(session) => session,
+            let head = match &guard {
+                None => None,
+                Some(guard) => match checked(guard, stream, &home).await {
+                    Ok((same, head)) => {
+                        stream = same;
+                        served += 1;
+                        Some((head, served >= guard.limits.requests))
+                    }
                     Err(Some(same)) => {
                         stream = same;
                         continue;
@@ -164,6 +168,12 @@ where
                     Err(None) => return,
                 },
             };
+            // Made where it is used: it is large, and each move would copy it.
+            let mut session = ServerSession::new_http1(stream);
+            match head {
+                Some((head, is_last)) => prepare(&mut session, head, is_last),
+                None => session.set_keepalive(Some(HEAD_PAUSE_MAX_S)),
+            }
             let reusable = self.app.process_new_http(session, &self.shutdown).await;
             let back = match reusable {
                 Some(reusable) => reusable.consume().0.into_any().downcast().ok(),
@@ -197,19 +207,18 @@ where
     }
 }
 
-/// A session for a request whose head has passed. `Err` with the stream where there was none after all, and without
-/// where the connection is over.
+/// The head of a request, once it has passed. `Err` with the stream where there was none after all, and without where the
+/// connection is over.
 async fn checked(
     guard: &Guard,
     mut stream: Box<EdgeStream>,
     home: &Home,
-    served: &mut u32,
-) -> Result<ServerSession, Option<Box<EdgeStream>>> {
+) -> Result<(Box<EdgeStream>, BytesMut), Option<Box<EdgeStream>>> {
     let conn = stream.conn_mut().ok_or(None)?;
-    let head = match arrive(conn, &guard.limits).await {
-        Arrival::Request(head) => head,
-        Arrival::Nothing => return Err(Some(stream)),
-        Arrival::Gone => return Err(None),
+    match arrive(conn, &guard.limits).await {
+        Arrival::Request(head) => Ok((stream, head)),
+        Arrival::Nothing => Err(Some(stream)),
+        Arrival::Gone => Err(None),
         Arrival::Refused(refusal, head) => {
             count(refusal);
             log(refusal, conn.client(), Trail::begun(stream.begun), &head);
@@ -217,18 +226,19 @@ async fn checked(
             if let Some(returned) = home.take() {
                 Box::pin(turn_away(returned.conn, refusal)).await;
             }
-            return Err(None);
+            Err(None)
         }
-    };
-    *served += 1;
-    let mut session = ServerSession::new_http1(stream);
+    }
+}
+
+/// Gives a session the head that has been read. The connection itself knows how long is too long, and that another
+/// protocol may rest.
+fn prepare(session: &mut ServerSession, head: BytesMut, is_last: bool) {
     session.set_pipelined_prefix(head);
-    // The connection itself knows how long is too long, and that another protocol may rest.
     session.set_read_timeout(None);
-    if *served >= guard.limits.requests {
+    if is_last {
         session.set_keepalive_reuses_remaining(Some(0));
     }
-    Ok(session)
 }
 
 /// What becomes of a connection that pingora has dropped.
@@ -247,14 +257,6 @@ async fn brought_home(guard: Option<&Guard>, home: &Arc<Home>) -> Option<Box<Edg
     }
     Box::pin(linger(returned.conn)).await;
     None
-}
-
-/// A session that reads for itself.
-fn unchecked(stream: Box<EdgeStream>) -> ServerSession {
-    let stream: Stream = stream;
-    let mut session = ServerSession::new_http1(stream);
-    session.set_keepalive(Some(HEAD_PAUSE_MAX_S));
-    session
 }
 
 /// A line for who was refused before any engine saw him.

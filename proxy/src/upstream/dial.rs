@@ -103,7 +103,8 @@ impl Connect for Dial {
         let reused = kept.is_some();
         let tcp = match (kept, address.as_inet()) {
             (Some(tcp), _) => tcp,
-            (None, Some(address)) => self.open(*address).await?,
+            // Boxed: most attempts find a kept connection, and need no room for what opens one.
+            (None, Some(address)) => Box::pin(self.open(*address)).await?,
             (None, None) => return Error::e_explain(ErrorType::SocketError, "endpoints speak TCP"),
         };
         self.socket.store(tcp.as_raw_fd(), Ordering::Relaxed);
