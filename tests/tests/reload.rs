@@ -428,6 +428,25 @@ fn a_request_at_an_endpoint_that_is_removed_finishes_and_its_idle_connection_goe
 }
 
 #[test]
+fn a_listener_that_has_just_been_removed_can_come_back_at_once() {
+    let member = ("a", free_address(), "");
+    let other = free_address();
+    let proxy = Proxy::start_with(|users, admin| file(users, admin, &[member]).text());
+    let without = file(proxy.users, proxy.admin, &[member]);
+    let mut with = file(proxy.users, proxy.admin, &[member]);
+    with.listeners.push(("other", other, vec![("/", "shop")]));
+    for _ in 0..10 {
+        applied(&proxy, &with);
+        assert!(TcpStream::connect(other).is_ok(), "open when the reload is done");
+        applied(&proxy, &without);
+        assert!(
+            TcpStream::connect(other).is_err(),
+            "closed when the reload is done"
+        );
+    }
+}
+
+#[test]
 fn a_listener_that_is_removed_finishes_its_requests_and_the_others_keep_their_connections() {
     let (finish, finished) = mpsc::channel::<()>();
     let finished = Arc::new(Mutex::new(finished));

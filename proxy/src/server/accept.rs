@@ -60,8 +60,9 @@ pub struct Guard {
     pub door: Arc<Door>,
 }
 
-/// Serves connections until `shutdown` says so, then waits for those that are in the middle of a request.
-pub async fn serve<A, T>(listener: TcpListener, app: Arc<A>, shutdown: ShutdownWatch, terms: T)
+/// Serves connections until `shutdown` says so. The listener is closed then; what is left are connections in the middle of
+/// a request.
+pub async fn serve<A, T>(listener: TcpListener, app: Arc<A>, shutdown: ShutdownWatch, terms: T) -> JoinSet<()>
 where
     A: HttpServerApp + Send + Sync + 'static,
     T: Fn() -> Terms + Clone + Send + Sync + 'static,
@@ -91,7 +92,7 @@ where
         }
     }
     // Not pingora's `http_cleanup`: it drops requests whose head has begun to come.
-    while connections.join_next().await.is_some() {}
+    connections
 }
 
 /// The connections that the kernel has accepted already: closing the socket would reset them.

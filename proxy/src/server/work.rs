@@ -77,7 +77,7 @@ async fn serve(local: Local, sockets: Sockets, inputs: Inputs) -> io::Result<()>
         tokio::select! {
             Some(order) = orders.recv() => {
                 local::with(Local::refresh);
-                doors.close_where_gone();
+                doors.close_where_gone().await;
                 if let Err(error) = doors.open(order.opened) {
                     tracing::error!(%error, "a new listener cannot be served by this worker");
                 }
@@ -106,8 +106,16 @@ async fn until(ending: &mut watch::Receiver<Ending>, stage: Ending) {
 struct Doors {
     /// Accept loops, those included that only wait for their last connections.
     serving: JoinSet<ListenerId>,
-    /// Turned true, each closes its listener.
-    open: HashMap<ListenerId, watch::Sender<bool>>,
+    open: HashMap<ListenerId, OpenDoor>,
+}
+
+/// A listener that accepts connections.
+#[derive(Debug)]
+struct OpenDoor {
+    /// Turned true, it closes it.
+    close: watch::Sender<bool>,
+    /// Told when its socket is closed, and its address free.
+    closed: oneshot::Receiver<()>,
 }
 
 impl Doors {
@@ -115,6 +123,7 @@ impl Doors {
         for (listener, socket, door) in sockets {
             let socket = TcpListener::from_std(socket)?;
             let (close, closing) = watch::channel(false);
+            let (tell_closed, closed) = oneshot::channel();
             let edge = EdgeProxy {
                 listener,
                 closing: closing.clone(),
@@ -135,28 +144,32 @@ impl Doors {
             };
             let serving = accept::serve(socket, Arc::new(proxy), closing, terms);
             self.serving.spawn(async move {
-                serving.await;
+                let mut connections = serving.await;
+                // Nobody asks where the whole process ends.
+                let _ = tell_closed.send(());
+                while connections.join_next().await.is_some() {}
                 listener
             });
-            self.open.insert(listener, close);
+            self.open.insert(listener, OpenDoor { close, closed });
         }
         Ok(())
     }
 
-    /// Closes the listeners that the configuration does not have any more.
-    fn close_where_gone(&mut self) {
-        self.open.retain(|listener, close| {
-            let stays = local::with(|l| l.worker.topology().listener(*listener).is_some());
-            if stays == Some(false) {
-                close.send_replace(true);
-            }
-            stays != Some(false)
-        });
+    /// Closes the listeners that the configuration does not have any more, and waits until their addresses are free: the
+    /// next configuration may have them again.
+    async fn close_where_gone(&mut self) {
+        let is_gone =
+            |listener| local::with(|l| l.worker.topology().listener(listener).is_none()) == Some(true);
+        let gone: Vec<_> = self.open.extract_if(|listener, _| is_gone(*listener)).collect();
+        for (_, door) in gone {
+            door.close.send_replace(true);
+            let _ = door.closed.await;
+        }
     }
 
     fn close_all(&mut self) {
-        for close in self.open.values() {
-            close.send_replace(true);
+        for door in self.open.values() {
+            door.close.send_replace(true);
         }
     }
 
