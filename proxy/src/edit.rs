@@ -134,10 +134,7 @@ impl<'a> Facts<'a> {
 
     /// The name that the endpoint sees; empty where the request has none that can be kept, and none was made.
     fn request_id(&self) -> &'a str {
-        let id = match self.made_id {
-            Some(made) => Some(&made[..]),
-            None => self.came.and_then(trace::request_id),
-        };
+        let id = trace::known_as(self.made_id, self.came);
         // Names are ASCII.
         id.and_then(|id| std::str::from_utf8(id).ok()).unwrap_or_default()
     }

@@ -121,6 +121,11 @@ pub fn request_id(headers: &HeaderMap) -> Option<&[u8]> {
     ((1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.iter().all(sound)).then_some(id)
 }
 
+/// The name that the endpoint sees: the one that was made, else the one that came, else none.
+pub fn known_as<'a>(made: Option<&'a MadeId>, came: Option<&'a HeaderMap>) -> Option<&'a [u8]> {
+    made.map(|id| &id[..]).or_else(|| request_id(came?))
+}
+
 /// The value of a header that stands there once.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
     let mut values = headers.get_all(name).iter();

@@ -133,14 +133,11 @@ impl Local {
             self.sampler.reshape(&descent);
             self.namer = Namer::new(self.worker.topology().config());
         }
-        let now = self.worker.clock().now();
-        if self.pool.is_untidy(now) {
-            let topology = self.worker.topology();
-            self.pool.tidy(now, |endpoint| {
-                let cluster = topology.cluster(topology.place(endpoint)?.cluster)?;
-                Some(cluster.idle_timeout)
-            });
-        }
+        let topology = self.worker.topology();
+        self.pool.tidy(self.worker.clock().now(), |endpoint| {
+            let cluster = topology.cluster(topology.place(endpoint)?.cluster)?;
+            Some(cluster.idle_timeout)
+        });
     }
 
     /// Takes what an answer tells beside itself: how its connection fares, and what the endpoint says of its load.

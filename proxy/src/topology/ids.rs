@@ -22,13 +22,6 @@ pub struct EndpointId(u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ListenerId(u64);
 
-impl ClusterId {
-    /// As a number, for whoever keeps things apart by numbers.
-    pub fn number(self) -> u64 {
-        self.0
-    }
-}
-
 /// All ids of one configuration, in its order.
 #[derive(Clone, Debug)]
 pub(super) struct Ids {

@@ -3,7 +3,7 @@
 //! Last in, first out: the connection that was used last is the one whose buffers are warm and whose endpoint is the least
 //! likely to have given it up, and those that are not needed any more come of age. Before use each is asked whether
 //! something has come unasked: an end, or bytes that belong to nothing. That costs no system call, since the runtime knows.
-//! Ten times per second the pool is tidied: what is too old, has ended, or belongs to an endpoint that is gone is closed.
+//! With each tick the pool is tidied: what is too old, has ended, or belongs to an endpoint that is gone is closed.
 //!
 //! The pool belongs to one thread; its lock is there because streams have to be able to travel, and is never contended.
 
@@ -22,9 +22,6 @@ use crate::topology::ids::EndpointId;
 /// Idle connections of one worker, over all endpoints. Beyond it the oldest goes.
 const IDLE_MAX: usize = 1024;
 
-/// Between two tidyings.
-const TIDY_PERIOD: Duration = Duration::from_millis(100);
-
 /// The idle connections of one worker.
 #[derive(Debug, Default)]
 pub struct Pool(Mutex<Kept>);
@@ -42,7 +39,7 @@ struct Kept {
 #[derive(Debug)]
 struct Idle {
     tcp: TcpStream,
-    /// At most [`TIDY_PERIOD`] too early.
+    /// At most a tick too early.
     since: Moment,
 }
 
@@ -76,11 +73,6 @@ impl Pool {
             .entry(endpoint)
             .or_default()
             .push_back(Idle { tcp, since });
-    }
-
-    /// Whether [`TIDY_PERIOD`] has passed since the last tidying.
-    pub fn is_untidy(&self, now: Moment) -> bool {
-        now.since(self.kept().now) >= TIDY_PERIOD
     }
 
     /// Closes what will not be used again. `patience` is how long connections to an endpoint may idle; `None` for one that
@@ -230,9 +222,7 @@ mod tests {
         assert_eq!(bench.count(), 2, "one was too old, one has ended");
         let stays = bench.ids[0];
         let now = Moment::ZERO + Duration::from_secs(61);
-        assert!(bench.pool.is_untidy(now));
         bench.pool.tidy(now, |id| (id == stays).then_some(PATIENCE));
-        assert!(!bench.pool.is_untidy(now));
         assert_eq!(bench.take(1), None);
         assert_eq!(bench.take(0), Some(young));
     }

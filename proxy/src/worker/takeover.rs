@@ -24,7 +24,7 @@ use crate::request::RequestView;
 use crate::route::Route;
 use crate::topology::Topology;
 use crate::topology::descent::Descent;
-use crate::topology::ids::{EndpointId, ListenerId};
+use crate::topology::ids::ListenerId;
 
 impl Worker {
     /// Takes the newest snapshot over, for all attempts to come. Says what became of whom if its configuration is another
@@ -147,11 +147,6 @@ impl Worker {
 }
 
 impl Flow {
-    /// Who its last attempt is at.
-    pub fn endpoint(&self) -> Option<EndpointId> {
-        self.tried_ids.last().copied()
-    }
-
     /// Where its attempt is, as of its last step.
     pub fn place(&self) -> Option<Place> {
         self.attempt.as_ref().map(|attempt| attempt.place)
@@ -331,7 +326,7 @@ mod tests {
         let place = stand.worker.start(&mut flow).unwrap();
         let name = |place| stand.topology.endpoint(place).unwrap().name.as_str().to_owned();
         assert_eq!(name(place), "c");
-        assert_eq!(flow.endpoint(), stand.topology.endpoint_id(place));
+        assert_eq!(flow.tried_ids.last().copied(), stand.topology.endpoint_id(place));
     }
 
     #[test]

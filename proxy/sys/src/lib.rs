@@ -1,5 +1,5 @@
-//! The few system calls that no safe crate offers by a bare descriptor: reading `TCP_INFO` and a socket's cookie, asking
-//! what a connection still holds, and ending it.
+//! The few system calls that no safe crate offers by a bare descriptor: reading `TCP_INFO`, asking what a
+//! connection still holds, and ending it.
 //!
 //! Everything here takes a raw descriptor that the caller holds open. A wrong number cannot corrupt memory: the kernel
 //! refuses it (`EBADF`, `ENOTSOCK`) or, at worst, speaks of another socket. The workspace forbids `unsafe` everywhere
@@ -53,30 +53,6 @@ pub fn tcp_info(socket: RawFd) -> io::Result<TcpInfo> {
         retransmits: info.tcpi_total_retrans,
         segments_out: info.tcpi_segs_out,
     })
-}
-
-/// The kernel's cookie of a socket: a number that no other socket of this machine has had since it was started. Tells
-/// whether a descriptor still names the same socket.
-///
-/// # Errors
-/// What `getsockopt` says: the descriptor is closed, or is no socket.
-pub fn cookie(socket: RawFd) -> io::Result<u64> {
-    let mut cookie = 0u64;
-    let mut length = size_of::<u64>() as libc::socklen_t;
-    // SAFETY: the pointer covers `length` writable bytes, and the kernel writes at most that many.
-    let status = unsafe {
-        libc::getsockopt(
-            socket,
-            libc::SOL_SOCKET,
-            libc::SO_COOKIE,
-            (&raw mut cookie).cast(),
-            &mut length,
-        )
-    };
-    match status {
-        0 => Ok(cookie),
-        _ => Err(io::Error::last_os_error()),
-    }
 }
 
 /// Bytes that were written to a TCP socket and that the other side has not acknowledged. Costs one system call, under a
@@ -148,15 +124,6 @@ mod tests {
         shutdown(client.as_raw_fd()).unwrap();
         assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
         assert_eq!(server.read(&mut [0; 1]).unwrap(), 0);
-    }
-
-    #[test]
-    fn no_two_sockets_have_the_same_cookie_and_each_keeps_its_own() {
-        let (client, server) = pair();
-        let of = |stream: &TcpStream| cookie(stream.as_raw_fd()).unwrap();
-        assert_ne!(of(&client), of(&server));
-        assert_eq!(of(&client), of(&client));
-        assert!(cookie(-1).is_err());
     }
 
     #[test]
