@@ -10,9 +10,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
 
-use crate::endpoints::FarmCounts;
-use crate::fault::Fault;
-use crate::ledger::LedgerReport;
+use crate::farm::FarmCounts;
+use crate::farm::fault::Fault;
+use crate::farm::ledger::LedgerReport;
 
 /// Whoever serves JSON on the loopback interface answers sooner, or is in trouble.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -85,7 +85,7 @@ impl FarmControl {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::endpoints::{Farm, FarmOptions};
+    use crate::farm::{Farm, FarmOptions};
 
     #[test]
     fn a_farm_is_controlled_over_http() {

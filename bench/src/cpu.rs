@@ -16,12 +16,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::admin::Admin;
 use crate::closed_loop::{self, Asking};
-use crate::cores::Cores;
-use crate::process::{Child, Programs};
+use crate::stage::admin::Admin;
+use crate::stage::cores::Cores;
+use crate::stage::process::{Child, Programs};
 use crate::stage::start_proxy;
-use crate::topology::Topology;
+use crate::stage::topology::Topology;
 
 /// Keep-alive connections.
 pub const CONNECTIONS: u32 = 64;

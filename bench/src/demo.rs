@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::endpoints::EndpointCounts;
-use crate::fault::Fault;
+use crate::farm::EndpointCounts;
+use crate::farm::fault::Fault;
+use crate::load::record::{Record, Records, Span, Window, micros, quantile, summarise};
 use crate::load::{Load, LoadOptions, LoadReport};
-use crate::process::Programs;
-use crate::record::{Record, Records, Span, Window, micros, quantile, summarise};
 use crate::scenarios::{FAULTY, RATE};
 use crate::screen::{EndpointLine, Event, Picture, UsersLine};
+use crate::stage::process::Programs;
+use crate::stage::timeline::{Sample, Timeline};
+use crate::stage::topology::{Pair, Topology};
 use crate::stage::{Stage, Watcher};
 use crate::terminal::Screen;
-use crate::timeline::{Sample, Timeline};
-use crate::topology::{Pair, Topology};
 
 /// When the endpoint becomes slow.
 const ONSET: Duration = Duration::from_secs(8);
@@ -383,7 +383,7 @@ fn seen(report: LoadReport, fault: Span) -> Seen {
 mod tests {
     use super::*;
     use crate::load::Lag;
-    use crate::record::tests::get;
+    use crate::load::record::tests::get;
 
     #[test]
     fn the_summary_tells_when_users_were_back_to_normal() {

@@ -6,7 +6,7 @@
 //! cannot see is left to the descriptors at rest, where the expected growth is none at all.
 
 use crate::cpu::spread;
-use crate::usage::Usage;
+use crate::stage::usage::Usage;
 
 /// Growth of memory that is no finding, as a part of what was used before: the allocator's own noise.
 const RESIDENT_PART: f64 = 0.05;

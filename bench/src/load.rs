@@ -17,11 +17,17 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
-use crate::mix::{self, Draw, Draws, Mix};
-use crate::pool::Pool;
-use crate::record::{Outcome, Record, quantile};
-use crate::schedule::{Arrivals, Rate, Schedule};
+use crate::load::mix::{Draw, Draws, Mix};
+use crate::load::pool::Pool;
+use crate::load::record::{Outcome, Record, quantile};
+use crate::load::schedule::{Arrivals, Rate, Schedule};
 use crate::wire;
+
+pub mod mix;
+pub mod record;
+pub mod schedule;
+
+mod pool;
 
 /// Requests that are due but not yet started; beyond this the machine is too slow and requests fail as overrun.
 const DUE_MAX: usize = 65_536;
@@ -227,7 +233,7 @@ fn pace(options: &LoadOptions, shared: &Shared, started: Instant, hand_over: &mp
 
 fn record(started: Instant, intended: Duration, draw: Draw, outcome: Outcome) -> Record {
     Record {
-        intended_us: crate::record::micros(intended),
+        intended_us: record::micros(intended),
         latency_us: u32::try_from(started.elapsed().saturating_sub(intended).as_micros()).unwrap_or(u32::MAX),
         outcome,
         path: draw.path,

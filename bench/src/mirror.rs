@@ -9,15 +9,15 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::admin::Admin;
 use crate::client;
 use crate::cpu::{self, Cost, CpuOptions};
-use crate::fault::Fault;
+use crate::farm::fault::Fault;
+use crate::load::record::{Records, Span, Window};
 use crate::load::{Load, LoadOptions};
-use crate::process::{Child, Programs};
-use crate::record::{Records, Span, Window};
+use crate::stage::admin::Admin;
+use crate::stage::process::{Child, Programs};
+use crate::stage::topology::Topology;
 use crate::stage::{Stage, start_proxy};
-use crate::topology::Topology;
 
 /// Something measured without and with a mirror, one right after the other.
 #[derive(Clone, Copy, Debug)]

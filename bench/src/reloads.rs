@@ -16,13 +16,13 @@ use anyhow::{Context, Result, ensure};
 
 use crate::client;
 use crate::growth::{Growth, thirds};
+use crate::load::record::{Records, Span};
 use crate::load::{Load, LoadOptions};
-use crate::process::Programs;
-use crate::record::{Records, Span};
 use crate::stage::Stage;
+use crate::stage::process::Programs;
+use crate::stage::topology::Topology;
+use crate::stage::usage::{Usage, after_load, before_load, usage};
 use crate::strangers::{Strangers, Tally};
-use crate::topology::Topology;
-use crate::usage::{Usage, after_load, before_load, usage};
 
 /// Reloads before the readings that count.
 const WARM_UP: usize = 15;

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::fault::Fault;
+use crate::farm::fault::Fault;
+use crate::load::record::{Records, Span, micros};
 use crate::load::{Load, LoadOptions};
-use crate::process::Programs;
-use crate::record::{Records, Span, micros};
 use crate::scenarios::{FAULTY, RECOVERY, Scenario, WARM_UP, Who};
+use crate::stage::process::Programs;
+use crate::stage::topology::Topology;
 use crate::stage::{Stage, Watcher};
-use crate::topology::Topology;
 use crate::verdict::Run;
 
 /// The first seconds of the warm-up do not count as healthy: connections are being opened.

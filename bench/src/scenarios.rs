@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use crate::claim::Claim;
-use crate::fault::Fault;
-use crate::schedule::Rate;
+use crate::farm::fault::Fault;
+use crate::load::schedule::Rate;
 
 /// Index of the endpoint that becomes faulty.
 pub const FAULTY: usize = 1;

@@ -3,7 +3,7 @@
 //! Plain text with a handful of terminal codes instead of a drawing library: one table, two numbers and a list of events
 //! need no more, and the same lines read well in a log.
 
-use crate::record::Window;
+use crate::load::record::Window;
 
 /// Width of a share's bar in characters.
 const BAR_WIDTH: usize = 20;
@@ -172,7 +172,7 @@ fn bar(share: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Span;
+    use crate::load::record::Span;
 
     fn picture(events: usize) -> Picture {
         let event = |n: usize| Event {

@@ -16,13 +16,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use self::crowd::{Crowd, Tallies};
-use crate::fault::Fault;
+use crate::farm::fault::Fault;
 use crate::growth::{Growth, thirds};
-use crate::process::Programs;
 use crate::stage::Stage;
+use crate::stage::process::Programs;
+use crate::stage::topology::Topology;
+use crate::stage::usage::{Usage, after_load, before_load, usage};
 use crate::strangers::{Strangers, Tally};
-use crate::topology::Topology;
-use crate::usage::{Usage, after_load, before_load, usage};
 
 /// Shortest run: one sickness fits in.
 pub const LENGTH_MIN: Duration = Duration::from_secs(30);

@@ -12,12 +12,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::admin::Admin;
 use crate::client::FarmControl;
-use crate::process::{Child, Programs};
-use crate::record::micros;
-use crate::timeline::{Sample, Timeline};
-use crate::topology::Topology;
+use crate::load::record::micros;
+use crate::stage::admin::Admin;
+use crate::stage::process::{Child, Programs};
+use crate::stage::timeline::{Sample, Timeline};
+use crate::stage::topology::Topology;
+
+pub mod admin;
+pub mod cores;
+pub mod process;
+pub mod timeline;
+pub mod topology;
+pub mod usage;
 
 /// How long a process may take to serve.
 const PATIENCE: Duration = Duration::from_secs(15);

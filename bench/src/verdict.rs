@@ -6,12 +6,12 @@
 
 use std::time::Duration;
 
-use crate::endpoints::EndpointCounts;
-use crate::ledger::LedgerReport;
+use crate::farm::EndpointCounts;
+use crate::farm::ledger::LedgerReport;
 use crate::load::Lag;
-use crate::record::{Outcome, Record, Records, Span, Window, micros};
-use crate::timeline::Timeline;
-use crate::topology::Pair;
+use crate::load::record::{Outcome, Record, Records, Span, Window, micros};
+use crate::stage::timeline::Timeline;
+use crate::stage::topology::Pair;
 
 /// Users' p99 is that of the last second.
 const P99_WINDOW: Duration = Duration::from_secs(1);
@@ -408,10 +408,10 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::EndpointView;
     use crate::claim::{Claim, judge};
-    use crate::record::tests::get;
-    use crate::timeline::Sample;
+    use crate::load::record::tests::get;
+    use crate::stage::admin::EndpointView;
+    use crate::stage::timeline::Sample;
 
     const HEALTHY: Span = Span {
         from_us: 3_000_000,

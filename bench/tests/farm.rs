@@ -4,10 +4,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use foreshade_bench::endpoints::{Farm, FarmOptions};
-use foreshade_bench::fault::Fault;
+use foreshade_bench::farm::fault::Fault;
+use foreshade_bench::farm::{Farm, FarmOptions};
+use foreshade_bench::load::record::Outcome;
 use foreshade_bench::load::{Load, LoadOptions, LoadReport};
-use foreshade_bench::record::Outcome;
 
 #[expect(clippy::unwrap_used, reason = "a test without sockets fails")]
 fn farm() -> (Farm, SocketAddr) {

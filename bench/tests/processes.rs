@@ -8,9 +8,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use foreshade_bench::closed_loop::{self, Asking};
-use foreshade_bench::endpoints::{Farm, FarmOptions};
+use foreshade_bench::farm::{Farm, FarmOptions};
 use foreshade_bench::load::{Load, LoadOptions};
-use foreshade_bench::process::{Child, Programs, Scratch};
+use foreshade_bench::stage::process::{Child, Programs, Scratch};
 
 const BENCH: &str = env!("CARGO_BIN_EXE_foreshade-bench");
 

@@ -8,7 +8,7 @@
 use std::io::Write;
 
 use foreshade_bench::client;
-use foreshade_bench::endpoints::{Farm, FarmOptions};
+use foreshade_bench::farm::{Farm, FarmOptions};
 use foreshade_tests::proxy::Proxy;
 use foreshade_tests::wire::{Scripted, connect, exchange, read_until};
 

@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use foreshade_bench::client;
-use foreshade_bench::endpoints::{Farm, FarmOptions};
-use foreshade_bench::fault::Fault;
+use foreshade_bench::farm::fault::Fault;
+use foreshade_bench::farm::{Farm, FarmOptions};
 use foreshade_bench::load::{Load, LoadOptions};
 use foreshade_tests::proxy::{Proxy, free_address, preamble};
 use foreshade_tests::wire::{Scripted, connect, exchange, read_until};

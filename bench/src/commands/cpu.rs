@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::cpu::{self, CONNECTIONS, Cost, CpuOptions, Round, spread};
-use crate::process::{Programs, Scratch};
-use crate::report::Provenance;
+use crate::stage::process::{Programs, Scratch};
+use crate::stage::topology::Topology;
+use crate::table::Provenance;
 use crate::terminal;
-use crate::topology::Topology;
 
 /// What to measure.
 #[derive(Clone, Debug, clap::Args)]

@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::demo::{self, Baseline, DemoOptions, Outcome, SECONDS_MIN, Seen};
-use crate::process::{Programs, Scratch};
+use crate::stage::process::{Programs, Scratch};
+use crate::stage::topology::Topology;
 use crate::terminal::{self, Screen};
-use crate::topology::Topology;
 
 /// What to show.
 #[derive(Clone, Debug, clap::Args)]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::endpoints::{EndpointSpec, Farm, FarmOptions};
-use crate::service_time::ServiceTime;
+use crate::farm::service_time::ServiceTime;
+use crate::farm::{EndpointSpec, Farm, FarmOptions};
 use crate::terminal;
 
 /// What farm to serve.

@@ -1,10 +1,10 @@
-//! `foreshade-bench guard`: what every child of the bench runs as first; see [`crate::process`].
+//! `foreshade-bench guard`: what every child of the bench runs as first; see [`crate::stage::process`].
 
 use std::ffi::OsString;
 
 use anyhow::{Context, Result};
 
-use crate::process;
+use crate::stage::process;
 
 /// What to become, and whose child to be.
 #[derive(Clone, Debug, clap::Args)]

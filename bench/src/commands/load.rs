@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::load::record::{Records, Span, Window};
+use crate::load::schedule::Arrivals;
 use crate::load::{Load, LoadOptions, LoadReport};
-use crate::record::{Records, Span, Window};
-use crate::schedule::Arrivals;
 use crate::terminal;
 
 /// What load to make.

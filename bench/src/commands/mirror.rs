@@ -6,12 +6,12 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::cpu::{CONNECTIONS, Cost, CpuOptions, spread};
+use crate::load::record::Window;
 use crate::mirror::{self, Both};
-use crate::process::{Programs, Scratch};
-use crate::record::Window;
-use crate::report::Provenance;
+use crate::stage::process::{Programs, Scratch};
+use crate::stage::topology::Topology;
+use crate::table::Provenance;
 use crate::terminal;
-use crate::topology::Topology;
 
 /// What to measure.
 #[derive(Clone, Debug, clap::Args)]

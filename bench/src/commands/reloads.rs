@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 
 use crate::growth::Growth;
-use crate::process::{Programs, Scratch};
 use crate::reloads::{self, Options};
+use crate::stage::process::{Programs, Scratch};
+use crate::stage::topology::Topology;
+use crate::stage::usage::Usage;
 use crate::terminal;
-use crate::topology::Topology;
-use crate::usage::Usage;
 
 /// What to play.
 #[derive(Clone, Debug, clap::Args)]

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 
 use crate::claim::judge;
-use crate::process::{Programs, Scratch};
-use crate::report::{self, Provenance, Row};
 use crate::scenario::play;
 use crate::scenarios::{self, Scenario};
+use crate::stage::process::{Programs, Scratch};
+use crate::stage::topology::Topology;
+use crate::table::{self, Provenance, Row};
 use crate::terminal;
-use crate::topology::Topology;
 
 /// What to play.
 #[derive(Clone, Debug, clap::Args)]
@@ -59,13 +59,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 .with_context(|| format!("scenario {}", scenario.name))?;
             runs.push(scenario.claims.iter().map(|claim| judge(claim, &run)).collect());
         }
-        for row in report::rows(scenario, &runs) {
-            terminal::line(&report::line(&row));
+        for row in table::rows(scenario, &runs) {
+            terminal::line(&table::line(&row));
             rows.push(row);
         }
     }
     if let Some(file) = &arguments.markdown {
-        let text = report::markdown(&rows, &Provenance::here());
+        let text = table::markdown(&rows, &Provenance::here());
         std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
     }
     conclude(&rows)

@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::reloads::{describe, print};
-use crate::process::{Programs, Scratch};
-use crate::report::Provenance;
 use crate::soak::{self, LENGTH_MIN, Options, PAUSE_MAX, Progress};
+use crate::stage::process::{Programs, Scratch};
+use crate::stage::topology::Topology;
+use crate::table::Provenance;
 use crate::terminal;
-use crate::topology::Topology;
 
 /// What to play.
 #[derive(Clone, Debug, clap::Args)]

@@ -20,7 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::mix::USER_HEADER;
+use crate::load::mix::USER_HEADER;
 use crate::strangers::Tally;
 use crate::wire;
 

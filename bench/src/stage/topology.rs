@@ -11,8 +11,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::endpoints::EndpointSpec;
-use crate::mix::USER_HEADER;
+use crate::farm::EndpointSpec;
+use crate::load::mix::USER_HEADER;
 
 /// Distance between two sets of ports that are tried.
 const PORT_STEP: u16 = 20;

@@ -17,11 +17,17 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
-use crate::control;
-use crate::fault::Fault;
-use crate::ledger::{Ledger, LedgerReport};
-use crate::service_time::ServiceTime;
-use crate::serving::{Core, listen};
+use crate::farm::fault::Fault;
+use crate::farm::ledger::{Ledger, LedgerReport};
+use crate::farm::service_time::ServiceTime;
+use crate::farm::serving::{Core, listen};
+
+pub mod control;
+pub mod fault;
+pub mod ledger;
+pub mod service_time;
+
+mod serving;
 
 /// Paths `/a`, `/b`, ... that are counted apart; all others share the last place.
 pub const PATHS_COUNTED: usize = 6;

@@ -19,9 +19,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 
-use crate::endpoints::{Endpoint, FarmOptions, Setting, Shared, path_index};
-use crate::fault::Fault;
-use crate::service_time::ServiceTime;
+use crate::farm::fault::Fault;
+use crate::farm::service_time::ServiceTime;
+use crate::farm::{Endpoint, FarmOptions, Setting, Shared, path_index};
 use crate::wire;
 
 /// How late tokio's timer fires on average: half a millisecond of rounding up, and the wait for its own tick.

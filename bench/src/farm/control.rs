@@ -5,8 +5,8 @@
 //! | `POST /fault/{name}` | set the fault in the body, for example `{"kind":"slow","factor":10}` |
 //! | `DELETE /fault/{name}` | heal |
 //! | `GET /faults` | what is wrong with whom |
-//! | `GET /counts` | what each endpoint has done, see [`crate::endpoints::EndpointCounts`] |
-//! | `GET /ledger` | writes that took effect, see [`crate::ledger::LedgerReport`] |
+//! | `GET /counts` | what each endpoint has done, see [`crate::farm::EndpointCounts`] |
+//! | `GET /ledger` | writes that took effect, see [`crate::farm::ledger::LedgerReport`] |
 
 use std::io;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use serde::Serialize;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::endpoints::Shared;
-use crate::fault::Fault;
+use crate::farm::Shared;
+use crate::farm::fault::Fault;
 use crate::wire;
 
 /// Pause after a failed accept.

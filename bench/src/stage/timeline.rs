@@ -3,9 +3,9 @@
 //! Where traffic really went is read at the endpoints, not at the proxy: a proxy that believes its own numbers could
 //! be wrong about them. All moments are microseconds since the start of the load.
 
-use crate::admin::EndpointView;
-use crate::endpoints::{EndpointCounts, FarmCounts};
-use crate::record::{Span, micros};
+use crate::farm::{EndpointCounts, FarmCounts};
+use crate::load::record::{Span, micros};
+use crate::stage::admin::EndpointView;
 use std::time::Duration;
 
 /// One look at everything.
