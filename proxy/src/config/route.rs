@@ -75,15 +75,18 @@ fn route(
         Some(PathMatch::Exact(_) | PathMatch::Pattern(_)) => Matched::NoPrefix,
         None => Matched::Unclear,
     };
-    let changes = [
-        ("rewrite", raw.rewrite.as_ref().map(At::place)),
-        ("requestHeaders", raw.request_headers.as_ref().map(At::place)),
-        ("mirror", raw.mirror.as_ref().map(At::place)),
+    let sending = [
+        ("rewrite", raw.rewrite.as_ref().and_then(At::place)),
+        ("requestHeaders", raw.request_headers.as_ref().and_then(At::place)),
+        ("timeout", raw.timeout.place()),
+        ("attempts", raw.attempts.place()),
+        ("idempotent", raw.idempotent.place()),
+        ("mirror", raw.mirror.as_ref().and_then(At::place)),
     ];
     if !given.is_one(place, mistakes) {
         return None;
     }
-    given.check_effect(&changes, mistakes);
+    given.check_effect(&sending, mistakes);
     let action = given.action(&matched, clusters.names, mistakes);
     let mirror = raw
         .mirror
@@ -104,9 +107,9 @@ fn route(
         matches: matches?,
         action: action?,
         edits: None,
-        timeout: raw.timeout.0,
-        attempts_max: raw.attempts.0,
-        idempotent: raw.idempotent,
+        timeout: raw.timeout.value.0,
+        attempts_max: raw.attempts.value.0,
+        idempotent: raw.idempotent.value,
         mirror: match mirror {
             Some(mirror) => Some(Arc::new(Rule::new(mirror?))),
             None => None,
@@ -187,21 +190,14 @@ impl Given {
         false
     }
 
-    /// What is changed of a request is sent.
-    fn check_effect(&self, changes: &[(&str, Option<Option<Place>>)], mistakes: &mut Mistakes) {
+    /// What is said about how a request is sent needs one that is sent. Takes the place of each key that is written.
+    fn check_effect(&self, said: &[(&str, Option<Place>)], mistakes: &mut Mistakes) {
         if self.cluster.is_some() || self.clusters.is_some() {
             return;
         }
-        for (key, place) in changes {
-            if let Some(place) = place {
-                mistakes.add(
-                    Mistake::at(
-                        *place,
-                        format!("{key} has no effect: nothing is sent to an endpoint"),
-                    )
-                    .expected("a route with cluster or clusters"),
-                );
-            }
+        for (key, place) in said.iter().filter(|(_, place)| place.is_some()) {
+            let what = format!("{key} has no effect: nothing is sent to an endpoint");
+            mistakes.add(Mistake::at(*place, what).expected("a route with cluster or clusters"));
         }
     }
 

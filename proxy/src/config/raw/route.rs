@@ -44,11 +44,11 @@ section! {
     /// Changes of the answer's headers, before the user sees it.
     response_headers "responseHeaders": nested HeaderEdits;
     /// Time from the last byte of a request to the first byte of its answer, retries included.
-    timeout "timeout": default Limit = seconds(15);
+    timeout "timeout": default At<Limit> = seconds(15);
     /// Attempts in all for a request, the first one included; 1 sends nothing twice, not even what reached nobody.
-    attempts "attempts": default Attempts = Count(ATTEMPTS_MAX_NEVER_SENT);
+    attempts "attempts": default At<Attempts> = Count(ATTEMPTS_MAX_NEVER_SENT);
     /// Vouches that every request of this route may be sent twice, POST included.
-    idempotent "idempotent": default bool = false;
+    idempotent "idempotent": default At<bool> = false;
     /// Copies of its requests, sent elsewhere; none where left out.
     mirror "mirror": optional At<Mirror>;
 }
