@@ -5,6 +5,7 @@ pub mod dial;
 pub mod network;
 pub mod pool;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ pub struct Peers {
 #[derive(Debug)]
 struct Way {
     endpoint: EndpointId,
+    address: SocketAddr,
     connect_timeout: Duration,
     peer: HttpPeer,
 }
@@ -42,12 +44,14 @@ impl Peers {
     /// Peers for all endpoints of a topology, with the connections of a pool.
     pub fn new(topology: &Topology, pool: &Arc<Pool>) -> Self {
         let way = |place| {
+            let address = topology.endpoint(place)?.address;
             Some(Way {
                 endpoint: topology.endpoint_id(place)?,
+                address,
                 connect_timeout: topology.cluster(place.cluster)?.connect_timeout,
                 // Without any timeouts: pingora's hold for every single call and cost a timer each; ours are in
                 // `deadline` and `dial`.
-                peer: HttpPeer::new(topology.endpoint(place)?.address, false, String::new()),
+                peer: HttpPeer::new(address, false, String::new()),
             })
         };
         let sizes = topology.sizes().into_iter().enumerate();
@@ -60,10 +64,20 @@ impl Peers {
         }
     }
 
+    /// The way of one attempt to an endpoint, and the endpoint's address.
+    pub fn dial(&self, place: Place) -> Option<(Dial, SocketAddr)> {
+        let way = self.clusters.get(place.cluster)?.get(place.endpoint)?;
+        Some((self.dial_by(way), way.address))
+    }
+
+    fn dial_by(&self, way: &Way) -> Dial {
+        Dial::new(way.endpoint, way.connect_timeout, self.pool.clone())
+    }
+
     /// A box for one attempt of a request with these headers, and what will tell which connection it got.
     pub fn peer(&self, place: Place, headers: &HeaderMap) -> Option<(Box<HttpPeer>, Arc<Dial>)> {
         let way = self.clusters.get(place.cluster)?.get(place.endpoint)?;
-        let dial = Arc::new(Dial::new(way.endpoint, way.connect_timeout, self.pool.clone()));
+        let dial = Arc::new(self.dial_by(way));
         let mut peer = Box::new(way.peer.clone());
         peer.options.custom_l4 = Some(dial.clone());
         if !headers.keys().any(is_hop_by_hop) {
@@ -76,7 +90,7 @@ impl Peers {
 
 /// Whether pingora would strip a header of this name, or act on it, before a request goes on to an endpoint: what belongs
 /// to one connection, and what names such headers. Sources: RFC 9110 section 7.6.1; pingora-proxy 0.9.1, `proxy_common.rs`.
-fn is_hop_by_hop(name: &HeaderName) -> bool {
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
         "connection"

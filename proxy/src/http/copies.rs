@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use pingora_http::{RequestHeader, ResponseHeader};
 
-use super::Exchange;
+use super::exchange::Exchange;
 use crate::mirror::{Reason, Tee};
 use crate::outcome::Failure;
 use crate::server::local;

@@ -11,7 +11,7 @@ use pingora_error::Error;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
-use super::Exchange;
+use super::exchange::Exchange;
 use crate::access_log::{Reason, Record, Trail};
 use crate::framing::Refusal;
 use crate::outcome::Failure;

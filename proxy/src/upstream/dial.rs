@@ -20,9 +20,14 @@ use pingora_core::connectors::l4::Connect;
 use pingora_core::protocols::l4::socket::SocketAddr as Address;
 use pingora_core::protocols::l4::stream::Stream;
 use pingora_core::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
+    UniqueID, UniqueIDType,
+};
 use pingora_error::{Error, ErrorType, OrErr};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -71,6 +76,29 @@ impl Dial {
         self.reused.load(Ordering::Relaxed)
     }
 
+    /// The connection: a kept one where there is one.
+    ///
+    /// # Errors
+    /// Why none could be opened.
+    pub(crate) async fn lend(&self, address: SocketAddr) -> pingora_error::Result<Lent> {
+        let kept = self.pool.take(self.endpoint);
+        let reused = kept.is_some();
+        let tcp = match kept {
+            Some(tcp) => tcp,
+            // Boxed: most attempts find a kept connection, and need no room for what opens one.
+            None => Box::pin(self.open(address)).await?,
+        };
+        self.socket.store(tcp.as_raw_fd(), Ordering::Relaxed);
+        self.reused.store(reused, Ordering::Relaxed);
+        Ok(Lent {
+            tcp: Some(tcp),
+            endpoint: self.endpoint,
+            pool: self.pool.clone(),
+            gather: Gather::default(),
+            rests: false,
+        })
+    }
+
     async fn open(&self, address: SocketAddr) -> pingora_error::Result<TcpStream> {
         let opened = timeout(self.connect_timeout, TcpStream::connect(address)).await;
         let tcp = match opened {
@@ -99,30 +127,17 @@ fn kind(error: &io::Error) -> ErrorType {
 #[async_trait]
 impl Connect for Dial {
     async fn connect(&self, address: &Address) -> pingora_error::Result<Stream> {
-        let kept = self.pool.take(self.endpoint);
-        let reused = kept.is_some();
-        let tcp = match (kept, address.as_inet()) {
-            (Some(tcp), _) => tcp,
-            // Boxed: most attempts find a kept connection, and need no room for what opens one.
-            (None, Some(address)) => Box::pin(self.open(*address)).await?,
-            (None, None) => return Error::e_explain(ErrorType::SocketError, "endpoints speak TCP"),
+        let Some(address) = address.as_inet() else {
+            return Error::e_explain(ErrorType::SocketError, "endpoints speak TCP");
         };
-        self.socket.store(tcp.as_raw_fd(), Ordering::Relaxed);
-        self.reused.store(reused, Ordering::Relaxed);
-        let lent = Lent {
-            tcp: Some(tcp),
-            endpoint: self.endpoint,
-            pool: self.pool.clone(),
-            gather: Gather::default(),
-            rests: false,
-        };
+        let lent = self.lend(*address).await?;
         Ok(VirtualSocketStream::new(Box::new(lent)).into())
     }
 }
 
-/// A connection that is lent to pingora for one request.
+/// A connection that is lent for one request.
 #[derive(Debug)]
-struct Lent {
+pub(crate) struct Lent {
     /// Absent only while it is dropped.
     tcp: Option<TcpStream>,
     endpoint: EndpointId,
@@ -133,6 +148,11 @@ struct Lent {
 }
 
 impl Lent {
+    /// Everything has been answered, and nothing is left to be read: the connection can serve again.
+    pub(crate) fn rest(&mut self) {
+        self.rests = self.gather.is_empty();
+    }
+
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let tcp = self.tcp.as_mut().ok_or(io::ErrorKind::NotConnected)?;
         self.gather
@@ -202,3 +222,40 @@ impl VirtualSocket for Lent {
         Ok(())
     }
 }
+
+#[async_trait]
+impl Shutdown for Lent {
+    async fn shutdown(&mut self) {
+        // The endpoint may be gone, and then there is nobody to tell.
+        let _ = AsyncWriteExt::shutdown(self).await;
+    }
+}
+
+impl UniqueID for Lent {
+    fn id(&self) -> UniqueIDType {
+        self.tcp.as_ref().map_or(NONE, AsRawFd::as_raw_fd)
+    }
+}
+
+impl GetSocketDigest for Lent {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        None
+    }
+
+    fn set_socket_digest(&mut self, _: SocketDigest) {}
+}
+
+impl GetTimingDigest for Lent {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for Lent {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+impl Ssl for Lent {}
+impl Peek for Lent {}

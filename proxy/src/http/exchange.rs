@@ -1,0 +1,253 @@
+//! One request and its answer, as the policy follows them: what both ways to an endpoint share.
+//!
+//! A request goes to its endpoint by pingora's phases or by the [short way](super::plain). Whichever it is, the same
+//! things are asked and told at the same moments, and all of them are here.
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, RETRY_AFTER};
+use pingora_core::server::ShutdownWatch;
+use pingora_error::{BError, Error, ErrorType};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::Session;
+
+use super::head;
+use super::report::{self, Report};
+use crate::client::Client;
+use crate::cohort::ATTEMPT_HEADER;
+use crate::edit::Facts;
+use crate::mirror::{Reason, Tee};
+use crate::orca;
+use crate::outcome::Failure;
+use crate::recorder::Place;
+use crate::server::local::{self, Local};
+use crate::upstream::dial::Dial;
+use crate::upstream::{ELSEWHERE, exchange_failure};
+use crate::worker::{Changes, Flow, Next};
+
+use foreshade_engine::failover::REPLAY_BODY_MAX;
+
+/// What is carried from phase to phase.
+#[derive(Debug, Default)]
+pub struct Exchange {
+    pub(super) flow: Option<Flow>,
+    pub(super) client: Client,
+    /// What the endpoint is asked for, where the route changes it.
+    pub(super) target: Option<String>,
+    /// Tells, once there is one, which connection the attempt at hand has got.
+    pub(super) dial: Option<Arc<Dial>>,
+    socket: RawFd,
+    pub(super) reused: bool,
+    pub(super) attempts: u32,
+    /// The head of an answer has come, and it is the user's to see.
+    pub(super) answered: bool,
+    /// What the last failure tells the client.
+    pub(super) status: u16,
+    /// What is to be told of it; `None` where nobody asked to be told.
+    pub(super) report: Option<Box<Report>>,
+    /// The copy of the request that goes to a mirror beside it.
+    pub(super) tee: Option<Box<Tee>>,
+}
+
+impl Drop for Exchange {
+    /// A connection task that is dropped in the middle must not leave its request in flight for ever.
+    fn drop(&mut self) {
+        self.give_up_copy(Reason::ClientGone);
+        if let Some(mut flow) = self.flow.take() {
+            local::with(|l| {
+                l.worker.abandon(&mut flow);
+                report::cut(l, self, &flow);
+            });
+        }
+    }
+}
+
+impl Exchange {
+    /// Begins the next attempt: on the `way` to its place, where there is one.
+    pub(super) fn start<W>(
+        &mut self,
+        way: impl FnOnce(&Local, Place) -> Option<W>,
+    ) -> pingora_error::Result<W> {
+        let report = self.report.as_deref_mut();
+        let started = self.flow.as_mut().and_then(|flow| {
+            local::with(|l| {
+                let place = l.worker.start(flow)?;
+                report::started(l, flow, report);
+                way(l, place)
+            })
+            .flatten()
+        });
+        match started {
+            Some(way) => {
+                self.attempts += 1;
+                Ok(way)
+            }
+            None => {
+                let error = Error::explain(ErrorType::HTTPStatus(503), "no endpoint is left to serve");
+                Err(self.fail(Failure::NobodyLeft, false, error))
+            }
+        }
+    }
+
+    /// The attempt at hand has got its connection.
+    pub(super) fn connected(&mut self, dial: &Dial) {
+        self.socket = dial.socket();
+        self.reused = dial.is_reused();
+        if !self.reused {
+            local::with(|l| {
+                l.sampler.connected(self.socket);
+                l.worker.waited();
+            });
+        }
+    }
+
+    /// The head of the request goes out: completes `request`, which will be sent, and waits for the first byte of an answer
+    /// from here on.
+    pub(super) fn send(
+        &mut self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+    ) -> pingora_error::Result<()> {
+        if self.attempts > 1 {
+            request.insert_header(ATTEMPT_HEADER, self.attempts.to_string())?;
+        }
+        if let Some(report) = self.report.as_deref_mut() {
+            report.sent(request)?;
+        }
+        let replayable = body_fits(session);
+        let came = session.req_header();
+        let changes = self.changes(came);
+        head::prepare(request, came, &self.client, changes, self.target.as_deref())?;
+        if let Some(flow) = self.flow.as_mut() {
+            local::sent(flow, self.socket, replayable);
+            if flow.is_mirrored() {
+                self.begin_copy(request, !session.is_body_empty());
+            }
+        }
+        Ok(())
+    }
+
+    /// A piece of a body has passed.
+    pub(super) fn progress(&mut self, piece: Option<&Bytes>) {
+        if let (Some(_), Some(flow)) = (piece, self.flow.as_mut()) {
+            local::with(|l| l.worker.progress(flow));
+        }
+    }
+
+    /// The head of an answer is there: takes note of it, and makes of it what the user sees. [`ELSEWHERE`] where he is not
+    /// to see it.
+    pub(super) fn answer(
+        &mut self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        closing: &ShutdownWatch,
+    ) -> pingora_error::Result<()> {
+        let status = response.status.as_u16();
+        if response.status.is_informational() && status != 101 {
+            return Ok(());
+        }
+        let Some(flow) = self.flow.as_mut() else {
+            return Ok(());
+        };
+        let retry_after = status == 503 && response.headers.contains_key(RETRY_AFTER);
+        let report = orca::parse(&response.headers);
+        if report.is_some() {
+            // Meant for us; how loaded an endpoint is concerns nobody outside.
+            for name in &orca::HEADERS {
+                response.remove_header(name);
+            }
+        }
+        let replayable = is_replayable(session);
+        let elsewhere = local::with(|l| {
+            let elsewhere = l.worker.first_byte(flow, status, retry_after, replayable);
+            l.observe(flow, self.socket, report);
+            elsewhere
+        });
+        self.copy_answer(response);
+        if elsewhere == Some(true) {
+            self.end_copy(Failure::Status(status, retry_after));
+            return Error::e_explain(ELSEWHERE, "the answer's status asks for another try");
+        }
+        self.answered = true;
+        if let Some((changes, facts)) = self.changes(session.req_header()) {
+            changes.edits.response.apply(response, &facts);
+        }
+        if *closing.borrow() {
+            session.set_keepalive(None);
+        }
+        match self.report.as_deref_mut() {
+            Some(report) => report.answers(session, response),
+            None => Ok(()),
+        }
+    }
+
+    /// A piece of the answer's body passes, or its end.
+    pub(super) fn answer_piece(&mut self, piece: Option<&Bytes>, end: bool) {
+        if !end {
+            self.progress(piece);
+        }
+        self.copy_answer_piece(piece, end);
+    }
+
+    /// The attempt broke off. The error says whether another one follows.
+    pub(super) fn broke(&mut self, session: &Session, mut error: BError) -> BError {
+        if *error.etype() == ELSEWHERE {
+            // Counted and decided at its first byte; only its connection had to go.
+            if let Some(flow) = self.flow.as_mut() {
+                local::with(|l| l.worker.end(flow));
+            }
+            error.set_retry(true);
+            return error;
+        }
+        // Bytes that the client has seen cannot be taken back.
+        let seen = session
+            .response_written()
+            .is_some_and(|r| !r.status.is_informational());
+        let failure = exchange_failure(&error, self.reused, self.answered || seen);
+        self.fail(failure, is_replayable(session) && !seen, error)
+    }
+
+    /// Reports a failed attempt, and marks the error for another one where the policy says so.
+    pub(super) fn fail(&mut self, failure: Failure, replayable: bool, mut error: BError) -> BError {
+        self.end_copy(failure);
+        let next = match self.flow.as_mut() {
+            Some(flow) => local::with(|l| l.worker.fail(flow, failure, replayable)),
+            None => None,
+        };
+        self.answered = false;
+        self.status = match next {
+            Some(Next::Elsewhere) => 0,
+            Some(Next::Answer(status)) => status,
+            None => 500,
+        };
+        error.set_retry(next == Some(Next::Elsewhere));
+        error
+    }
+
+    /// What the route changes on the way, and what its variables stand for; `None` for most.
+    fn changes<'a>(&'a self, came: &'a RequestHeader) -> Option<(&'a Changes, Facts<'a>)> {
+        let changes = self.flow.as_ref()?.changes()?;
+        let made_id = self.report.as_deref().and_then(Report::made_id);
+        Some((changes, head::facts(came, &self.client, changes, made_id)))
+    }
+}
+
+/// Whether the request can be sent again with what has been kept of it.
+pub(super) fn is_replayable(session: &Session) -> bool {
+    !session.as_ref().retry_buffer_truncated()
+}
+
+/// Whether the request's body will be kept whole, known before it has come.
+fn body_fits(session: &mut Session) -> bool {
+    if session.is_body_empty() {
+        return true;
+    }
+    let length = session
+        .req_header()
+        .headers
+        .get(CONTENT_LENGTH)
+        .and_then(|l| l.to_str().ok()?.parse::<usize>().ok());
+    length.is_some_and(|l| l <= REPLAY_BODY_MAX)
+}
