@@ -1,8 +1,8 @@
 //! pingora's phases, each in a line or two: the full path.
 //!
 //! Everything that decides is a call into the [`Worker`](crate::worker::Worker); this file only translates. pingora
-//! calls the phases in the order in which they stand here. Trailers are lost on HTTP/1.1, both ways: pingora reads and
-//! drops them.
+//! calls the phases in the order in which they stand here; a request that is [plain] is served to its end in the first of
+//! them. Trailers are lost on HTTP/1.1, both ways: pingora reads and drops them.
 
 mod answer;
 mod copies;

@@ -31,11 +31,15 @@ pub(super) fn is_plain(session: &mut Session) -> bool {
     let head = session.req_header();
     head.version == Version::HTTP_11
         && head.headers.iter().all(|(name, value)| {
-            !is_hop_by_hop(name) || (*name == CONNECTION && is_about_us(value.as_bytes()))
+            if *name == CONNECTION {
+                return is_about_us(value.as_bytes());
+            }
+            // `Connection: close` names the header `close`, too.
+            !is_hop_by_hop(name) && name != "close"
         })
 }
 
-/// Whether a `Connection` says no more than how long this connection shall live.
+/// Whether a `Connection` says no more than how long it shall live.
 fn is_about_us(value: &[u8]) -> bool {
     value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close")
 }

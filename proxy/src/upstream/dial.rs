@@ -4,7 +4,8 @@
 //! system calls, more than all of our policy. So it never gets to keep a connection. What it is lent is a socket of our
 //! making, and when it is done with a request and asks whether the connection still lives, as it does before it would put
 //! it into its pool, it hears that the connection has ended; dropped then, the connection goes into ours ([`Pool`]). Only
-//! that question brings it there: a connection that is dropped without it was not fit to be used again.
+//! that question brings it there: a connection that is dropped without it was not fit to be used again. Whoever serves a
+//! request without pingora's pipes says so himself ([`Lent::rest`]).
 
 use std::io;
 use std::net::SocketAddr;
