@@ -38,9 +38,10 @@ scenarios: tools ## play every scenario and write docs/scenarios.md; about twent
 	$(CARGO) build $(LOCKED) --release -p foreshade-proxy -p foreshade-bench
 	$(BENCH) scenarios --all --markdown docs/scenarios.md
 
-bench: tools ## measure the CPU time per request against a bare pingora-proxy
+bench: tools ## measure what serving costs, against nginx, HAProxy, Envoy and a bare pingora-proxy; about four minutes
+	scripts/rivals
 	$(CARGO) build $(LOCKED) --release -p foreshade-proxy -p foreshade-bench
-	$(BENCH) cpu
+	$(BENCH) compare
 
 image: ## build the container image; needs docker
 	docker build -t foreshade-proxy .

@@ -3,6 +3,8 @@
 //! Same layout means: per worker one thread, one `current_thread` runtime, one `SO_REUSEPORT` listener and one `HttpProxy`
 //! with its own pool, and the very accept loop and stream of `foreshade-proxy`. So what is left between the two is what
 //! foreshade adds to a request, and not a difference in how threads share sockets or how writes are gathered.
+//!
+//! The same server, told beforehand what is wrong with whom, is the [`oracle`]: how well anybody could do.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,6 +20,11 @@ use pingora_proxy::{HttpProxy, ProxyHttp, Session};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::bare::oracle::{Mind, Oracle, OracleOptions};
+use crate::farm::EndpointSpec;
+
+pub mod oracle;
+
 /// What the proxy grants by default.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -29,23 +36,31 @@ const KEPT_CONNECTIONS_MAX: usize = 1_024;
 pub struct BareOptions {
     /// Where users connect.
     pub listen: SocketAddr,
-    /// Endpoints, used in turn; at least one.
-    pub upstreams: Vec<SocketAddr>,
+    /// Endpoints, used in turn; at least one. Only the oracle needs their names.
+    pub upstreams: Vec<EndpointSpec>,
     /// Threads.
     pub workers: usize,
+    /// What makes it an oracle.
+    pub oracle: Option<OracleOptions>,
 }
 
 /// Serves until the process ends; fails when the address is taken or a thread cannot be made.
 pub fn run(options: &BareOptions) -> io::Result<()> {
     listen::claim(options.listen)?;
+    let mind = match &options.oracle {
+        Some(oracle) => Some(Mind::awake(&options.upstreams, oracle)?),
+        None => None,
+    };
     let workers: Vec<_> = (0..options.workers.max(1))
         .map(|index| {
             let listener = listen::shared(options.listen)?;
-            let proxy = RoundRobin::new(&options.upstreams);
-            let name = format!("bare-{index}");
+            let (upstreams, mind) = (options.upstreams.clone(), mind.clone());
             std::thread::Builder::new()
-                .name(name)
-                .spawn(move || work(listener, proxy))
+                .name(format!("bare-{index}"))
+                .spawn(move || match mind {
+                    Some(mind) => work(listener, Oracle(mind)),
+                    None => work(listener, RoundRobin::new(&upstreams)),
+                })
         })
         .collect::<io::Result<_>>()?;
     for worker in workers {
@@ -54,7 +69,11 @@ pub fn run(options: &BareOptions) -> io::Result<()> {
     Ok(())
 }
 
-fn work(listener: std::net::TcpListener, inner: RoundRobin) -> io::Result<()> {
+fn work<P>(listener: std::net::TcpListener, inner: P) -> io::Result<()>
+where
+    P: ProxyHttp + Send + Sync + 'static,
+    P::CTX: Send + Sync,
+{
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -87,8 +106,8 @@ struct RoundRobin {
 }
 
 impl RoundRobin {
-    fn new(upstreams: &[SocketAddr]) -> Self {
-        let peer = |address: &SocketAddr| HttpPeer::new(*address, false, String::new());
+    fn new(upstreams: &[EndpointSpec]) -> Self {
+        let peer = |spec: &EndpointSpec| HttpPeer::new(spec.address, false, String::new());
         Self {
             peers: upstreams.iter().map(peer).collect(),
             turn: AtomicUsize::new(0),

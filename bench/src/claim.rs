@@ -3,19 +3,27 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::verdict::{Run, Verdict};
+use serde::Deserialize;
 
-/// One requirement.
-#[derive(Clone, Debug, PartialEq)]
+use crate::run::Run;
+use crate::scenario::quantity::{duration, path, share};
+use crate::verdict::Verdict;
+
+/// One requirement. In a scenario file: `nothing_fails`, `back_within: 30s`, `p99_back: { times: 1.3, within: 4s }`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Claim {
     /// Users' p99 falls under `times` the healthy one within `within` of the onset and stays there.
+    #[serde(rename = "p99_back")]
     P99Back {
         /// Multiple of the healthy p99.
         times: f64,
         /// From the onset.
+        #[serde(deserialize_with = "duration")]
         within: Duration,
     },
     /// Users' p99 never exceeds `times` the healthy one, from the onset to the end.
+    #[serde(rename = "p99_never_above")]
     P99NeverAbove {
         /// Multiple of the healthy p99.
         times: f64,
@@ -23,34 +31,39 @@ pub enum Claim {
     /// No GET fails.
     NoGetFails,
     /// No GET takes longer.
-    NoGetLongerThan(Duration),
+    NoGetLongerThan(#[serde(deserialize_with = "duration")] Duration),
     /// No request fails.
     NothingFails,
     /// No request fails but POSTs that the endpoint had read and lost: nobody could have saved those.
     OnlyLostPostsFail,
-    /// Less than `share` of its usual traffic reaches the faulty endpoint, within `within` of the onset and until the end
-    /// of the fault.
+    /// Less than `share` of its usual traffic reaches the faulty endpoint, within `within` of the onset and until the
+    /// end of the fault.
     TrafficUnder {
         /// 0 to 1.
+        #[serde(deserialize_with = "share")]
         share: f64,
         /// From the onset.
+        #[serde(deserialize_with = "duration")]
         within: Duration,
     },
-    /// Requests for this path (index in the mix) move to the shadow, requests for others stay.
-    OnlyPathMoves(usize),
+    /// Requests for this path (index in the endpoints' counts) move to the shadow, requests for others stay.
+    OnlyPathMoves(#[serde(deserialize_with = "path")] usize),
     /// Nothing is shifted, ever.
     NoShift,
     /// No endpoint is left out or starved, ever.
     NoEjection,
-    /// The shadow gets a canary of at most `share`, for at most `lasting`, then nothing more until the end of the fault.
+    /// The shadow gets a canary of at most `share`, for at most `lasting`, then nothing more until the end of the
+    /// fault.
     CanaryAtMost {
         /// 0 to 1.
+        #[serde(deserialize_with = "share")]
         share: f64,
         /// From its first request to its last.
+        #[serde(deserialize_with = "duration")]
         lasting: Duration,
     },
     /// After healing, the primary carries its traffic again and the shadow none.
-    BackWithin(Duration),
+    BackWithin(#[serde(deserialize_with = "duration")] Duration),
     /// No POST took effect twice, and every answered POST took effect.
     NoPostTwice,
     /// The harness kept its own schedule, so that the rest means anything.

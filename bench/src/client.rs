@@ -12,13 +12,16 @@ use serde::de::DeserializeOwned;
 
 use crate::farm::FarmCounts;
 use crate::farm::fault::Fault;
-use crate::farm::ledger::LedgerReport;
+use crate::farm::ledger::{LedgerReport, Missing};
 
 /// Whoever serves JSON on the loopback interface answers sooner, or is in trouble.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Largest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Request numbers that are asked after at once: at most 21 bytes each, they fill less than the largest body.
+const NUMBERS_MAX: usize = 40_000;
 
 /// Sends one request and returns status and body.
 pub fn request(server: SocketAddr, method: &str, path: &str, body: &str) -> io::Result<(u16, String)> {
@@ -60,9 +63,9 @@ pub fn json<T: DeserializeOwned>(server: SocketAddr, method: &str, path: &str, b
 pub struct FarmControl(pub SocketAddr);
 
 impl FarmControl {
-    /// Makes an endpoint faulty.
-    pub fn set_fault(&self, name: &str, fault: &Fault) -> Result<()> {
-        let body = serde_json::to_string(fault)?;
+    /// Replaces what is wrong with an endpoint; a fault that is there already goes on as it was.
+    pub fn set_faults(&self, name: &str, faults: &[Fault]) -> Result<()> {
+        let body = serde_json::to_string(faults)?;
         json::<serde_json::Value>(self.0, "POST", &format!("/fault/{name}"), &body).map(drop)
     }
 
@@ -80,6 +83,18 @@ impl FarmControl {
     pub fn ledger(&self) -> Result<LedgerReport> {
         json(self.0, "GET", "/ledger", "")
     }
+
+    /// Of writes that were answered as done, those that never took effect.
+    pub fn missing(&self, answered: &[u64]) -> Result<Missing> {
+        let mut all = Missing::default();
+        for some in answered.chunks(NUMBERS_MAX) {
+            let body = serde_json::to_string(some)?;
+            let Missing { missing, forgotten } = json(self.0, "POST", "/ledger/missing", &body)?;
+            all.missing.extend(missing);
+            all.forgotten += forgotten;
+        }
+        Ok(all)
+    }
 }
 
 #[cfg(test)]
@@ -93,12 +108,15 @@ mod tests {
         options.control = Some("127.0.0.1:0".parse().unwrap());
         let farm = Farm::start(options).unwrap();
         let control = FarmControl(farm.control_address().unwrap());
-        control.set_fault("b", &Fault::slow(10.0)).unwrap();
+        control.set_faults("b", &[Fault::slow(10.0)]).unwrap();
         let faults: serde_json::Value = json(control.0, "GET", "/faults", "").unwrap();
-        assert_eq!(faults["b"], serde_json::json!({ "kind": "slow", "factor": 10.0 }));
+        assert_eq!(
+            faults["b"],
+            serde_json::json!([{ "kind": "slow", "factor": 10.0 }])
+        );
         control.heal("b").unwrap();
         let faults: serde_json::Value = json(control.0, "GET", "/faults", "").unwrap();
-        assert_eq!(faults["b"], serde_json::json!({ "kind": "ok" }));
+        assert_eq!(faults["b"], serde_json::json!([]));
         assert_eq!(control.counts().unwrap()["a"].requests(), 0);
         assert_eq!(control.ledger().unwrap(), LedgerReport::default());
     }
@@ -115,7 +133,7 @@ mod tests {
             "{unknown}"
         );
         let absurd = control
-            .set_fault("a", &Fault::errors(7.0))
+            .set_faults("a", &[Fault::errors(7.0)])
             .unwrap_err()
             .to_string();
         assert!(

@@ -1,39 +1,50 @@
-//! A closed loop over a fixed number of keep-alive connections: for measuring cost per request, never latency.
+//! A closed loop over a fixed number of keep-alive connections while a meter runs: for measuring cost per request, never
+//! latency.
 //!
-//! Each connection asks again as soon as it is answered and its turn has come, so that the proxy's CPU time divides by the
-//! requests done. The request is encoded once; the answer is read to its Content-Length.
+//! The [`load`](crate::load) makes it; what is added here is that the meter is read before and after what counts, while all
+//! connections are at it, so that the proxy's CPU time divides by the requests done. A connection may also be opened anew
+//! for each request, where that is what is measured.
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::BytesMut;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use crate::load::line::Dialect;
+use crate::load::mix::Mix;
+use crate::load::record::Outcome;
+use crate::load::tls::{Tls, Trust};
+use crate::load::{Closed, Load, LoadOptions};
+use crate::results::Protocol;
 
-use crate::wire;
+/// Streams per connection where several requests share one.
+pub const STREAMS: u32 = 8;
+
+/// Who is asked for; certificates are made for it, and nobody checks who has signed them.
+pub const AUTHORITY: &str = "shop.example";
 
 /// How long connections stay busy after the measurement.
 const OVERTIME: Duration = Duration::from_millis(50);
-
-const REQUEST: &[u8] = b"GET /a HTTP/1.1\r\nhost: shop.example\r\nx-user: u0001\r\naccept: */*\r\n\r\n";
 
 /// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Done {
     /// Requests answered with 200.
     pub requests: u64,
-    /// Connections that failed, or answers of another status; anything above 0 spoils the measurement.
+    /// Requests that failed, or were answered with another status; anything above 0 spoils the measurement.
     pub failed: u64,
 }
 
 /// How to ask.
 #[derive(Clone, Copy, Debug)]
 pub struct Asking {
-    /// Keep-alive connections.
+    /// How to speak. To whoever passes bytes on, HTTP/1.1 is as good as any.
+    pub protocol: Protocol,
+    /// Requests at the same time: as many connections, or streams on fewer.
     pub connections: u32,
+    /// Bytes of each answer's body, as the farm is asked for them; its default where `None`.
+    pub body_bytes: Option<u64>,
+    /// A new connection for each request.
+    pub anew: bool,
     /// Requests per second, over all of them; as many as are answered where `None`.
     pub rate: Option<f64>,
     /// Not counted at the start.
@@ -42,98 +53,81 @@ pub struct Asking {
     pub length: Duration,
 }
 
-impl Asking {
-    /// Between two requests of a connection.
-    fn period(&self) -> Duration {
-        self.rate.map_or(Duration::ZERO, |rate| {
-            Duration::from_secs_f64(f64::from(self.connections) / rate)
-        })
-    }
-}
-
 /// Asks `target`. The meter is read before and after what counts, while all connections are at it.
+///
+/// # Errors
+/// When the meter cannot be read, or the load has failed itself.
 pub fn run<T>(
     target: SocketAddr,
     asking: &Asking,
     mut read_meter: impl FnMut() -> io::Result<T>,
 ) -> io::Result<(Done, T, T)> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let counters = Arc::new((AtomicU64::new(0), AtomicU64::new(0)));
-    let local = tokio::task::LocalSet::new();
-    let read = |counters: &(AtomicU64, AtomicU64)| Done {
-        requests: counters.0.load(Ordering::Relaxed),
-        failed: counters.1.load(Ordering::Relaxed),
+    let load = Load::start(options(target, asking)?)?;
+    std::thread::sleep(asking.settling);
+    let (before, meter_before) = (load.counts().0, read_meter()?);
+    std::thread::sleep(asking.length);
+    let (after, meter_after) = (load.counts().0, read_meter()?);
+    let totals = load
+        .finish()
+        .totals
+        .ok_or_else(|| io::Error::other("the load has failed"))?;
+    let tally = totals.tally;
+    let as_wished = tally
+        .outcomes
+        .get(&Outcome::status(200))
+        .copied()
+        .unwrap_or_default();
+    let done = Done {
+        requests: after - before,
+        failed: tally.all.requests - as_wished,
     };
-    local.block_on(&runtime, async {
-        // Busy beyond the second reading of the meter, so that both readings fall into full load.
-        let start = Instant::now();
-        let until = start + asking.settling + asking.length + OVERTIME;
-        let (connections, period) = (asking.connections, asking.period());
-        let tasks: Vec<_> = (0..connections)
-            .map(|index| {
-                let counters = Arc::clone(&counters);
-                let turns = Turns {
-                    next: start + period * index / connections,
-                    period,
-                    until,
-                };
-                tokio::task::spawn_local(async move {
-                    if ask(target, &counters.0, turns).await.is_err() {
-                        counters.1.fetch_add(1, Ordering::Relaxed);
-                    }
-                })
-            })
-            .collect();
-        tokio::time::sleep(asking.settling).await;
-        let (before, meter_before) = (read(&counters), read_meter()?);
-        tokio::time::sleep(asking.length).await;
-        let (after, meter_after) = (read(&counters), read_meter()?);
-        for connection in tasks {
-            connection.await.map_err(io::Error::other)?;
-        }
-        let failed = counters.1.load(Ordering::Relaxed);
-        let done = Done {
-            requests: after.requests - before.requests,
-            failed,
-        };
-        Ok((done, meter_before, meter_after))
+    Ok((done, meter_before, meter_after))
+}
+
+/// Encryption as a user, where the protocol asks for it.
+///
+/// # Errors
+/// When TLS cannot be set up.
+pub fn encryption(protocol: Protocol) -> io::Result<Option<Tls>> {
+    let http2 = match protocol {
+        Protocol::Https1 => false,
+        Protocol::H2 => true,
+        Protocol::Http1 | Protocol::H2c | Protocol::Tcp => return Ok(None),
+    };
+    let tls = Tls::new(AUTHORITY, Trust::Anybody, http2).map_err(io::Error::other)?;
+    Ok(Some(tls))
+}
+
+fn options(target: SocketAddr, asking: &Asking) -> io::Result<LoadOptions> {
+    let length = asking.settling + asking.length + OVERTIME;
+    let (dialect, per_connection) = match asking.protocol {
+        Protocol::H2c | Protocol::H2 => (
+            Dialect::Http2 {
+                streams: STREAMS as usize,
+            },
+            STREAMS,
+        ),
+        Protocol::Http1 | Protocol::Https1 | Protocol::Tcp => (Dialect::Http1, 1),
+    };
+    let query = asking
+        .body_bytes
+        .map_or_else(String::new, |bytes| format!("?bytes={bytes}"));
+    Ok(LoadOptions {
+        dialect,
+        tls: encryption(asking.protocol)?,
+        closed: Some(Closed {
+            lines: asking.connections as usize,
+            rate: asking.rate,
+        }),
+        connections_max: asking.connections.div_ceil(per_connection) as usize,
+        keep_alive: !asking.anew,
+        records: false,
+        mix: Mix {
+            authority: AUTHORITY.to_owned(),
+            post_share: 0.0,
+            paths: vec![(format!("/a{query}"), 1.0)],
+            ..Mix::default()
+        },
+        ..LoadOptions::steady(target, 0.0, length)
     })
-}
-
-/// When a connection asks.
-struct Turns {
-    next: Instant,
-    /// Zero where it asks as soon as it is answered.
-    period: Duration,
-    until: Instant,
-}
-
-impl Turns {
-    /// Waits for the next one; false when there is none. One that comes late moves those after it: no crowd follows.
-    async fn wait(&mut self) -> bool {
-        let now = Instant::now();
-        if now < self.next {
-            tokio::time::sleep_until(self.next.into()).await;
-        }
-        let turn = self.next.max(now);
-        self.next = turn + self.period;
-        turn < self.until
-    }
-}
-
-async fn ask(target: SocketAddr, answered: &AtomicU64, mut turns: Turns) -> io::Result<()> {
-    let mut stream = TcpStream::connect(target).await?;
-    stream.set_nodelay(true)?;
-    let mut buffer = BytesMut::with_capacity(4_096);
-    while turns.wait().await {
-        stream.write_all(REQUEST).await?;
-        let answer = wire::read_answer(&mut stream, &mut buffer).await?;
-        if answer.status != 200 || !answer.keep_alive {
-            return Err(io::Error::other(format!("status {}", answer.status)));
-        }
-        answered.fetch_add(1, Ordering::Relaxed);
-    }
-    Ok(())
 }

@@ -13,7 +13,8 @@ use crate::farm::EndpointCounts;
 use crate::farm::fault::Fault;
 use crate::load::record::{Record, Records, Span, Window, micros, quantile, summarise};
 use crate::load::{Load, LoadOptions, LoadReport};
-use crate::scenarios::{FAULTY, RATE};
+use crate::scenario::file::RATE;
+use crate::scenario::site;
 use crate::screen::{EndpointLine, Event, Picture, UsersLine};
 use crate::stage::process::Programs;
 use crate::stage::timeline::{Sample, Timeline};
@@ -143,7 +144,7 @@ pub fn play(
     while started.elapsed() < length {
         if !is_slow && started.elapsed() >= onset {
             is_slow = true;
-            let name = with.set_fault(&without, &Fault::slow(FACTOR))?;
+            let name = with.set_faults(&without, &[Fault::slow(FACTOR)])?;
             teller.tell(
                 screen,
                 started,
@@ -152,7 +153,7 @@ pub fn play(
         }
         if !is_healed && started.elapsed() >= healed {
             is_healed = true;
-            let name = with.set_fault(&without, &Fault::Ok)?;
+            let name = with.set_faults(&without, &[])?;
             teller.tell(screen, started, format!("{name} is healed"));
         }
         teller.look(screen, &mut with, &mut without);
@@ -172,7 +173,7 @@ impl Side {
         let mut options = LoadOptions::steady(stage.topology.users(), RATE, length);
         options.seed = SEED;
         let load = Load::start(options).context("cannot start the load")?;
-        let watcher = Watcher::start(stage.farm, stage.admin, load.started())?;
+        let watcher = Watcher::start(stage.farm, Some(stage.admin), load.started())?;
         Ok(Self {
             stage,
             load,
@@ -182,15 +183,13 @@ impl Side {
     }
 
     /// Sets the fault on both sides and returns the endpoint's name.
-    fn set_fault(&self, other: &Self, fault: &Fault) -> Result<String> {
-        let pair = self
-            .stage
-            .topology
-            .pairs()
-            .get(FAULTY)
-            .context("the demo needs two endpoints")?;
-        self.stage.farm.set_fault(&pair.primary, fault)?;
-        other.stage.farm.set_fault(&pair.primary, fault)?;
+    fn set_faults(&self, other: &Self, faults: &[Fault]) -> Result<String> {
+        let pairs = self.stage.topology.pairs();
+        let pair = pairs
+            .get(site::faulty(pairs))
+            .context("the demo needs an endpoint")?;
+        self.stage.farm.set_faults(&pair.primary, faults)?;
+        other.stage.farm.set_faults(&pair.primary, faults)?;
         Ok(pair.primary.clone())
     }
 
@@ -403,6 +402,7 @@ mod tests {
                 })
                 .collect(),
             lag: Lag::default(),
+            totals: None,
             connections_peak: 1,
         };
         let quick = seen(report(9_000), fault);

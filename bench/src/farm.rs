@@ -1,41 +1,58 @@
-//! A farm of HTTP/1.1 endpoints that can be made faulty while they serve.
+//! A farm of endpoints that can be made faulty while they serve.
 //!
 //! All endpoints of a farm live on one thread with one single-threaded runtime: at a few thousand requests per second
-//! their work is waiting, and the machine's other cores belong to the proxy under test. An endpoint has no queue and no
-//! limit of its own: service times are independent, so what users see beyond them is the proxy's doing.
+//! their work is waiting, and the machine's other cores belong to the proxy under test. So nothing that serves needs
+//! a lock, and a farm is as reproducible as its seed and the arrivals are.
+//!
+//! Without a number of cores, an endpoint has no queue and no limit: service times are independent, and what users
+//! see beyond them is the proxy's doing. With one, load costs time as it does in real servers.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
+use crate::farm::endpoint::Shared;
 use crate::farm::fault::Fault;
-use crate::farm::ledger::{Ledger, LedgerReport};
+use crate::farm::ledger::{LedgerReport, Missing};
 use crate::farm::service_time::ServiceTime;
-use crate::farm::serving::{Core, listen};
+use crate::farm::serving::{Core, listen, site};
+use crate::farm::talk::{BODY_BYTES_MAX, Language};
+
+pub use endpoint::{EndpointCounts, FarmCounts, FaultError, PATHS_COUNTED, path_index};
+
+pub mod fault;
 
 pub mod control;
-pub mod fault;
 pub mod ledger;
 pub mod service_time;
+pub mod talk;
 
+mod alarm;
+mod cores;
+mod endpoint;
 mod serving;
+mod site;
 
-/// Paths `/a`, `/b`, ... that are counted apart; all others share the last place.
-pub const PATHS_COUNTED: usize = 6;
+/// Endpoints of one farm: the ledger keeps their indices in 16 bits.
+const ENDPOINTS_MAX: usize = 1 << 16;
+
+/// Requests that wait for a core of one endpoint, where that is not said: what the listen queue of a usual server
+/// holds.
+pub const QUEUE: usize = 1_024;
+
+/// Cores and places in the queue: beyond, a farm that is to have limits has none.
+pub const CAPACITY_MAX: usize = 1 << 20;
 
 /// One endpoint to start.
 #[derive(Clone, Debug)]
 pub struct EndpointSpec {
-    /// Name by which faults are set.
+    /// Name by which faults are set: letters, digits, `-`, `_` and `.`.
     pub name: String,
     /// Where it listens; port 0 picks a free one.
     pub address: SocketAddr,
@@ -48,10 +65,20 @@ pub struct FarmOptions {
     pub endpoints: Vec<EndpointSpec>,
     /// Where faults are set over HTTP, if anywhere; see [`control`].
     pub control: Option<SocketAddr>,
+    /// What its endpoints speak.
+    pub language: Language,
     /// Work per request.
     pub service_time: ServiceTime,
-    /// Bytes of an answer's body.
+    /// Requests that each endpoint works on at once; all there are where `None`.
+    pub cores: Option<usize>,
+    /// Requests that wait for a core; more are answered with 503 at once.
+    pub queue: usize,
+    /// Bytes of an answer's body, up to [`BODY_BYTES_MAX`].
     pub body_bytes: usize,
+    /// Whether answers carry an ORCA load report. Needs `cores`.
+    pub orca: bool,
+    /// Faults from the start, by endpoint.
+    pub faults: Vec<(String, Vec<Fault>)>,
     /// Seed of service times and errors.
     pub seed: u64,
 }
@@ -70,39 +97,52 @@ impl FarmOptions {
         Self {
             endpoints,
             control: None,
+            language: Language::default(),
             service_time: ServiceTime::default(),
+            cores: None,
+            queue: QUEUE,
             body_bytes: 100,
+            orca: false,
+            faults: Vec::new(),
             seed: 1,
         }
     }
-}
 
-/// What an endpoint has done so far. Probes are not counted, only requests that carry a number.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EndpointCounts {
-    /// Complete requests, by path: `/a`, `/b`, ... and at last all others.
-    pub by_path: [u64; PATHS_COUNTED],
-    /// Of these, how many were writes.
-    pub posts: u64,
-    /// Answers with a status of 400 or above.
-    pub errors: u64,
-    /// Writes that were cut off under way by `refuse` with `cut`, or held by `hang`: nobody can answer them.
-    pub posts_lost: u64,
-    /// Connections accepted.
-    pub connections: u64,
-    /// Connections closed at once because there were too many.
-    pub connections_refused: u64,
-}
-
-impl EndpointCounts {
-    /// Complete requests on all paths.
-    pub fn requests(&self) -> u64 {
-        self.by_path.iter().sum()
+    fn check(&self) -> Result<(), String> {
+        let named = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let mut names = BTreeSet::new();
+        for EndpointSpec { name, .. } in &self.endpoints {
+            if name.is_empty() || !name.bytes().all(named) {
+                return Err(format!(
+                    "an endpoint's name has letters, digits, -, _ and ., not {name:?}"
+                ));
+            }
+            if !names.insert(name) {
+                return Err(format!("two endpoints are called {name:?}"));
+            }
+        }
+        let capacity = 1..=CAPACITY_MAX;
+        match self {
+            _ if names.is_empty() => Err("a farm without endpoints serves nothing".to_owned()),
+            _ if names.len() > ENDPOINTS_MAX => Err(format!("a farm has at most {ENDPOINTS_MAX} endpoints")),
+            _ if self.body_bytes > BODY_BYTES_MAX => {
+                Err(format!("a body has at most {BODY_BYTES_MAX} bytes"))
+            }
+            Self {
+                cores: Some(cores), ..
+            } if !capacity.contains(cores) => {
+                Err(format!("an endpoint has 1 to {CAPACITY_MAX} cores, not {cores}"))
+            }
+            _ if self.queue > CAPACITY_MAX => Err(format!("a queue has at most {CAPACITY_MAX} places")),
+            Self {
+                cores: None,
+                orca: true,
+                ..
+            } => Err("a load report needs a number of cores, of which it says how many are busy".to_owned()),
+            _ => Ok(()),
+        }
     }
 }
-
-/// Counts of all endpoints by name.
-pub type FarmCounts = BTreeMap<String, EndpointCounts>;
 
 /// A running farm. Dropping it closes every socket and joins its thread.
 #[derive(Debug)]
@@ -112,47 +152,54 @@ pub struct Farm {
     control: Option<SocketAddr>,
     /// Dropped to stop the thread.
     stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<io::Result<()>>>,
 }
 
-/// There is no endpoint of this name.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the farm has no endpoint {0:?}")]
-pub struct UnknownEndpoint(pub String);
-
 impl Farm {
-    /// Opens all sockets and starts serving. Fails when an address is taken.
+    /// Opens all sockets and starts serving. Fails when an address is taken or the options contradict each other.
     pub fn start(options: FarmOptions) -> io::Result<Self> {
+        let invalid = |why: String| io::Error::new(io::ErrorKind::InvalidInput, why);
+        options.check().map_err(invalid)?;
+        let names = options.endpoints.iter().map(|spec| spec.name.as_str());
+        let shared = Arc::new(Shared::new(names, options.cores.is_some()));
+        for (name, faults) in &options.faults {
+            shared
+                .set_faults(name, faults)
+                .map_err(|error| invalid(error.to_string()))?;
+        }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let shared = Arc::new(Shared::new(&options));
         let (listeners, control) = runtime.block_on(async {
-            let listeners = options
-                .endpoints
-                .iter()
-                .map(|spec| listen(spec.address))
+            let specs = options.endpoints.iter();
+            let listeners = specs
+                .map(|spec| open(spec.address))
                 .collect::<io::Result<Vec<_>>>()?;
-            Ok::<_, io::Error>((listeners, options.control.map(listen).transpose()?))
+            Ok::<_, io::Error>((listeners, options.control.map(open).transpose()?))
         })?;
-        let addresses = listeners
-            .iter()
-            .map(TcpListener::local_addr)
-            .collect::<io::Result<Vec<_>>>()?;
+        let addresses = listeners.iter().map(TcpListener::local_addr);
+        let addresses = addresses.collect::<io::Result<Vec<_>>>()?;
         let control_address = control.as_ref().map(TcpListener::local_addr).transpose()?;
         let (stop, stopped) = oneshot::channel::<()>();
-        let serving = Arc::clone(&shared);
+        let served = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("farm".into()).spawn(move || {
-            let core = Rc::new(Core::new(serving, &options));
             let local = tokio::task::LocalSet::new();
-            for (index, listener) in listeners.into_iter().enumerate() {
-                local.spawn_local(Rc::clone(&core).accept(index, listener));
-            }
-            if let Some(listener) = control {
-                local.spawn_local(control::serve(listener, Arc::clone(&core.shared)));
-            }
-            // Either the handle is dropped or it is told; both end the farm.
-            let _ = local.block_on(&runtime, stopped);
+            local.block_on(&runtime, async {
+                let core = Rc::new(Core::new(&options)?);
+                for (index, listener) in listeners.into_iter().enumerate() {
+                    let site = Rc::new(site(&served, index, &options));
+                    tokio::task::spawn_local(Rc::clone(&core).accept(Rc::clone(&site), listener));
+                    tokio::task::spawn_local(async move { site.direct().await });
+                }
+                if let Some(listener) = control {
+                    tokio::task::spawn_local(control::serve(listener, served));
+                }
+                tokio::select! {
+                    // The handle is dropped.
+                    _ = stopped => Ok(()),
+                    error = core.alarm.run() => Err(error),
+                }
+            })
         })?;
         Ok(Self {
             shared,
@@ -173,10 +220,11 @@ impl Farm {
         self.control
     }
 
-    /// Makes an endpoint faulty, or healthy with [`Fault::Ok`]. Takes effect for requests that arrive from now on, and
-    /// for established connections where the fault says so.
-    pub fn set_fault(&self, name: &str, fault: Fault) -> Result<(), UnknownEndpoint> {
-        self.shared.set_fault(name, fault)
+    /// Replaces what is wrong with an endpoint; nothing, and it is healthy. A fault that was there already goes on as
+    /// it was. Takes effect for requests that arrive from now on, and for established connections where the fault
+    /// says so.
+    pub fn set_faults(&self, name: &str, faults: &[Fault]) -> Result<(), FaultError> {
+        self.shared.set_faults(name, faults)
     }
 
     /// What the endpoints have done so far.
@@ -186,15 +234,22 @@ impl Farm {
 
     /// What the ledger has found so far.
     pub fn ledger(&self) -> LedgerReport {
-        self.shared.ledger_report()
+        self.shared.ledger().report()
     }
 
-    /// Serves until the process is told to end.
-    pub fn join(mut self) {
-        if let Some(thread) = self.thread.take() {
-            // The farm's thread has nobody to report a panic to but the process that it serves.
-            let _ = thread.join();
-        }
+    /// Of writes that were answered as done, those that never took effect.
+    pub fn missing(&self, answered: &[u64]) -> Missing {
+        self.shared.ledger().missing(answered)
+    }
+
+    /// Serves until the process is told to end, or the farm can no longer keep time.
+    pub fn join(mut self) -> io::Result<()> {
+        let thread = self.thread.take();
+        thread.map_or(Ok(()), |thread| {
+            thread
+                .join()
+                .unwrap_or_else(|_| Err(io::Error::other("the farm's thread panicked")))
+        })
     }
 }
 
@@ -202,115 +257,14 @@ impl Drop for Farm {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
+            // Whoever drops a farm has no use for its errors.
             let _ = thread.join();
         }
     }
 }
 
-/// What is wrong with an endpoint, and since when.
-#[derive(Clone, Debug)]
-pub(crate) struct Setting {
-    pub(crate) fault: Fault,
-    pub(crate) since: Instant,
-}
-
-/// What the farm's thread shares with whoever controls it.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) endpoints: Vec<Endpoint>,
-    pub(crate) ledger: Mutex<Ledger>,
-}
-
-/// One endpoint's state.
-#[derive(Debug)]
-pub(crate) struct Endpoint {
-    pub(crate) name: String,
-    pub(crate) setting: watch::Sender<Setting>,
-    pub(crate) by_path: [AtomicU64; PATHS_COUNTED],
-    pub(crate) posts: AtomicU64,
-    pub(crate) errors: AtomicU64,
-    pub(crate) posts_lost: AtomicU64,
-    pub(crate) connections: AtomicU64,
-    pub(crate) connections_refused: AtomicU64,
-    /// Open now.
-    pub(crate) open: AtomicU64,
-}
-
-impl Shared {
-    fn new(options: &FarmOptions) -> Self {
-        let endpoint = |spec: &EndpointSpec| Endpoint {
-            name: spec.name.clone(),
-            setting: watch::Sender::new(Setting {
-                fault: Fault::Ok,
-                since: Instant::now(),
-            }),
-            by_path: Default::default(),
-            posts: AtomicU64::new(0),
-            errors: AtomicU64::new(0),
-            posts_lost: AtomicU64::new(0),
-            connections: AtomicU64::new(0),
-            connections_refused: AtomicU64::new(0),
-            open: AtomicU64::new(0),
-        };
-        Self {
-            endpoints: options.endpoints.iter().map(endpoint).collect(),
-            ledger: Mutex::default(),
-        }
-    }
-
-    pub(crate) fn set_fault(&self, name: &str, fault: Fault) -> Result<(), UnknownEndpoint> {
-        let endpoint = self.endpoints.iter().find(|endpoint| endpoint.name == name);
-        let endpoint = endpoint.ok_or_else(|| UnknownEndpoint(name.to_owned()))?;
-        endpoint.setting.send_replace(Setting {
-            fault,
-            since: Instant::now(),
-        });
-        Ok(())
-    }
-
-    pub(crate) fn faults(&self) -> BTreeMap<String, Fault> {
-        let fault = |endpoint: &Endpoint| (endpoint.name.clone(), endpoint.setting.borrow().fault.clone());
-        self.endpoints.iter().map(fault).collect()
-    }
-
-    pub(crate) fn counts(&self) -> FarmCounts {
-        self.endpoints
-            .iter()
-            .map(|endpoint| (endpoint.name.clone(), endpoint.counts()))
-            .collect()
-    }
-
-    pub(crate) fn ledger_report(&self) -> LedgerReport {
-        self.ledger
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .report()
-    }
-}
-
-impl Endpoint {
-    fn counts(&self) -> EndpointCounts {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        EndpointCounts {
-            by_path: self.by_path.each_ref().map(read),
-            posts: read(&self.posts),
-            errors: read(&self.errors),
-            posts_lost: read(&self.posts_lost),
-            connections: read(&self.connections),
-            connections_refused: read(&self.connections_refused),
-        }
-    }
-}
-
-/// Place of a path in [`EndpointCounts::by_path`].
-pub fn path_index(path: &[u8]) -> usize {
-    let other = PATHS_COUNTED - 1;
-    match path {
-        [b'/', letter @ b'a'..=b'z', b'/' | b'?', ..] | [b'/', letter @ b'a'..=b'z'] => {
-            usize::from(letter - b'a').min(other)
-        }
-        _ => other,
-    }
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    listen(address).map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))
 }
 
 #[cfg(test)]
@@ -318,24 +272,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_counted_by_their_first_segment() {
-        let places =
-            ["/a", "/b/7", "/e?x=1", "/f", "/z", "/", "/about"].map(|path| path_index(path.as_bytes()));
-        assert_eq!(places, [0, 1, 4, 5, 5, 5, 5]);
-    }
-
-    #[test]
-    fn an_address_that_is_taken_is_an_error_and_not_a_silent_farm() {
+    fn an_address_that_is_taken_is_an_error_that_names_it_and_not_a_silent_farm() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
         let mut options = FarmOptions::on_free_ports(&["a"]);
-        options.endpoints[0].address = taken.local_addr().unwrap();
-        assert!(Farm::start(options).is_err());
+        options.endpoints[0].address = address;
+        let error = Farm::start(options).unwrap_err().to_string();
+        assert!(error.contains(&address.to_string()), "{error}");
     }
 
     #[test]
-    fn an_unknown_endpoint_is_named_in_the_error() {
-        let farm = Farm::start(FarmOptions::on_free_ports(&["a"])).unwrap();
-        assert_eq!(farm.set_fault("x", Fault::Hang), Err(UnknownEndpoint("x".into())));
-        assert_eq!(farm.set_fault("a", Fault::Hang), Ok(()));
+    fn options_that_cannot_be_served_are_refused() {
+        let refused = |change: fn(&mut FarmOptions)| {
+            let mut options = FarmOptions::on_free_ports(&["a", "b"]);
+            change(&mut options);
+            Farm::start(options).unwrap_err().to_string()
+        };
+        assert!(refused(|o| o.endpoints[1].name = "a".into()).contains("two endpoints are called \"a\""));
+        assert!(refused(|o| o.endpoints.clear()).contains("without endpoints"));
+        assert!(refused(|o| o.endpoints[0].name = "a b".into()).contains("\"a b\""));
+        assert!(refused(|o| o.body_bytes = 2_000_000).contains("1048576"));
+        assert!(refused(|o| o.orca = true).contains("cores"));
+        assert!(refused(|o| o.cores = Some(0)).contains("cores"));
+        assert!(refused(|o| o.faults = vec![("z".into(), vec![])]).contains("no endpoint \"z\""));
     }
 }

@@ -5,7 +5,7 @@
 //! taken once, in a step, is no leak, and an allowance says so more plainly than a slope. What the median of thirds
 //! cannot see is left to the descriptors at rest, where the expected growth is none at all.
 
-use crate::cpu::spread;
+use crate::compare::summary::spread;
 use crate::stage::usage::Usage;
 
 /// Growth of memory that is no finding, as a part of what was used before: the allocator's own noise.
@@ -41,7 +41,7 @@ pub fn thirds(readings: &[Usage]) -> [Usage; 2] {
 }
 
 fn median(readings: &[Usage]) -> Usage {
-    let middle = |of: fn(&Usage) -> f64| spread(readings.iter().map(of)).0;
+    let middle = |of: fn(&Usage) -> f64| spread(readings.iter().map(of)).median;
     Usage {
         resident_mib: middle(|u| u.resident_mib),
         descriptors: middle(|u| u.descriptors),

@@ -3,17 +3,24 @@
 //! Everything here is a library first, so that the whole-system tests drive the same farm and the same load as the
 //! command line does. Read it in the order in which the pieces meet:
 //!
-//! - **users**: [`load`] asks what its schedule and mix say, and records what they saw; [`closed_loop`] asks as fast as
-//!   answers come;
+//! - **users**: [`load`] asks what its schedule and mix say, and records what they saw; [`closed_loop`] has it ask as
+//!   fast as answers come, while a meter runs; [`quantity`] reads what people write on the command line;
 //! - **endpoints**: [`farm`] answers over [`wire`] as its faults tell it, and remembers which write took effect where;
-//!   [`client`] asks one thing at a time;
+//!   [`client`] asks one thing at a time; [`scalar`] is how durations and parts are written in files and options;
 //! - **a run**: [`stage`] starts farm and proxy as processes on a leash, and watches both;
-//! - **a judgement**: [`scenarios`] is the table of faults and [`claim`]s, [`scenario`] plays one, [`verdict`] judges it,
-//!   [`table`] prints it;
-//! - **beside that**: [`demo`] on a [`screen`], [`cpu`] against [`bare`] pingora, [`mirror`]; what is left behind:
+//! - **a judgement**: a [`scenario`] is a file with faults and [`claim`]s, [`play`] plays one, a [`run`] is what is
+//!   left of it, [`verdict`] judges it, [`figures`] measures it, [`table`] prints it;
+//! - **the rivals**: [`rivals`] finds, configures and starts whoever is compared, [`bare`] pingora among them;
+//!   [`compare`] measures what serving costs them, [`faults`] sets them side by side in the scenarios;
+//! - **many judgements**: [`sim`] plays the same files in virtual time, a thousand seeds instead of one;
+//! - **a page**: [`report`] draws what runs left behind as [`results`];
+//! - **beside that**: [`demo`] on a [`screen`], [`mirror`]; what is left behind:
 //!   [`reloads`] and [`soak`] with [`strangers`], and its [`growth`].
 
+pub mod scalar;
+
 pub mod load;
+pub mod quantity;
 
 pub mod client;
 pub mod farm;
@@ -21,20 +28,28 @@ pub mod wire;
 
 pub mod stage;
 
+pub mod report;
 pub mod results;
 
 pub mod claim;
+pub mod figures;
+pub mod play;
+pub mod run;
 pub mod scenario;
-pub mod scenarios;
 pub mod table;
 pub mod verdict;
+
+pub mod sim;
 
 pub mod demo;
 pub mod screen;
 
 pub mod bare;
+pub mod rivals;
+
 pub mod closed_loop;
-pub mod cpu;
+pub mod compare;
+pub mod faults;
 pub mod mirror;
 
 pub mod growth;

@@ -1,76 +1,126 @@
-//! Open-loop load over keep-alive connections, measured from the intended start of each request.
+//! Load that is honest about itself: open-loop by default, measured from the intended start of each request.
 //!
-//! Two threads. The *pacer* sleeps to the microsecond (the kernel's timer, not tokio's millisecond wheel) and hands due
-//! requests over; the *driver*, a single-threaded runtime, makes them. A request takes an idle connection or opens one, so
-//! a slow answer occupies a connection and never delays anybody else. How late requests left is measured and reported:
-//! a harness that lags has no right to a verdict.
+//! One thread (see [`engine`]) makes all requests of a load, over HTTP/1.1, HTTP/2 or raw TCP. In an open loop a slow
+//! answer occupies a connection and never delays anybody else. How late requests left is measured and reported: a
+//! harness that lags has no right to a verdict. Figures are always tallied in bounded memory; single records are kept
+//! on demand, for scenarios that judge windows of any length.
 
-use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt;
-use tokio::sync::mpsc;
+use tokio::runtime::LocalOptions;
 
-use crate::load::mix::{Draw, Draws, Mix};
-use crate::load::pool::Pool;
-use crate::load::record::{Outcome, Record, quantile};
-use crate::load::schedule::{Arrivals, Rate, Schedule};
-use crate::wire;
+use crate::load::engine::{Engine, Remains};
+use crate::load::line::{Desk, Dialect};
+use crate::load::mix::Mix;
+use crate::load::occupation::Occupation;
+use crate::load::progress::Progress;
+use crate::load::record::Record;
+use crate::load::request::Requests;
+use crate::load::schedule::{Arrivals, Rate};
+use crate::load::stream::Dialler;
+use crate::load::tally::Tally;
+use crate::load::tls::Tls;
 
+pub mod hgrm;
+pub mod line;
 pub mod mix;
+pub mod occupation;
+pub mod progress;
+pub mod reach;
 pub mod record;
+pub mod request;
 pub mod schedule;
+pub mod slo;
+pub mod summary;
+pub mod tally;
+pub mod tls;
 
-mod pool;
-
-/// Requests that are due but not yet started; beyond this the machine is too slow and requests fail as overrun.
-const DUE_MAX: usize = 65_536;
-
-/// How often finished records become visible to others.
-const PUBLISH_INTERVAL: Duration = Duration::from_millis(20);
+mod alarm;
+mod answer;
+mod engine;
+mod http2;
+mod stream;
 
 /// What load to make.
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
     /// Where users connect.
     pub target: SocketAddr,
-    /// Requests per second over time.
+    /// How they speak.
+    pub dialect: Dialect,
+    /// Encryption, if any.
+    pub tls: Option<Tls>,
+    /// Requests per second over time, in an open loop.
     pub rate: Rate,
-    /// How they follow each other.
+    /// How they follow each other, in an open loop.
     pub arrivals: Arrivals,
+    /// A closed loop instead.
+    pub closed: Option<Closed>,
+    /// Before `length`, at the first rate; not counted in the [`Tally`].
+    pub warm_up: Duration,
     /// The load ends by itself after this.
     pub length: Duration,
     /// What is asked.
     pub mix: Mix,
     /// A user gives up after this.
     pub deadline: Duration,
-    /// Connections at the same time; a request that finds none free beyond this fails as overrun.
+    /// Connections at the same time. A request that finds none free beyond this waits for one, and fails as overrun where
+    /// none comes free before its deadline.
     pub connections_max: usize,
+    /// Whether a connection serves more than one request.
+    pub keep_alive: bool,
     /// Seed of schedule and mix.
     pub seed: u64,
     /// Number of the first request; two loads on one farm must not share numbers.
     pub first_number: u64,
+    /// Whether one record per request is kept, 24 bytes each.
+    pub records: bool,
+}
+
+/// A fixed number of lines, of which each asks when it has been answered: for throughput and cost per request. It says
+/// little about latency, for a slow answer delays the next question.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Closed {
+    /// Requests at the same time.
+    pub lines: usize,
+    /// Requests per second at most, over all lines; as many as are answered where `None`.
+    pub rate: Option<f64>,
+}
+
+impl Closed {
+    /// Between two requests of a line.
+    fn period(&self) -> Duration {
+        let period = |rate| Duration::try_from_secs_f64(self.lines as f64 / rate).unwrap_or(Duration::MAX);
+        self.rate.map_or(Duration::ZERO, period)
+    }
 }
 
 impl LoadOptions {
-    /// Steady Poisson load with the default mix.
+    /// Steady Poisson load over HTTP/1.1 with the default mix, of which every record is kept.
     pub fn steady(target: SocketAddr, rate: f64, length: Duration) -> Self {
         Self {
             target,
+            dialect: Dialect::Http1,
+            tls: None,
             rate: Rate::Steady(rate),
             arrivals: Arrivals::Poisson,
+            closed: None,
+            warm_up: Duration::ZERO,
             length,
             mix: Mix::default(),
             deadline: Duration::from_secs(10),
             connections_max: 8_192,
+            keep_alive: true,
             seed: 1,
             first_number: 1,
+            records: true,
         }
     }
 }
@@ -89,12 +139,50 @@ pub struct Lag {
 /// What a load has to say at its end.
 #[derive(Debug)]
 pub struct LoadReport {
-    /// One record per request, in the order in which they ended.
+    /// One record per request, in the order in which they ended; none where they were not asked for.
     pub records: Vec<Record>,
     /// How well the load kept its own schedule.
     pub lag: Lag,
     /// Most connections at the same time.
     pub connections_peak: usize,
+    /// Everything in figures; absent when the load itself has failed half way.
+    pub totals: Option<Totals>,
+}
+
+/// A [`Tally`] and how it was come by.
+#[derive(Clone, Debug)]
+pub struct Totals {
+    /// What users saw.
+    pub tally: Tally,
+    /// Connections opened.
+    pub connections_opened: u64,
+    /// Most connections at the same time.
+    pub connections_peak: usize,
+    /// Requests that were still under way when the load was cut off; they are not in the tally.
+    pub unfinished: u64,
+    /// How busy the load's own thread was, where the kernel says so.
+    pub occupation: Option<Occupation>,
+    /// From the first intended start after the warm-up until the load ended or was stopped.
+    pub lasted: Duration,
+}
+
+impl Totals {
+    /// Requests per second that were answered as users wish while the load went on.
+    pub fn rate(&self) -> f64 {
+        self.tally.in_time as f64 / self.lasted.as_secs_f64().max(1e-3)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(tally: Tally) -> Self {
+        Self {
+            tally,
+            connections_opened: 0,
+            connections_peak: 0,
+            unfinished: 0,
+            occupation: None,
+            lasted: Duration::ZERO,
+        }
+    }
 }
 
 /// A running load.
@@ -102,54 +190,51 @@ pub struct LoadReport {
 pub struct Load {
     started: Instant,
     shared: Arc<Shared>,
-    pacer: JoinHandle<()>,
-    driver: JoinHandle<usize>,
+    thread: JoinHandle<io::Result<Totals>>,
 }
 
+/// What the thread of a load shares with those who watch it.
 #[derive(Debug, Default)]
 struct Shared {
     stop: AtomicBool,
+    cut: AtomicBool,
+    answered: AtomicU64,
+    failed: AtomicU64,
     published: Mutex<Published>,
 }
 
 #[derive(Debug, Default)]
 struct Published {
     records: Vec<Record>,
-    /// Of each request that left, in microseconds.
-    lags: Vec<u32>,
-}
-
-/// A request that is due.
-struct Due {
-    intended: Duration,
-    number: u64,
-    draw: Draw,
+    progress: Progress,
 }
 
 impl Load {
     /// Starts at once.
+    ///
+    /// # Errors
+    /// When the mix cannot be asked, or the system gives no thread.
     pub fn start(options: LoadOptions) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let scheme = if options.tls.is_some() {
+            http::uri::Scheme::HTTPS
+        } else {
+            http::uri::Scheme::HTTP
+        };
+        let requests = Requests::new(&options.mix, &scheme).map_err(io::Error::other)?;
         let shared = Arc::new(Shared::default());
-        let (hand_over, due) = mpsc::channel(DUE_MAX);
-        let started = Instant::now();
-        let pacing = (options.clone(), Arc::clone(&shared));
-        let pacer = std::thread::Builder::new()
-            .name("pacer".into())
-            .spawn(move || pace(&pacing.0, &pacing.1, started, &hand_over))?;
         let driving = Arc::clone(&shared);
-        let driver = std::thread::Builder::new().name("load".into()).spawn(move || {
-            let core = Rc::new(Core::new(options, driving, started));
-            tokio::task::LocalSet::new().block_on(&runtime, Rc::clone(&core).drive(due));
-            core.pool.peak()
-        })?;
+        let (begin, begun) = std::sync::mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name("load".into())
+            .spawn(move || drive(options, requests, driving, &begin))?;
+        let Ok(started) = begun.recv() else {
+            let never = || io::Error::other("the load's thread has failed");
+            return Err(thread.join().ok().and_then(Result::err).unwrap_or_else(never));
+        };
         Ok(Self {
             started,
             shared,
-            pacer,
-            driver,
+            thread,
         })
     }
 
@@ -161,13 +246,27 @@ impl Load {
     /// Copies the records from index `from` on to the end of `records`, and returns the index to ask from next time.
     /// Records become visible some 20 ms after their request ended.
     pub fn copy_since(&self, from: usize, records: &mut Vec<Record>) -> usize {
-        let published = self
-            .shared
-            .published
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let published = self.published();
         records.extend_from_slice(published.records.get(from..).unwrap_or_default());
         published.records.len()
+    }
+
+    /// How it goes, some 20 ms ago.
+    pub fn progress(&self) -> Progress {
+        self.published().progress.clone()
+    }
+
+    /// Requests that were answered as users wish, and those that failed, up to this moment and with the warm-up.
+    pub fn counts(&self) -> (u64, u64) {
+        (
+            self.shared.answered.load(Ordering::Relaxed),
+            self.shared.failed.load(Ordering::Relaxed),
+        )
+    }
+
+    /// Whether the load has ended, so that [`Load::finish`] returns at once.
+    pub fn ended(&self) -> bool {
+        self.thread.is_finished()
     }
 
     /// Starts no more requests.
@@ -175,167 +274,73 @@ impl Load {
         self.shared.stop.store(true, Ordering::Relaxed);
     }
 
+    /// Ends without waiting for what is under way.
+    pub fn cut(&self) {
+        self.stop();
+        self.shared.cut.store(true, Ordering::Relaxed);
+    }
+
+    fn published(&self) -> std::sync::MutexGuard<'_, Published> {
+        self.shared
+            .published
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits for the end of the schedule (see [`Load::stop`]) and of all requests, and reports.
     pub fn finish(self) -> LoadReport {
         // A panic of the harness itself: what it has published is still true, and what is missing shows in the counts.
-        let _ = self.pacer.join();
-        let connections_peak = self.driver.join().unwrap_or_default();
+        let totals = self.thread.join().ok().and_then(Result::ok);
         let mut published = self
             .shared
             .published
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let mut lags = std::mem::take(&mut published.lags);
-        let mut lag = |part| quantile(&mut lags, part).unwrap_or_default();
-        let lag = Lag {
-            p50_us: lag(0.5),
-            p99_us: lag(0.99),
-            max_us: lag(1.0),
-        };
         LoadReport {
             records: std::mem::take(&mut published.records),
-            lag,
-            connections_peak,
+            lag: totals
+                .as_ref()
+                .map(|totals| totals.tally.lag())
+                .unwrap_or_default(),
+            connections_peak: totals.as_ref().map_or(0, |totals| totals.connections_peak),
+            totals,
         }
     }
 }
 
-/// Hands each request over at its intended start.
-fn pace(options: &LoadOptions, shared: &Shared, started: Instant, hand_over: &mpsc::Sender<Due>) {
-    let mut draws = Draws::new(&options.mix, options.seed);
-    let schedule = Schedule::new(options.arrivals, options.rate, options.length, options.seed);
-    for (intended, number) in schedule.zip(options.first_number..) {
-        let draw = draws.draw();
-        if let Some(early) = intended.checked_sub(started.elapsed()) {
-            std::thread::sleep(early);
-        }
-        if shared.stop.load(Ordering::Relaxed) {
-            return;
-        }
-        if hand_over
-            .try_send(Due {
-                intended,
-                number,
-                draw,
-            })
-            .is_err()
-        {
-            let record = record(started, intended, draw, Outcome::OVERRUN);
-            shared
-                .published
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .records
-                .push(record);
-        }
-    }
-}
-
-fn record(started: Instant, intended: Duration, draw: Draw, outcome: Outcome) -> Record {
-    Record {
-        intended_us: record::micros(intended),
-        latency_us: u32::try_from(started.elapsed().saturating_sub(intended).as_micros()).unwrap_or(u32::MAX),
-        outcome,
-        path: draw.path,
-        post: draw.post,
-    }
-}
-
-/// What the tasks of the driver share.
-struct Core {
+/// All that the thread of a load does. Says when the first request is due, once nothing is left to be prepared.
+fn drive(
     options: LoadOptions,
+    requests: Requests,
     shared: Arc<Shared>,
-    started: Instant,
-    pool: Pool,
-    finished: RefCell<Published>,
-    in_flight: Cell<usize>,
-}
-
-impl Core {
-    fn new(options: LoadOptions, shared: Arc<Shared>, started: Instant) -> Self {
-        Self {
-            pool: Pool::new(options.target, options.connections_max),
-            options,
-            shared,
-            started,
-            finished: RefCell::default(),
-            in_flight: Cell::new(0),
-        }
-    }
-
-    /// Starts what is due until the schedule ends, then waits for what is in flight.
-    async fn drive(self: Rc<Self>, mut due: mpsc::Receiver<Due>) {
-        let mut publish = tokio::time::interval(PUBLISH_INTERVAL);
-        let mut ended = false;
-        while !ended || self.in_flight.get() > 0 {
-            tokio::select! {
-                biased;
-                due = due.recv(), if !ended => match due {
-                    Some(due) => {
-                        self.in_flight.set(self.in_flight.get() + 1);
-                        tokio::task::spawn_local(Rc::clone(&self).request(due));
-                    }
-                    None => ended = true,
-                },
-                _ = publish.tick() => self.publish(),
-            }
-        }
-        self.publish();
-    }
-
-    fn publish(&self) {
-        let mut finished = self.finished.borrow_mut();
-        let mut published = self
-            .shared
-            .published
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        published.records.append(&mut finished.records);
-        published.lags.append(&mut finished.lags);
-    }
-
-    async fn request(self: Rc<Self>, due: Due) {
-        let lag = self.started.elapsed().saturating_sub(due.intended);
-        let left = self.options.deadline.saturating_sub(lag);
-        let outcome = tokio::time::timeout(left, self.exchange(&due))
-            .await
-            .unwrap_or(Outcome::DEADLINE);
-        let mut finished = self.finished.borrow_mut();
-        finished
-            .lags
-            .push(u32::try_from(lag.as_micros()).unwrap_or(u32::MAX));
-        finished
-            .records
-            .push(record(self.started, due.intended, due.draw, outcome));
-        self.in_flight.set(self.in_flight.get() - 1);
-    }
-
-    async fn exchange(&self, due: &Due) -> Outcome {
-        let Some(slot) = self.pool.slot() else {
-            return Outcome::OVERRUN;
-        };
-        let Ok(mut connection) = slot.connection().await else {
-            return Outcome::CONNECT;
-        };
-        let path = self
-            .options
-            .mix
-            .paths
-            .get(usize::from(due.draw.path))
-            .map_or("/", |(path, _)| path);
-        mix::encode(&mut connection.request, due.draw, path, due.number);
-        if connection.stream.write_all(&connection.request).await.is_err() {
-            return Outcome::CUT;
-        }
-        match wire::read_answer(&mut connection.stream, &mut connection.buffer).await {
-            Ok(head) => {
-                if head.keep_alive && connection.buffer.is_empty() {
-                    slot.keep(connection);
-                }
-                Outcome::status(head.status)
-            }
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => Outcome::GARBLED,
-            Err(_) => Outcome::CUT,
-        }
-    }
+    begin: &SyncSender<Instant>,
+) -> io::Result<Totals> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())?;
+    let dialler = Dialler::new(options.target, options.tls.clone());
+    let mut desk = Desk::new(dialler, requests, options.dialect, options.connections_max);
+    desk.keep_alive = options.keep_alive;
+    let (warm_up, length) = (options.warm_up, options.length);
+    let occupied = Occupation::read();
+    let engine = Rc::new(Engine::new(options, shared, desk));
+    let started = engine.started();
+    // Whoever started the load waits for this.
+    let _ = begin.send(started);
+    runtime.block_on(Rc::clone(&engine).run())?;
+    let lasted = started.elapsed();
+    let Remains {
+        tally,
+        connections_peak,
+        connections_opened,
+        unfinished,
+    } = engine.remains();
+    Ok(Totals {
+        tally,
+        connections_opened,
+        connections_peak,
+        unfinished,
+        occupation: Occupation::since(occupied, lasted),
+        lasted: lasted.saturating_sub(warm_up).min(length),
+    })
 }

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use foreshade_bench::commands::{bare, cpu, demo, endpoints, guard, load, mirror, reloads, scenarios, soak};
+use foreshade_bench::commands::{
+    bare, compare, demo, endpoints, faults, guard, load, mirror, reloads, report, scenarios, sim, soak,
+};
 use foreshade_bench::terminal;
 
 #[global_allocator]
@@ -23,18 +25,24 @@ enum Command {
     Demo(demo::Arguments),
     /// Serve a farm of endpoints that can be made faulty while they serve.
     Endpoints(endpoints::Arguments),
-    /// Make open-loop load and print what users saw, second by second.
-    Load(load::Arguments),
+    /// Load a server, open-loop, and say what its users saw.
+    Load(Box<load::Arguments>),
     /// Play the scenarios with real processes, and judge the proxy by its promises.
     Scenarios(scenarios::Arguments),
-    /// Compare the CPU time per request with that of a bare pingora-proxy.
-    Cpu(cpu::Arguments),
+    /// Play the scenarios in virtual time: the engine and modelled endpoints, many seeds of each.
+    Sim(sim::Arguments),
+    /// Play the faults against foreshade and its rivals side by side, and measure what users lose.
+    Faults(faults::Arguments),
+    /// Compare what serving costs with nginx, HAProxy, Envoy and a bare pingora-proxy.
+    Compare(compare::Arguments),
     /// Replace the configuration again and again under load, and see whether anybody notices.
     Reloads(reloads::Arguments),
     /// Keep the proxy under full load for long, and see whether it grows.
     Soak(soak::Arguments),
     /// Measure what a mirror costs, and what users see of a target that hangs.
     Mirror(mirror::Arguments),
+    /// Draw results as one page that needs nothing else.
+    Report(report::Arguments),
     /// Serve as a bare pingora-proxy: round robin, and nothing else.
     Bare(bare::Arguments),
     /// End with the parent, whatever happens to it.
@@ -46,12 +54,20 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Endpoints(arguments) => endpoints::run(&arguments),
-        Command::Load(arguments) => load::run(&arguments),
+        Command::Load(arguments) => {
+            return load::run(&arguments).unwrap_or_else(|error| {
+                terminal::complain(&format!("{error:#}"));
+                ExitCode::FAILURE
+            });
+        }
         Command::Scenarios(arguments) => scenarios::run(&arguments),
-        Command::Cpu(arguments) => cpu::run(&arguments),
+        Command::Sim(arguments) => sim::run(&arguments),
+        Command::Faults(arguments) => faults::run(&arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
         Command::Reloads(arguments) => reloads::run(&arguments),
         Command::Soak(arguments) => soak::run(&arguments),
         Command::Mirror(arguments) => mirror::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Bare(arguments) => bare::run(&arguments),
         Command::Guard(arguments) => guard::run(&arguments),
     };

@@ -1,23 +1,40 @@
 //! What a mirror costs: CPU time per request with a share of them mirrored against none, and what users see of a target
 //! that hangs.
 //!
-//! Two proxies with the same configuration but for the mirror, each with endpoints of its own, measured in turns as in
-//! [`crate::cpu`]: what the machine does to one of them it does to the other. Two processes of the same program differ by
-//! several per cent for as long as they live, by where their memory lies; so each round of the cost starts both anew.
+//! Two proxies with the same configuration but for the mirror, each with endpoints of its own, measured in turns as
+//! in [`crate::compare`]: what the machine does to one of them it does to the other. Two processes of the same
+//! program differ by several per cent for as long as they live, by where their memory lies; so each round of the cost
+//! starts both anew.
 
+use std::ffi::OsString;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::client;
-use crate::cpu::{self, Cost, CpuOptions};
-use crate::farm::fault::Fault;
+use crate::closed_loop::Asking;
+use crate::compare::driver::{Driver, Work};
+use crate::compare::measure::{self, CONNECTIONS, Cost};
+use crate::farm::fault::Kind;
 use crate::load::record::{Records, Span, Window};
 use crate::load::{Load, LoadOptions};
+use crate::results::Protocol;
 use crate::stage::admin::Admin;
-use crate::stage::process::{Child, Programs};
+use crate::stage::process::{Child, Programs, accepts};
 use crate::stage::topology::Topology;
-use crate::stage::{Stage, start_proxy};
+use crate::stage::{PATIENCE, Stage, start_proxy};
+
+/// How to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct MirrorOptions {
+    /// Pairs of measurements.
+    pub rounds: usize,
+    /// Length of one measurement.
+    pub length: Duration,
+    /// Not counted at the start of each.
+    pub settling: Duration,
+}
 
 /// Something measured without and with a mirror, one right after the other.
 #[derive(Clone, Copy, Debug)]
@@ -46,13 +63,14 @@ pub struct Copies {
     pub dropped: u64,
 }
 
-/// CPU time per request with `share` of all requests mirrored to shadows that answer, and what became of the copies. Calls
+/// CPU time per request with `share` of all requests mirrored to shadows that answer, and what became of the copies.
+/// Calls
 /// `on_round` after each round.
 pub fn cost(
     programs: &Programs,
     topology: &Topology,
     (folder, share): (&Path, &str),
-    options: &CpuOptions,
+    options: &MirrorOptions,
     mut on_round: impl FnMut(usize, &Both<Cost>),
 ) -> Result<(Vec<Both<Cost>>, Copies)> {
     let mirrored = topology.with_mirror(share);
@@ -60,7 +78,7 @@ pub fn cost(
     for round in 0..options.rounds {
         let start = |topology: &Topology, name: &str| Bench::start(programs, topology, &folder.join(name));
         let (off, on) = (start(topology, "off")?, start(&mirrored, "on")?);
-        let measure = |bench: &Bench| cpu::one(&bench.proxy, bench.topology.users(), options);
+        let measure = |bench: &Bench| bench.cost(programs, options, folder);
         let first = (round % 2 == 1).then(|| measure(&on)).transpose()?;
         let both = Both {
             off: measure(&off)?,
@@ -92,7 +110,7 @@ pub fn hung(
     programs: &Programs,
     topology: &Topology,
     (folder, share): (&Path, &str),
-    (rate, options): (f64, &CpuOptions),
+    (rate, options): (f64, &MirrorOptions),
     mut on_round: impl FnMut(usize, &Both<Window>),
 ) -> Result<Vec<Both<Window>>> {
     let start = |topology: &Topology, name| Stage::start(programs, topology, &folder.join(name), 1);
@@ -100,7 +118,7 @@ pub fn hung(
     let on = start(&topology.with_mirror(share), "users-on")?;
     for stage in [&off, &on] {
         for shadow in topology.pairs().iter().filter_map(|pair| pair.shadow.as_deref()) {
-            stage.farm.set_fault(shadow, &Fault::Hang)?;
+            stage.farm.set_faults(shadow, &[Kind::Hang.into()])?;
         }
     }
     let measure = |stage: &Stage, round: usize| -> Result<Window> {
@@ -130,22 +148,42 @@ impl Bench {
     fn start(programs: &Programs, topology: &Topology, folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let topology = topology.with_workers(1).on_free_ports()?;
-        let mut endpoints = cpu::start_endpoints(programs, &topology, folder)?;
-        let listening = || {
-            topology
-                .endpoints()
+        let specs = topology.endpoints();
+        let mut arguments: Vec<OsString> = ["endpoints", "--median-us=0", "--body-bytes=100"]
+            .map(Into::into)
+            .to_vec();
+        arguments.extend(
+            specs
                 .iter()
-                .all(|spec| cpu::answers(&spec.address))
-        };
-        endpoints.wait_until(cpu::PATIENCE, listening)?;
+                .map(|spec| format!("--endpoint={}={}", spec.name, spec.address).into()),
+        );
+        let mut endpoints = Child::start(programs, "endpoints", &programs.bench, &arguments, folder)?;
+        endpoints.wait_until(PATIENCE, || specs.iter().all(|spec| accepts(spec.address)))?;
         let mut proxy = start_proxy(programs, &topology, folder)?;
         let admin = Admin(topology.admin());
-        proxy.wait_until(cpu::PATIENCE, || admin.is_ready())?;
+        proxy.wait_until(PATIENCE, || admin.is_ready())?;
         Ok(Self {
             topology,
             proxy,
             _endpoints: endpoints,
         })
+    }
+
+    /// What a request costs the proxy, flat out.
+    fn cost(&self, programs: &Programs, options: &MirrorOptions, folder: &Path) -> Result<Cost> {
+        let work = Work {
+            target: self.topology.users(),
+            asking: Asking {
+                protocol: Protocol::Http1,
+                connections: CONNECTIONS,
+                body_bytes: None,
+                anew: false,
+                rate: None,
+                settling: options.settling,
+                length: options.length,
+            },
+        };
+        measure::cost(programs, &[self.proxy.id()], (Driver::Ours, &work), folder)
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Provenance {
     pub processor: String,
     /// Version of each program that took part, by contender, as it names itself.
     pub versions: BTreeMap<String, String>,
-    /// Contenders that were asked for and did not take part, with the reason.
+    /// Contenders that were asked for and did not take part, with the reason; scenarios that could not be played, too.
     pub skipped: BTreeMap<String, String>,
 }
 
@@ -130,9 +130,12 @@ pub struct Figures {
     /// The 99th percentile before the onset.
     pub healthy_p99_ms: f64,
     /// From the onset until the contender shows that it has seen the fault: the first risk at or above the engage
-    /// threshold for foreshade, else the first second half of which traffic to the faulty endpoint is under 80 % of normal.
+    /// threshold for foreshade, or the moment from which on more than a fifth of the normal traffic to the faulty
+    /// endpoint is missing, beyond what chance explains. Absent too where nobody listens at the endpoint, so that
+    /// traffic tells nothing.
     pub detect_s: Option<f64>,
-    /// From the onset until at most 10 % of its normal traffic reaches the faulty endpoint, for good until it is healed.
+    /// From the onset until at most 10 % of its normal traffic reaches the faulty endpoint, for good until it is
+    /// healed.
     pub to_90_s: Option<f64>,
     /// From healing until the faulty endpoint has 80 % of its normal traffic again, for good.
     pub recovery_s: Option<f64>,
@@ -147,7 +150,8 @@ pub struct Figures {
     pub amplification: Option<f64>,
     /// 99th percentile of how late the load itself was, in milliseconds: what is above 1 casts doubt on the rest.
     pub lag_p99_ms: f64,
-    /// Promises of the scenario that did not hold, in words; only foreshade makes any.
+    /// Promises of the scenario that did not hold, in words; only foreshade makes any, and only at the scenario's own
+    /// rate.
     pub broken: Vec<String>,
 }
 
@@ -212,6 +216,9 @@ pub struct CompareRow {
     pub contender: String,
     /// One value per round; in one round all contenders were measured in turn.
     pub rounds: Vec<f64>,
+    /// The contender was not busy all the time: the load or the endpoints were the limit, and it could have done more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_least: bool,
 }
 
 /// What `compare` measures.
@@ -248,4 +255,119 @@ pub enum Protocol {
     H2,
     /// Bytes.
     Tcp,
+}
+
+/// Written by `load`: what users saw of one target.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoadResults {
+    /// Where it was made.
+    pub provenance: Provenance,
+    /// The target as it was named.
+    pub target: String,
+    /// How users spoke.
+    pub protocol: Protocol,
+    /// Whether requests followed a schedule, or each other's answers.
+    pub pacing: Pacing,
+    /// Requests per second that the schedule meant, on average; absent in a closed loop.
+    pub intended_rate: Option<f64>,
+    /// From the end of the warm-up to the end of the load, in seconds.
+    pub lasted_s: f64,
+    /// What is not counted, in seconds before that.
+    pub warm_up_s: f64,
+    /// Whether somebody ended it early.
+    pub interrupted: bool,
+    /// Requests that have ended. Each counts for the time at which it was meant to start.
+    pub requests: u64,
+    /// Of these, how many failed: by a status of 400 or above, or without an answer.
+    pub failed: u64,
+    /// Requests that may have had an effect: those of a method other than GET, HEAD and OPTIONS.
+    pub writes: u64,
+    /// Of these, how many failed.
+    pub failed_writes: u64,
+    /// Requests by how they ended: a status, or `no connection`, `cut`, `deadline`, `garbled`, `overrun`.
+    pub outcomes: BTreeMap<String, u64>,
+    /// Requests that were still under way when the load was cut off; they are counted nowhere else.
+    pub unfinished: u64,
+    /// Requests per second that were not failed.
+    pub rate: f64,
+    /// Bytes of the bodies that arrived, per second.
+    pub bytes_per_second: f64,
+    /// Mean latency in milliseconds, failures included as everywhere.
+    pub mean_ms: f64,
+    /// From the intended start to the end of the answer, or to the failure.
+    pub latency: Vec<Percentile>,
+    /// Second by second.
+    pub seconds: Vec<Second>,
+    /// Path by path, in the order of the command line.
+    pub paths: Vec<PathResult>,
+    /// What the generator has to say about itself.
+    pub generator: Generator,
+    /// The promises that the run was judged by.
+    pub promises: Vec<Promise>,
+}
+
+/// How requests of a load followed each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pacing {
+    /// An open loop: independently of each other and of the answers.
+    Poisson,
+    /// An open loop: evenly, whatever is answered.
+    Constant,
+    /// A closed loop: when an answer had come. Its latencies omit what a stalled target did to those who were not
+    /// asked.
+    Closed,
+}
+
+/// Requests for one path.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PathResult {
+    /// The path.
+    pub path: String,
+    /// Requests.
+    pub requests: u64,
+    /// Of these, how many failed.
+    pub failed: u64,
+    /// Half waited less, in milliseconds.
+    pub p50_ms: f64,
+    /// 99 of 100.
+    pub p99_ms: f64,
+}
+
+/// Whether the generator was up to its task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Generator {
+    /// How late half of the requests left at most, in milliseconds; absent in a closed loop, as are the other two.
+    pub lag_p50_ms: Option<f64>,
+    /// 99 of 100.
+    pub lag_p99_ms: Option<f64>,
+    /// The latest.
+    pub lag_max_ms: Option<f64>,
+    /// Part of the time that its thread was running, 0 to 1; absent where the kernel does not say.
+    pub busy: Option<f64>,
+    /// Part of the time that others had the core that its thread needed.
+    pub starved: Option<f64>,
+    /// Requests that found every connection busy and waited for one.
+    pub waited: u64,
+    /// Most connections at the same time.
+    pub connections_peak: u64,
+    /// Connections opened.
+    pub connections_opened: u64,
+    /// Reasons to doubt the figures, in words: the generator, not the target, may be the limit.
+    pub doubts: Vec<String>,
+}
+
+/// One promise, and whether it was kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Promise {
+    /// As it was asked for.
+    pub promise: String,
+    /// What was measured, in the promise's unit.
+    pub measured: String,
+    /// Whether it holds.
+    pub holds: bool,
 }

@@ -1,123 +1,174 @@
-//! Plays one scenario: start everything, warm up, break something, heal it, wait for the traffic to come back.
+//! A scenario: which fault, on whom, when, and what the product promises to users meanwhile. It comes from a file.
+//!
+//! Data and not code, so that the real run, the simulator and a reader's own trial read one and the same description,
+//! and so that a scenario can be added without building anything. One configuration of the product serves them all;
+//! nothing is tuned per scenario. Everything here is checked once, where the [`mod@file`] is read: a fault never comes
+//! after its run has ended, and a rate is one that a machine can make.
+//!
+//! The faulty endpoint is the second of several, since the first is too often special.
 
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
-
+use crate::claim::Claim;
 use crate::farm::fault::Fault;
-use crate::load::record::{Records, Span, micros};
-use crate::load::{Load, LoadOptions};
-use crate::scenarios::{FAULTY, RECOVERY, Scenario, WARM_UP, Who};
-use crate::stage::process::Programs;
-use crate::stage::topology::Topology;
-use crate::stage::{Stage, Watcher};
-use crate::verdict::Run;
+use crate::farm::service_time::ServiceTime;
+use crate::load::mix::Mix;
+use crate::load::schedule::Rate;
 
-/// The first seconds of the warm-up do not count as healthy: connections are being opened.
-const SETTLING: Duration = Duration::from_secs(3);
+pub mod file;
+pub mod lessons;
+pub mod script;
+pub mod shipped;
+pub mod site;
 
-/// How often a run looks whether the traffic is back.
-const BACK_INTERVAL: Duration = Duration::from_secs(1);
+pub(crate) mod quantity;
 
-/// After the traffic is back, users are watched for a little longer.
-const AFTERMATH: Duration = Duration::from_secs(2);
+pub use self::site::{At, Site};
 
-/// Plays `scenario` with the proxy and configuration given, and returns what happened. Files go to `folder`.
-pub fn play(
-    scenario: &Scenario,
-    programs: &Programs,
-    topology: &Topology,
-    folder: &Path,
-    seed: u64,
-) -> Result<Run> {
-    let mut stage = Stage::start(programs, topology, folder, seed)?;
-    set(&stage, &scenario.always)?;
-    let length = WARM_UP + scenario.length + RECOVERY + AFTERMATH;
-    let mut options = LoadOptions::steady(stage.topology.users(), 0.0, length);
-    options.rate = scenario.rate;
-    options.seed = seed;
-    let load = Load::start(options).context("cannot start the load")?;
-    let started = load.started();
-    let watcher = Watcher::start(stage.farm, stage.admin, started)?;
-
-    stage.wait_until(started + WARM_UP)?;
-    let onset = started.elapsed();
-    set(&stage, &scenario.fault)?;
-    stage.wait_until(started + onset + scenario.length)?;
-    for (who, _) in &scenario.fault {
-        names(*who, &stage.topology)
-            .iter()
-            .try_for_each(|name| stage.farm.heal(name))?;
-    }
-    let healed = started.elapsed();
-    let mut run = Run {
-        pairs: stage.topology.pairs().to_vec(),
-        faulty: FAULTY,
-        healthy: Span::new(SETTLING, onset),
-        fault: Span::new(onset, healed),
-        ..Run::default()
-    };
-    if !scenario.fault.is_empty() {
-        wait_for_return(&mut stage, &mut run, &watcher, started + healed)?;
-    }
-    run.end_us = micros(started.elapsed());
-    load.stop();
-    let report = load.finish();
-    run.records = Records::from(report.records);
-    run.lag = report.lag;
-    run.timeline = watcher.timeline();
-    run.ledger = stage.farm.ledger()?;
-    Ok(run)
+/// One scenario.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Name on the command line: that of its file.
+    pub name: String,
+    /// Its number in the table of scenarios, S0 to S14, if it is one of those. Several may share one.
+    pub id: Option<String>,
+    /// What happens, for people.
+    pub story: String,
+    /// Which endpoints there are.
+    pub site: Site,
+    /// Users' requests per second.
+    pub rate: Rate,
+    /// Part of them that are POSTs, 0 to 1.
+    pub posts: f64,
+    /// What users ask for, with relative weights.
+    pub paths: Vec<(String, f64)>,
+    /// What an endpoint does for each.
+    pub service: Service,
+    /// Faults that are there from the start and stay.
+    pub always: Vec<(At, Fault)>,
+    /// Faults that come at the end of the warm-up, from which their times count, and go with `length` at the latest.
+    pub faults: Vec<(At, Fault)>,
+    /// How bad the network between the proxy and the faulty endpoint is during the fault; as good as it is where
+    /// absent.
+    pub network: Option<Network>,
+    /// Healthy at first: connections open, baselines form, and the healthy p99 is measured.
+    pub warm_up: Duration,
+    /// From the end of the warm-up until everything is healed, or until the end where nothing is to be healed.
+    pub length: Duration,
+    /// How long a run waits at most for the traffic to come back.
+    pub recovery: Duration,
+    /// What is promised, at this rate: what is seen of an endpoint in a second, and how sure that is, depends on it.
+    pub claims: Vec<Claim>,
 }
 
-fn wait_for_return(stage: &mut Stage, run: &mut Run, watcher: &Watcher, healed: Instant) -> Result<()> {
-    while healed.elapsed() < RECOVERY {
-        stage.wait_until(Instant::now() + BACK_INTERVAL)?;
-        run.timeline = watcher.timeline();
-        if run.back_us().is_some() {
-            return stage.wait_until(Instant::now() + AFTERMATH);
+/// What an endpoint does for a request: work that is log-normal in its length, on a limited number at once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Service {
+    /// Half of the requests take less; zero answers at once.
+    pub median: Duration,
+    /// Standard deviation of the logarithm.
+    pub sigma: f64,
+    /// On how many it works at once; further ones wait. What it can carry is this many divided by the mean time.
+    pub cores: u32,
+}
+
+/// A bad network; by default it is not.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Network {
+    /// Part of the packets that is lost in each direction, 0 to 1.
+    pub loss: f64,
+    /// Added to each packet.
+    pub delay: Duration,
+    /// How much that varies, up to as much as it is.
+    pub jitter: Duration,
+}
+
+impl Default for Service {
+    /// Sixteen cores for 5 ms of work: 2800 requests per second, nine times what a primary usually gets, so that
+    /// nothing queues unless a scenario is about that.
+    fn default() -> Self {
+        Self {
+            median: Duration::from_millis(5),
+            sigma: 0.5,
+            cores: 16,
         }
     }
-    Ok(())
 }
 
-fn set(stage: &Stage, faults: &[(Who, Fault)]) -> Result<()> {
-    for (who, fault) in faults {
-        names(*who, &stage.topology)
-            .iter()
-            .try_for_each(|name| stage.farm.set_fault(name, fault))?;
-    }
-    Ok(())
-}
-
-fn names(who: Who, topology: &Topology) -> Vec<String> {
-    let pair = topology.pairs().get(FAULTY);
-    match who {
-        Who::Faulty => pair.map(|pair| pair.primary.clone()).into_iter().collect(),
-        Who::ItsStandby => pair.and_then(|pair| pair.shadow.clone()).into_iter().collect(),
-        Who::Everybody => topology
-            .endpoints()
-            .iter()
-            .map(|endpoint| endpoint.name.clone())
-            .collect(),
+impl Service {
+    /// How long it works on one.
+    pub fn time(&self) -> ServiceTime {
+        ServiceTime::LogNormal {
+            median: self.median,
+            sigma: self.sigma,
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl Scenario {
+    /// From the start of the load to its end at the latest, without the time for a last look.
+    pub fn length_max(&self) -> Duration {
+        self.warm_up + self.length + self.recovery
+    }
 
-    #[test]
-    fn a_fault_goes_to_whom_it_is_meant_for() {
-        let topology = Topology::parse(
-            "{listeners: [{address: '127.0.0.1:8080'}], clusters: [{cohort: {header: x-user}, endpoints: [
-                {name: a, address: '127.0.0.1:1'}, {name: b, address: '127.0.0.1:2', shadow: s}],
-                shadows: [{name: s, address: '127.0.0.1:3'}]}]}",
-        )
-        .unwrap();
-        assert_eq!(names(Who::Faulty, &topology), ["b"]);
-        assert_eq!(names(Who::ItsStandby, &topology), ["s"]);
-        assert_eq!(names(Who::Everybody, &topology), ["a", "b", "s"]);
+    /// Whether `word` is its name or its number.
+    pub fn is_called(&self, word: &str) -> bool {
+        self.name == word || self.id.as_ref().is_some_and(|id| id.eq_ignore_ascii_case(word))
+    }
+
+    /// Whether nothing goes wrong during it that was not wrong before.
+    pub fn is_quiet(&self) -> bool {
+        self.faults.is_empty() && self.network.is_none()
+    }
+
+    /// Whether what goes wrong is at the faulty endpoint and nowhere else.
+    pub fn is_about_one(&self) -> bool {
+        !self.is_quiet() && self.faults.iter().all(|(at, _)| *at == At::Faulty)
+    }
+
+    /// Most requests per second.
+    pub fn highest_rate(&self) -> f64 {
+        match self.rate {
+            Rate::Steady(rate) => rate,
+            Rate::Wave { high, .. } => high,
+            // No file has another; a generator's steps are as high as they are at the start.
+            other => other.at(Duration::ZERO),
+        }
+    }
+
+    /// How many cores of a primary are busy as long as all is well, at the highest rate.
+    pub fn cores_needed(&self) -> f64 {
+        let mean_s = self.service.median.as_secs_f64() * (self.service.sigma.powi(2) / 2.0).exp();
+        self.highest_rate() * mean_s / self.site.pairs().len() as f64
+    }
+
+    /// What users ask.
+    pub fn mix(&self) -> Mix {
+        Mix {
+            post_share: self.posts,
+            paths: self.paths.clone(),
+            ..Mix::default()
+        }
+    }
+
+    /// The same scenario at another rate: the highest one is `rate` now, and a wave keeps its shape. Nothing is
+    /// promised there, but for the writes and the harness.
+    #[must_use]
+    pub fn at_rate(&self, rate: f64) -> Self {
+        let mut other = self.clone();
+        if rate.to_bits() != self.highest_rate().to_bits() {
+            let always = [Claim::NoPostTwice, Claim::HarnessOnTime];
+            other.claims.retain(|claim| always.contains(claim));
+        }
+        other.rate = match self.rate {
+            Rate::Steady(_) => Rate::Steady(rate),
+            Rate::Wave { low, high, period } => Rate::Wave {
+                low: low * rate / high,
+                high: rate,
+                period,
+            },
+            other => other,
+        };
+        other
     }
 }

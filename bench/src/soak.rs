@@ -237,7 +237,9 @@ impl Watch {
             return Ok(());
         };
         if into == SICK_FROM {
-            stage.farm.set_fault(&sick.primary, &Fault::slow(SICK_FACTOR))?;
+            stage
+                .farm
+                .set_faults(&sick.primary, &[Fault::slow(SICK_FACTOR)])?;
         } else if into == SICK_TO {
             stage.farm.heal(&sick.primary)?;
         }

@@ -1,9 +1,10 @@
 //! The stage of a run: a farm and a proxy as processes of their own, on free ports, and an eye on both.
 //!
-//! Real processes on real sockets, because that is what is shipped. The watcher asks both sides ten times per second from
-//! a thread of its own, so that whoever directs the run may wait without missing anything.
+//! Real processes on real sockets, because that is what is shipped. The watcher asks both sides ten times per second
+//! from a thread of its own, so that whoever directs the run may wait without missing anything.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +14,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::client::FarmControl;
+use crate::farm::EndpointSpec;
 use crate::load::record::micros;
+use crate::scenario::Service;
 use crate::stage::admin::Admin;
 use crate::stage::process::{Child, Programs};
 use crate::stage::timeline::{Sample, Timeline};
@@ -21,13 +24,17 @@ use crate::stage::topology::Topology;
 
 pub mod admin;
 pub mod cores;
+pub mod family;
+pub mod interrupt;
+pub mod network;
+pub mod ports;
 pub mod process;
 pub mod timeline;
 pub mod topology;
 pub mod usage;
 
 /// How long a process may take to serve.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Between two looks.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
@@ -46,7 +53,8 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Starts a farm and a proxy with `topology`, moved to free ports, and waits until both serve. Files go to `folder`.
+    /// Starts a farm and a proxy with `topology`, moved to free ports, and waits until both serve. Files go to
+    /// `folder`.
     pub fn start(programs: &Programs, topology: &Topology, folder: &Path, seed: u64) -> Result<Self> {
         Self::start_here(programs, topology.on_free_ports()?, folder, seed)
     }
@@ -55,7 +63,14 @@ impl Stage {
     pub fn start_here(programs: &Programs, topology: Topology, folder: &Path, seed: u64) -> Result<Self> {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let farm = FarmControl(topology.control());
-        let mut endpoints = start_endpoints(programs, &topology, folder, seed)?;
+        let plan = FarmPlan {
+            endpoints: topology.endpoints(),
+            control: topology.control(),
+            seed,
+            service: None,
+            inside: Vec::new(),
+        };
+        let mut endpoints = start_farm(programs, &plan, folder)?;
         endpoints.wait_until(PATIENCE, || farm.counts().is_ok())?;
         let admin = Admin(topology.admin());
         let mut proxy = start_proxy(programs, &topology, folder)?;
@@ -93,15 +108,36 @@ impl Stage {
     }
 }
 
-fn start_endpoints(programs: &Programs, topology: &Topology, folder: &Path, seed: u64) -> Result<Child> {
-    let mut arguments = vec![
-        OsString::from("endpoints"),
-        format!("--control={}", topology.control()).into(),
-        format!("--seed={seed}").into(),
-    ];
-    let endpoints = topology.endpoints().iter();
-    arguments.extend(endpoints.map(|spec| format!("--endpoint={}={}", spec.name, spec.address).into()));
-    Child::start(programs, "endpoints", &programs.bench, &arguments, folder)
+/// A farm that is to be started.
+#[derive(Clone, Debug)]
+pub struct FarmPlan<'a> {
+    /// Its endpoints.
+    pub endpoints: &'a [EndpointSpec],
+    /// Where it is controlled.
+    pub control: SocketAddr,
+    /// Seed of service times and errors.
+    pub seed: u64,
+    /// What its endpoints do for a request, if not the usual.
+    pub service: Option<Service>,
+    /// What stands before its command, if it is not to run like any other program.
+    pub inside: Vec<OsString>,
+}
+
+/// Starts a farm as a process. What it prints goes to `folder`.
+pub fn start_farm(programs: &Programs, plan: &FarmPlan<'_>, folder: &Path) -> Result<Child> {
+    let mut words = plan.inside.clone();
+    words.push(programs.bench.clone().into_os_string());
+    words.push("endpoints".into());
+    words.push(format!("--control={}", plan.control).into());
+    words.push(format!("--seed={}", plan.seed).into());
+    if let Some(service) = plan.service {
+        words.push(format!("--service={}", service.time()).into());
+        words.push(format!("--cores={}", service.cores).into());
+    }
+    let endpoints = plan.endpoints.iter();
+    words.extend(endpoints.map(|spec| format!("--endpoint={}={}", spec.name, spec.address).into()));
+    let program = PathBuf::from(words.remove(0));
+    Child::start(programs, "endpoints", &program, &words, folder)
 }
 
 /// Starts `foreshade-proxy run` with the configuration, written to `folder`.
@@ -122,7 +158,7 @@ pub struct Watcher {
 
 impl Watcher {
     /// Starts looking; samples are dated from `started`.
-    pub fn start(farm: FarmControl, admin: Admin, started: Instant) -> Result<Self> {
+    pub fn start(farm: FarmControl, admin: Option<Admin>, started: Instant) -> Result<Self> {
         let (timeline, stop) = (
             Arc::new(Mutex::new(Timeline::default())),
             Arc::new(AtomicBool::new(false)),
@@ -141,7 +177,7 @@ impl Watcher {
                         let sample = Sample {
                             at_us,
                             counts,
-                            views: admin.endpoints().ok(),
+                            views: admin.and_then(|admin| admin.endpoints().ok()),
                         };
                         samples
                             .lock()

@@ -22,6 +22,46 @@ pub fn complain(text: &str) {
     let _ = writeln!(stderr().lock(), "error: {text}");
 }
 
+/// One line on standard error that is drawn over itself, on a terminal; nothing anywhere else.
+#[derive(Debug)]
+pub struct Ticker {
+    in_place: bool,
+    drawn: bool,
+}
+
+impl Ticker {
+    /// For whatever standard error is.
+    pub fn open() -> Self {
+        Self {
+            in_place: stderr().is_terminal(),
+            drawn: false,
+        }
+    }
+
+    /// Shows the line in place of the last one; what does not fit is clipped.
+    pub fn draw(&mut self, line: &str) {
+        if self.in_place {
+            let mut out = stderr().lock();
+            let _ = write!(out, "\r\x1b[?7l\x1b[2K{line}\x1b[?7h");
+            let _ = out.flush();
+            self.drawn = true;
+        }
+    }
+
+    /// Takes the line away.
+    pub fn clear(&mut self) {
+        if std::mem::take(&mut self.drawn) {
+            let _ = write!(stderr().lock(), "\r\x1b[2K");
+        }
+    }
+
+    /// Says something that stays, whatever standard error is.
+    pub fn say(&mut self, text: &str) {
+        self.clear();
+        let _ = writeln!(stderr().lock(), "{text}");
+    }
+}
+
 /// Draws pictures over each other on a terminal, and writes a log anywhere else.
 #[derive(Debug)]
 pub struct Screen {

@@ -5,6 +5,7 @@
 //! call an answer good that it did not understand.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use bytes::{Buf, BytesMut};
@@ -19,8 +20,30 @@ const HEADERS_MAX: usize = 64;
 /// Largest head; what is longer is a broken peer.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
+/// Room for one read, at least: a head of the bench fits, and a large body fills what the buffer has grown to.
+const READ_BYTES: usize = 1024;
+
 /// Largest body of a request.
-const BODY_BYTES_MAX: usize = 64 * 1024;
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// The head of a request; its bytes are still at the front of the buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestHead {
+    /// Whether it may have an effect.
+    pub post: bool,
+    /// Whether the answer must have no body.
+    pub head_only: bool,
+    /// Where in the buffer its path and query are.
+    pub path: Range<usize>,
+    /// Bytes of the head.
+    pub head_bytes: usize,
+    /// Bytes of the body.
+    pub body_bytes: usize,
+    /// Its number, if the bench's load sent it and not a probe.
+    pub number: Option<u64>,
+    /// Whether the connection stays open afterwards.
+    pub keep_alive: bool,
+}
 
 /// A request that has arrived completely; its bytes are still at the front of the buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,18 +91,19 @@ fn framing(headers: &[httparse::Header<'_>], version: Option<u8>) -> io::Result<
         number: None,
     };
     for header in headers {
-        let name = header.name;
-        if name.eq_ignore_ascii_case("content-length") {
-            found.content_length =
-                Some(decimal(header.value).ok_or_else(|| broken("content-length is not a number"))?);
-        } else if name.eq_ignore_ascii_case("transfer-encoding") {
-            return Err(broken("chunked bodies are not part of the bench's HTTP"));
-        } else if name.eq_ignore_ascii_case("connection") {
-            if header.value.eq_ignore_ascii_case(b"close") {
-                found.keep_alive = false;
+        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        // Most headers are none of these, and their lengths tell.
+        match header.name.len() {
+            10 if is("connection") => found.keep_alive &= !header.value.eq_ignore_ascii_case(b"close"),
+            14 if is("content-length") => {
+                let length = decimal(header.value);
+                found.content_length = Some(length.ok_or_else(|| broken("content-length is not a number"))?);
             }
-        } else if name.eq_ignore_ascii_case(NUMBER_HEADER) {
-            found.number = decimal(header.value);
+            16 if is(NUMBER_HEADER) => found.number = decimal(header.value),
+            17 if is("transfer-encoding") => {
+                return Err(broken("chunked bodies are not part of the bench's HTTP"));
+            }
+            _ => {}
         }
     }
     Ok(found)
@@ -89,12 +113,13 @@ fn decimal(digits: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// Parses the request at the front of `buffer`; `None` while it is incomplete.
-pub fn parse_request(buffer: &[u8]) -> io::Result<Option<Request>> {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut head = httparse::Request::new(&mut headers);
+/// Parses the head of the request at the front of `buffer`; `None` while it is incomplete.
+pub fn parse_head(buffer: &[u8]) -> io::Result<Option<RequestHead>> {
+    // Uninitialised: clearing two kilobytes for each request would cost more than parsing it.
+    let mut headers = [MaybeUninit::uninit(); HEADERS_MAX];
+    let mut head = httparse::Request::new(&mut []);
     let status = head
-        .parse(buffer)
+        .parse_with_uninit_headers(buffer, &mut headers)
         .map_err(|_| broken("not an HTTP/1.1 request"))?;
     let httparse::Status::Complete(head_bytes) = status else {
         return if buffer.len() > HEAD_BYTES_MAX {
@@ -108,9 +133,6 @@ pub fn parse_request(buffer: &[u8]) -> io::Result<Option<Request>> {
     if body_bytes > BODY_BYTES_MAX {
         return Err(broken("the body is too long"));
     }
-    if buffer.len() < head_bytes + body_bytes {
-        return Ok(None);
-    }
     let (method, path) = (head.method.unwrap_or(""), head.path.unwrap_or("/"));
     // The path follows the method and one space; httparse skips empty lines before the method.
     let method_at = buffer
@@ -118,12 +140,26 @@ pub fn parse_request(buffer: &[u8]) -> io::Result<Option<Request>> {
         .position(|byte| !byte.is_ascii_whitespace())
         .unwrap_or(0);
     let path_at = method_at + method.len() + 1;
-    Ok(Some(Request {
+    Ok(Some(RequestHead {
         post: !matches!(method, "GET" | "HEAD" | "OPTIONS"),
+        head_only: method == "HEAD",
         path: path_at..path_at + path.len(),
-        body: head_bytes..head_bytes + body_bytes,
+        head_bytes,
+        body_bytes,
         number: framing.number,
         keep_alive: framing.keep_alive,
+    }))
+}
+
+/// Parses the request at the front of `buffer`; `None` while it is incomplete.
+pub fn parse_request(buffer: &[u8]) -> io::Result<Option<Request>> {
+    let whole = |head: &RequestHead| buffer.len() >= head.head_bytes + head.body_bytes;
+    Ok(parse_head(buffer)?.filter(whole).map(|head| Request {
+        post: head.post,
+        path: head.path,
+        body: head.head_bytes..head.head_bytes + head.body_bytes,
+        number: head.number,
+        keep_alive: head.keep_alive,
     }))
 }
 
@@ -140,22 +176,66 @@ pub async fn read_request(
         {
             return Ok(Some(request));
         }
-        buffer.reserve(1024);
-        if stream.read_buf(buffer).await? == 0 {
-            return if buffer.is_empty() {
-                Ok(None)
-            } else {
-                Err(io::ErrorKind::UnexpectedEof.into())
-            };
+        if !read_more(stream, buffer).await? {
+            return Ok(None);
         }
+    }
+}
+
+/// The same for a head alone: the body may not be there yet.
+pub async fn read_head(
+    stream: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+) -> io::Result<Option<RequestHead>> {
+    loop {
+        if !buffer.is_empty()
+            && let Some(head) = parse_head(buffer)?
+        {
+            return Ok(Some(head));
+        }
+        if !read_more(stream, buffer).await? {
+            return Ok(None);
+        }
+    }
+}
+
+/// Reads `bytes` of a body and drops them; `buffer` has what is there already, and keeps what follows.
+pub async fn skip_body(
+    stream: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+    bytes: u64,
+) -> io::Result<()> {
+    let mut missing = bytes;
+    loop {
+        let here = usize::try_from(missing).unwrap_or(usize::MAX).min(buffer.len());
+        buffer.advance(here);
+        missing -= here as u64;
+        if missing == 0 {
+            return Ok(());
+        }
+        if !read_more(stream, buffer).await? {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+/// Reads what there is; false where the peer has ended the connection between two messages.
+async fn read_more(stream: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) -> io::Result<bool> {
+    buffer.reserve(READ_BYTES);
+    match stream.read_buf(buffer).await? {
+        0 if buffer.is_empty() => Ok(false),
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(true),
     }
 }
 
 /// Parses the head of an answer to a GET or POST; `None` while it is incomplete.
 pub fn parse_answer(buffer: &[u8]) -> io::Result<Option<AnswerHead>> {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut head = httparse::Response::new(&mut headers);
-    let status = head.parse(buffer).map_err(|_| broken("not an HTTP/1.1 answer"))?;
+    let mut headers = [MaybeUninit::uninit(); HEADERS_MAX];
+    let mut head = httparse::Response::new(&mut []);
+    let status = httparse::ParserConfig::default()
+        .parse_response_with_uninit_headers(&mut head, buffer, &mut headers)
+        .map_err(|_| broken("not an HTTP/1.1 answer"))?;
     let httparse::Status::Complete(head_bytes) = status else {
         return if buffer.len() > HEAD_BYTES_MAX {
             Err(broken("the head is too long"))
@@ -191,28 +271,12 @@ pub async fn read_answer(
             if !(100..=199).contains(&head.status) {
                 break head;
             }
-        } else {
-            read_more(stream, buffer).await?;
+        } else if !read_more(stream, buffer).await? {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
     };
-    let mut missing = head.body_bytes;
-    loop {
-        let here = usize::try_from(missing).unwrap_or(usize::MAX).min(buffer.len());
-        buffer.advance(here);
-        missing -= here as u64;
-        if missing == 0 {
-            return Ok(head);
-        }
-        read_more(stream, buffer).await?;
-    }
-}
-
-async fn read_more(stream: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) -> io::Result<()> {
-    buffer.reserve(1024);
-    if stream.read_buf(buffer).await? == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(())
+    skip_body(stream, buffer, head.body_bytes).await?;
+    Ok(head)
 }
 
 #[cfg(test)]

@@ -1,4 +1,9 @@
 //! The program itself: what its children do when it ends, and what it says when it cannot work.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed"
+)]
 
 use std::ffi::OsString;
 use std::net::{SocketAddr, TcpListener};
@@ -10,6 +15,7 @@ use std::time::Duration;
 use foreshade_bench::closed_loop::{self, Asking};
 use foreshade_bench::farm::{Farm, FarmOptions};
 use foreshade_bench::load::{Load, LoadOptions};
+use foreshade_bench::results::Protocol;
 use foreshade_bench::stage::process::{Child, Programs, Scratch};
 
 const BENCH: &str = env!("CARGO_BIN_EXE_foreshade-bench");
@@ -51,6 +57,53 @@ fn a_child_is_killed_when_its_parent_ends_without_a_word() {
     });
     let mut orphan = parent.join().unwrap();
     assert_eq!(orphan.wait().unwrap().signal(), Some(9));
+}
+
+/// What `endpoints` says when it cannot start.
+fn complaint(arguments: &[&str]) -> String {
+    let output = Command::new(BENCH)
+        .arg("endpoints")
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(!output.status.success(), "{arguments:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn endpoints_that_cannot_be_served_say_why_and_do_not_start() {
+    for (arguments, expected) in [
+        (&["--fault", "a={kind: slow}"][..], "needs `factor`"),
+        (&["--fault", "{kind: hang}"], "expected NAME=FAULT"),
+        (&["--fault", "a={kind: lazy}"], "lazy"),
+        (&["--fault", "z={kind: hang}"], "no endpoint \"z\""),
+        (&["--fault", "a={kind: capacity, left: 50%}"], "--cores"),
+        (&["--faults-file", "/nowhere.yaml"], "cannot read /nowhere.yaml"),
+        (&["--service", "pareto:1ms"], "log-normal:MEDIAN:SIGMA"),
+        (&["--endpoint", "a=nowhere"], "nowhere"),
+        (&["--queue", "5"], "--cores"),
+        (&["--cores", "0"], "cores"),
+        (&["--orca"], "cores"),
+        (&["--speak", "gopher"], "expected http, echo or send"),
+        (&["--body-bytes", "2000000"], "1048576"),
+    ] {
+        let text = complaint(arguments);
+        assert!(text.contains(expected), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn a_mistake_in_a_file_of_faults_is_named_with_its_place() {
+    let folder = Scratch::new("faults-file").unwrap();
+    let file = folder.path().join("faults.yaml");
+    std::fs::write(
+        &file,
+        "a:\n  - { kind: hang }\nb:\n  - { kind: slow, speed: 10 }\n",
+    )
+    .unwrap();
+    let text = complaint(&["--faults-file", file.to_str().unwrap()]);
+    assert!(text.contains("faults.yaml") && text.contains("speed"), "{text}");
+    assert!(text.contains("line 4"), "{text}");
 }
 
 #[test]
@@ -119,7 +172,10 @@ fn the_bare_proxy_uses_its_upstreams_in_turn() {
 fn a_closed_loop_counts_what_was_answered_while_the_meter_ran() {
     let farm = Farm::start(FarmOptions::on_free_ports(&["a"])).unwrap();
     let mut asking = Asking {
+        protocol: Protocol::Http1,
         connections: 4,
+        body_bytes: None,
+        anew: false,
         rate: None,
         settling: Duration::from_millis(50),
         length: Duration::from_millis(200),
@@ -147,7 +203,7 @@ fn what_cannot_work_is_said_and_fails() {
     };
     let unknown = says(&["scenarios", "--only", "slow-100x"]);
     assert!(
-        unknown.starts_with("error: there is no scenario \"slow-100x\"; there are slow-10x,"),
+        unknown.starts_with("error: there is no scenario \"slow-100x\"; there are healthy-day,"),
         "{unknown}"
     );
     let no_proxy = says(&["demo", "--proxy", "/nowhere/foreshade-proxy"]);
@@ -155,9 +211,14 @@ fn what_cannot_work_is_said_and_fails() {
         no_proxy.starts_with("error: there is no /nowhere/foreshade-proxy; build it with"),
         "{no_proxy}"
     );
-    let no_file = says(&["cpu", "--proxy", BENCH, "--config", "/nowhere/shop.yaml"]);
+    let no_file = says(&["mirror", "--proxy", BENCH, "--config", "/nowhere/shop.yaml"]);
     assert!(
         no_file.starts_with("error: cannot read /nowhere/shop.yaml:"),
         "{no_file}"
+    );
+    let no_case = says(&["compare", "--proxy", BENCH, "--only", "http4"]);
+    assert!(
+        no_case.starts_with("error: there is no case \"http4\"; there are http1/64B, "),
+        "{no_case}"
     );
 }

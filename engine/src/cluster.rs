@@ -21,6 +21,7 @@ use self::overrides::Overrides;
 pub use self::overrides::{OVERRIDE_MAX, Override, OverrideError, Setting};
 use self::reach::{HalfOpen, SlowStart};
 use self::wellness::Wellness;
+use crate::ablation::{Ablations, Part};
 use crate::assessment::{Assessment, ClusterAssessment};
 use crate::capacity::{Capacity, fitting};
 use crate::decision::{ClusterDecision, EndpointDecision, Mode};
@@ -55,6 +56,7 @@ pub struct ClusterEngine {
     last: Moment,
     /// The engine's own time.
     time: Moment,
+    ablations: Ablations,
 }
 
 /// What is kept of one endpoint between ticks.
@@ -136,6 +138,20 @@ impl ClusterEngine {
             spec,
             last: now,
             time: now,
+            ablations: Ablations::default(),
+        }
+    }
+
+    /// Takes parts out, for a simulation. See [`crate::ablation`].
+    pub(crate) fn ablate(&mut self, ablations: Ablations) {
+        self.ablations = ablations;
+        self.assessor.ablate(ablations);
+        if ablations.has(Part::NoHysteresis) {
+            let policy = &mut self.spec.shift;
+            policy.engage = policy.release;
+            (policy.hold, policy.hold_max) = (Duration::ZERO, Duration::ZERO);
+            // All of it within a tick.
+            policy.return_per_second = 1.0 / crate::model::TICK.as_secs_f64();
         }
     }
 
@@ -317,7 +333,12 @@ impl ClusterEngine {
             probed: member.half_open.is_probed(tick.now),
             reference,
             demand_rps,
-            capacity: fitting(room, taken, demand_rps),
+            capacity: if self.ablations.has(Part::NoCapacity) {
+                Share::ONE
+            } else {
+                fitting(room, taken, demand_rps)
+            },
+            ablations: self.ablations,
             frozen: tick.mode != Mode::Normal,
             policy: &self.spec.shift,
         };

@@ -38,5 +38,6 @@ pub mod explain;
 pub mod panic;
 pub mod shift;
 
+pub mod ablation;
 pub mod model;
 pub mod spec;

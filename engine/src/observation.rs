@@ -110,6 +110,18 @@ impl ClassTally {
         }
     }
 
+    /// The latencies of what was served: microseconds, and how many. From the fastest to the slowest bucket, because a tick
+    /// fills a few of the histogram's hundreds.
+    pub(crate) fn recorded(&self) -> impl Iterator<Item = (u64, u32)> {
+        let latency = &self.latency;
+        let (first, last) = (latency.min_nz(), latency.max());
+        let buckets = std::iter::successors(Some(first), |us| Some(latency.next_non_equivalent(*us)));
+        buckets
+            .take_while(move |us| *us <= last)
+            .map(|us| (latency.median_equivalent(us), latency.count_at(us)))
+            .filter(|(_, count)| *count > 0)
+    }
+
     fn clear(&mut self) {
         self.total = 0;
         self.bad = 0;
@@ -222,4 +234,26 @@ fn micros(latency: Duration) -> u64 {
 /// 0 for none in flight, then one more per doubling.
 fn load_octave(in_flight: u32) -> usize {
     ((u32::BITS - in_flight.leading_zeros()) as usize).min(LOAD_OCTAVES - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recorded_latencies_are_those_of_the_histogram() {
+        let mut tally = ClassTally::new();
+        assert_eq!(tally.recorded().count(), 0);
+        for us in [1, 2, 900, 901, 5_000, 5_000, 66_999_999] {
+            tally.latency.saturating_record(us);
+        }
+        let bars = tally.latency.iter_recorded();
+        let expected: Vec<_> = bars
+            .map(|bar| {
+                let us = tally.latency.median_equivalent(bar.value_iterated_to());
+                (us, bar.count_at_value())
+            })
+            .collect();
+        assert_eq!(tally.recorded().collect::<Vec<_>>(), expected);
+    }
 }

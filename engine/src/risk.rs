@@ -31,6 +31,7 @@ pub mod watch;
 
 use std::time::Duration;
 
+use crate::ablation::{Ablations, Part};
 use crate::assessment::ClusterAssessment;
 use crate::common_cause::{CommonCause, Reference, Vote};
 use crate::lineage::Lineage;
@@ -111,6 +112,11 @@ impl Assessor {
             scratch: Vec::new(),
             nothing: Observation::default(),
         }
+    }
+
+    /// Takes parts out, for a simulation. See [`crate::ablation`].
+    pub(crate) fn ablate(&mut self, ablations: Ablations) {
+        self.findings.average(ablations.has(Part::MeanRisk));
     }
 
     /// Goes on with another set of endpoints. What is believed of those that stay stays, to the bit.

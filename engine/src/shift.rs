@@ -47,6 +47,7 @@ pub(crate) use self::loss::Reference;
 use self::memory::Memory;
 pub(crate) use self::recovery::hearsay;
 use self::recovery::{Progress, Recovery};
+use crate::ablation::{Ablations, Part};
 use crate::assessment::Assessment;
 use crate::decision::{Bound, Phase, ShiftDecision};
 use crate::moment::Moment;
@@ -77,6 +78,7 @@ pub(crate) struct Sight<'a> {
     /// Shares stay as they are.
     pub(crate) frozen: bool,
     pub(crate) policy: &'a ShiftPolicy,
+    pub(crate) ablations: Ablations,
 }
 
 /// A decision on a pair.
@@ -318,7 +320,9 @@ impl Shift {
             }
             Progress::Relapsed => {
                 episode.recovery = None;
-                self.memory.relapsed(sight.now, share);
+                if !sight.ablations.has(Part::NoHysteresis) {
+                    self.memory.relapsed(sight.now, share);
+                }
                 episode.hold = self.memory.hold(sight.now, sight.policy, rng);
                 episode.contact_at = sight.now + episode.hold;
                 episode.relapse(sight, share);

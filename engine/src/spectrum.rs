@@ -86,14 +86,24 @@ impl Spectrum {
         self.total
     }
 
-    /// Adds another spectrum, moved by whole buckets and weighted.
+    /// Adds another spectrum, moved by whole buckets and weighted. What is moved beyond an end counts in the end's bucket.
     pub fn add_shifted(&mut self, other: &Self, buckets: i32, weight: f64) {
-        let weight = single(weight);
-        for (from, &count) in (0i32..).zip(&other.counts) {
-            if count > 0.0 {
-                self.add(f64::from(from + buckets), count * weight);
-            }
+        let factor = single(weight);
+        let moved = usize::try_from(buckets.unsigned_abs()).map_or(BUCKETS, |moved| moved.min(BUCKETS));
+        let (from, to, beyond, end) = if buckets >= 0 {
+            let (from, beyond) = other.counts.split_at(BUCKETS - moved);
+            (from, self.counts.split_at_mut(moved).1, beyond, BUCKETS - 1)
+        } else {
+            let (beyond, from) = other.counts.split_at(moved);
+            (from, self.counts.split_at_mut(BUCKETS - moved).0, beyond, 0)
+        };
+        for (mine, theirs) in to.iter_mut().zip(from) {
+            *mine += theirs * factor;
         }
+        if let Some(end) = self.counts.get_mut(end) {
+            *end += single(sum(beyond)) * factor;
+        }
+        self.total += other.total * weight;
     }
 
     /// Adds another spectrum.
@@ -217,6 +227,19 @@ mod tests {
         let (edge, share) = spectrum.edge(0.05);
         assert!(share <= 0.05 && share > 0.0);
         assert!((spectrum.share_from(edge) - share).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_is_shifted_beyond_an_end_stays_there() {
+        for (buckets, at) in [(500, 0.99e8), (-500, 0.5)] {
+            let mut shifted = Spectrum::default();
+            shifted.add_shifted(&of(&[1000.0, 3000.0]), buckets, 1.0);
+            assert!((shifted.total() - 2.0).abs() < 1e-9);
+            assert!(
+                (shifted.share_from(position(at) - 1.0) - 1.0).abs() < 1e-6,
+                "{buckets}"
+            );
+        }
     }
 
     #[test]

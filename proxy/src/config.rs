@@ -56,7 +56,7 @@ pub(crate) use self::check::overlap;
 pub use self::dns::{ADDRESSES_MAX, Answers, DnsName, Found};
 pub use self::mirror::{Mirror, MirrorTarget};
 pub use self::mistake::{Mistake, Mistakes, Place};
-pub(crate) use self::nearest::nearest;
+pub use self::nearest::nearest;
 pub use self::operations::{
     AccessLog, Admin, AdminAddress, Format, RequestIds, Sink, TraceMode, Traces, WithoutToken,
 };

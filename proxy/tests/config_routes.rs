@@ -198,7 +198,10 @@ fn how_a_request_is_sent_is_said_where_one_is_sent() {
     let redirect = "{ redirect: { host: a }, timeout: 3s, attempts: 2, idempotent: true }";
     let mistakes = shown(with(redirect));
     for key in ["timeout", "attempts", "idempotent"] {
-        assert!(mistakes.contains(&format!("{key} has no effect")), "{key}: {mistakes}");
+        assert!(
+            mistakes.contains(&format!("{key} has no effect")),
+            "{key}: {mistakes}"
+        );
     }
     assert!(mistakes.contains("3 mistakes"), "{mistakes}");
     assert!(with(&redirect.replace("redirect: { host: a }", "cluster: blue")).is_ok());

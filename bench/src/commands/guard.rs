@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use anyhow::{Context, Result};
 
-use crate::stage::process;
+use crate::stage::process::{self, Leash};
 
 /// What to become, and whose child to be.
 #[derive(Clone, Debug, clap::Args)]
@@ -12,6 +12,9 @@ pub struct Arguments {
     /// Process id of the parent with which to end.
     #[arg(long)]
     parent: u32,
+    /// What the kernel does to it then.
+    #[arg(long, value_enum, default_value_t = Leash::Kill)]
+    leash: Leash,
     /// Program and arguments.
     #[arg(last = true, required = true)]
     program: Vec<OsString>,
@@ -19,5 +22,10 @@ pub struct Arguments {
 
 /// Becomes the program. Returns only on failure.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    Err(process::guard(arguments.parent, &arguments.program)).context("cannot run the program")
+    Err(process::guard(
+        arguments.parent,
+        arguments.leash,
+        &arguments.program,
+    ))
+    .context("cannot run the program")
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::cpu::{CONNECTIONS, Cost, CpuOptions, spread};
+use crate::compare::measure::{CONNECTIONS, Cost};
+use crate::compare::summary::{Spread, spread};
 use crate::load::record::Window;
-use crate::mirror::{self, Both};
+use crate::mirror::{self, Both, MirrorOptions};
 use crate::stage::process::{Programs, Scratch};
 use crate::stage::topology::Topology;
 use crate::table::Provenance;
@@ -42,11 +43,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     // A shift costs something, too, and its shadow gets no copies meanwhile.
     let topology = Topology::load(&arguments.config)?.without_shift();
     let scratch = Scratch::new("mirror")?;
-    let options = CpuOptions {
+    let options = MirrorOptions {
         rounds: arguments.rounds,
         length: Duration::from_secs(arguments.seconds),
         settling: Duration::from_secs(1),
-        rate: None,
     };
     let share = arguments.share.as_str();
     let here = Provenance::here();
@@ -111,7 +111,7 @@ fn print_window(round: usize, both: &Both<Window>) {
     ));
 }
 
-fn summary(what: &str, (median, least, most): (f64, f64, f64)) {
+fn summary(what: &str, Spread { median, least, most }: Spread) {
     terminal::line(&format!(
         "{what:<12} median {median:.3}  (from {least:.3} to {most:.3})"
     ));

@@ -1,12 +1,15 @@
 //! The subcommands: arguments in, text out. What they do is in the modules above.
 
 pub mod bare;
-pub mod cpu;
+pub mod compare;
 pub mod demo;
 pub mod endpoints;
+pub mod faults;
 pub mod guard;
 pub mod load;
 pub mod mirror;
 pub mod reloads;
+pub mod report;
 pub mod scenarios;
+pub mod sim;
 pub mod soak;

@@ -1,8 +1,11 @@
-//! Which endpoint each write took effect at, so that "no POST reaches two endpoints" can be checked and not just claimed.
+//! Which endpoint each write took effect at, so that "no POST reaches two endpoints" can be checked and not just
+//! claimed.
 //!
-//! A write takes effect when its whole request has arrived, not when it is answered: that is the moment after which a
-//! second copy would do harm. Numbers are dense and rising, so a ring of fixed size, indexed by number, replaces a map:
-//! one store per write, 16 MiB at most. A number that the ring has forgotten cannot be compared; it is counted instead.
+//! It is asked two things: which writes took effect more than once, and, of writes that users were told are done,
+//! which never took effect. When a write takes effect is `serving`'s to say.
+//!
+//! Numbers are dense and rising, so a ring of fixed size, indexed by number, replaces a map: one store per write, 16
+//! MiB at most. A number that the ring has forgotten cannot be compared; it is counted instead.
 
 use serde::{Deserialize, Serialize};
 
@@ -36,45 +39,88 @@ pub struct LedgerReport {
     pub kept: Vec<Repeat>,
 }
 
+/// Of writes that users were told are done, those that the ledger does not have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// Never took effect.
+    pub missing: Vec<u64>,
+    /// So long ago that the ring can no longer tell.
+    pub forgotten: u64,
+}
+
 /// The ledger of one farm.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// At `number % REMEMBERED`: the number and its endpoint. Grows with the numbers up to its full size.
-    ring: Vec<Option<(u64, u16)>>,
+    /// At `number % REMEMBERED`. Grows with the numbers up to its full size.
+    ring: Vec<Slot>,
     report: LedgerReport,
+}
+
+/// A write, or none.
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    /// The write's number and one more, so that 0 is none.
+    number_plus_1: u64,
+    endpoint: u16,
+}
+
+impl Slot {
+    fn number(self) -> Option<u64> {
+        self.number_plus_1.checked_sub(1)
+    }
 }
 
 impl Ledger {
     /// Notes that write `number` took effect at `endpoint`.
     pub fn note(&mut self, number: u64, endpoint: u16) {
         self.report.writes += 1;
-        let index = usize::try_from(number % REMEMBERED as u64).unwrap_or(0);
+        let index = place(number);
         if self.ring.len() <= index {
-            self.ring.resize(index + 1, None);
+            self.ring.resize(index + 1, Slot::default());
         }
-        let Some(slot) = self.ring.get_mut(index) else {
-            return;
-        };
-        match *slot {
-            Some((known, first)) if known == number => {
+        let slot = &mut self.ring[index];
+        match slot.number() {
+            Some(known) if known == number => {
                 self.report.repeats += 1;
                 if self.report.kept.len() < REPEATS_KEPT {
                     self.report.kept.push(Repeat {
                         number,
-                        first,
+                        first: slot.endpoint,
                         again: endpoint,
                     });
                 }
             }
-            Some((known, _)) if known > number => self.report.forgotten += 1,
-            _ => *slot = Some((number, endpoint)),
+            Some(known) if known > number => self.report.forgotten += 1,
+            _ => {
+                *slot = Slot {
+                    number_plus_1: number.saturating_add(1),
+                    endpoint,
+                }
+            }
         }
+    }
+
+    /// Which of these writes never took effect.
+    pub fn missing(&self, answered: &[u64]) -> Missing {
+        let mut found = Missing::default();
+        for number in answered {
+            match self.ring.get(place(*number)).and_then(|slot| slot.number()) {
+                Some(known) if known == *number => {}
+                Some(known) if known > *number => found.forgotten += 1,
+                _ => found.missing.push(*number),
+            }
+        }
+        found
     }
 
     /// What was found so far.
     pub fn report(&self) -> LedgerReport {
         self.report.clone()
     }
+}
+
+fn place(number: u64) -> usize {
+    usize::try_from(number % REMEMBERED as u64).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -97,6 +143,17 @@ mod tests {
                 again: 1
             }]
         );
+    }
+
+    #[test]
+    fn a_write_that_was_answered_and_never_took_effect_is_found() {
+        let mut ledger = Ledger::default();
+        let later = 3 + REMEMBERED as u64;
+        for number in [0, 7, 8, later] {
+            ledger.note(number, 0);
+        }
+        let missing = ledger.missing(&[0, 7, 9, 3, later, u64::MAX]);
+        assert_eq!((missing.missing, missing.forgotten), (vec![9, u64::MAX], 1));
     }
 
     #[test]

@@ -1,84 +1,121 @@
-//! How an endpoint of the farm serves: accept, read, work, answer, and what each fault does to sockets.
+//! How an endpoint of the farm serves: accept, hear, work, answer.
 //!
-//! Faults concern open connections as much as new ones, so every wait also watches the endpoint's setting.
+//! The healthy case of an answer kept ready is one read and one write, because a farm is also the backend of
+//! comparisons of CPU time. Whatever a fault does costs only those who meet it.
 //!
-//! Service times come from tokio's timer, which rounds up to milliseconds; [`TIMER_LATE`] takes the mean of that back.
+//! A write takes effect when the endpoint takes its request on, with a core or a place in the queue, not when it is
+//! answered: from then on a second copy would do harm. One that is turned away took no effect.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bytes::{Buf, BytesMut};
 use rand::SeedableRng;
-use rand::rngs::StdRng;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rand::rngs::{StdRng, Xoshiro256PlusPlus};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::watch;
 
-use crate::farm::fault::Fault;
-use crate::farm::service_time::ServiceTime;
-use crate::farm::{Endpoint, FarmOptions, Setting, Shared, path_index};
-use crate::wire;
-
-/// How late tokio's timer fires on average: half a millisecond of rounding up, and the wait for its own tick.
-const TIMER_LATE: Duration = Duration::from_micros(1_000);
+use crate::farm::FarmOptions;
+use crate::farm::alarm::Alarm;
+use crate::farm::cores::Cores;
+use crate::farm::endpoint::{Endpoint, Shared, bump, path_index};
+use crate::farm::fault::{Asked, Manner, Treatment};
+use crate::farm::service_time::{ServiceTime, scaled};
+use crate::farm::site::Site;
+use crate::farm::talk::{Answer, BODY_BYTES_MAX, Heard, Language, Talk, compose};
 
 /// Open connections per endpoint; more are closed at once and counted.
-const CONNECTIONS_MAX: u64 = 8_192;
+const CONNECTIONS_MAX: usize = 8_192;
 
-/// Most bytes of a body that a request may ask for, with `?bytes=N`.
-const BODY_BYTES_ASKED_MAX: usize = 1024 * 1024;
-
-/// What large bodies are made of, piece by piece: a connection that has once answered with one must not hold it for ever.
-const FILLER: [u8; 16 * 1024] = [b'x'; 16 * 1024];
+/// Connections that wait to be accepted: those of a pause, at a few hundred per second and some seconds.
+const BACKLOG: u32 = 4_096;
 
 /// Pause after a failed accept or bind, so that a full file table or a busy port does not become a busy loop.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
+/// What is answered to whoever finds the queue full.
+const TURNED_AWAY: u16 = 503;
+
 /// What the tasks of the farm's own thread share.
 pub(crate) struct Core {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) alarm: Alarm,
     service_time: ServiceTime,
-    body: String,
+    language: Language,
+    orca: bool,
+    body_bytes: usize,
+    seed: u64,
+    /// All bodies are its beginning.
+    filler: Vec<u8>,
+    /// For chances of the moment: errors, and the work of probes.
     rng: RefCell<StdRng>,
 }
 
-/// What becomes of a request that is being worked on.
-enum Fate {
-    Answer,
-    /// The connection was closed under it.
-    Lost,
+/// A write that has taken effect and whose sender has not been told.
+struct Untold<'a>(Option<&'a Endpoint>);
+
+impl Drop for Untold<'_> {
+    fn drop(&mut self) {
+        if let Some(endpoint) = self.0 {
+            bump(&endpoint.posts_lost);
+        }
+    }
+}
+
+/// Work that stands still while its process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Work {
+    left: Duration,
+    since: Instant,
+}
+
+impl Work {
+    fn due(self) -> Instant {
+        self.since + self.left
+    }
+
+    /// The process stands still from `from` and goes on at `until`.
+    fn interrupted(self, from: Instant, until: Instant) -> Self {
+        Self {
+            left: self
+                .left
+                .saturating_sub(from.saturating_duration_since(self.since)),
+            since: until,
+        }
+    }
 }
 
 impl Core {
-    pub(crate) fn new(shared: Arc<Shared>, options: &FarmOptions) -> Self {
-        Self {
-            shared,
+    /// Call it within the farm's runtime.
+    pub(crate) fn new(options: &FarmOptions) -> io::Result<Self> {
+        Ok(Self {
+            alarm: Alarm::new()?,
             service_time: options.service_time,
-            body: "x".repeat(options.body_bytes),
+            language: options.language,
+            orca: options.orca,
+            body_bytes: options.body_bytes,
+            seed: options.seed,
+            filler: vec![b'x'; BODY_BYTES_MAX],
             rng: RefCell::new(StdRng::seed_from_u64(options.seed)),
-        }
+        })
     }
 
-    /// Accepts for one endpoint for as long as the farm lives, and leaves its port while it refuses.
-    pub(crate) async fn accept(self: Rc<Self>, index: usize, listener: TcpListener) {
-        let Some(endpoint) = self.shared.endpoints.get(index) else {
-            return;
-        };
+    /// Serves at one endpoint for as long as it is polled, and leaves its port while it refuses.
+    pub(crate) async fn accept(self: Rc<Self>, site: Rc<Site>, listener: TcpListener) {
         let Ok(address) = listener.local_addr() else {
             return;
         };
-        let mut setting = endpoint.setting.subscribe();
+        let ready: Rc<[u8]> = self.ready(site.endpoint()).into();
         let mut listener = Some(listener);
         loop {
+            let changed = site.changed.notified();
+            let condition = site.condition();
+            if condition.refuses.is_some() {
+                listener = None;
+                changed.await;
+                continue;
+            }
             let Some(open) = &listener else {
-                if setting.wait_for(|setting| !refuses(setting)).await.is_err() {
-                    return;
-                }
                 match listen(address) {
                     Ok(reopened) => listener = Some(reopened),
                     // Somebody else took the port meanwhile; it is ours again as soon as they leave.
@@ -87,167 +124,189 @@ impl Core {
                 continue;
             };
             tokio::select! {
-                _ = setting.wait_for(refuses) => listener = None,
-                accepted = open.accept() => match accepted {
-                    Ok((stream, _)) => {
-                        tokio::task::spawn_local(Rc::clone(&self).connection(index, stream));
-                    }
+                biased;
+                () = changed => {}
+                accepted = open.accept(), if !condition.paused => match accepted {
+                    Ok((stream, _)) => self.clone().welcome(&site, stream, &ready),
                     Err(_) => tokio::time::sleep(RETRY_PAUSE).await,
                 },
             }
         }
     }
 
-    async fn connection(self: Rc<Self>, index: usize, stream: TcpStream) {
-        let Some(endpoint) = self.shared.endpoints.get(index) else {
+    fn welcome(self: Rc<Self>, site: &Rc<Site>, stream: TcpStream, ready: &Rc<[u8]>) {
+        bump(&site.endpoint().connections);
+        if site.connections() >= CONNECTIONS_MAX {
+            bump(&site.endpoint().connections_refused);
             return;
-        };
-        bump(&endpoint.connections);
-        if endpoint.open.fetch_add(1, Ordering::Relaxed) < CONNECTIONS_MAX {
-            // A peer that breaks the protocol or goes away loses its connection, that is all.
-            let _ = self.serve(index, endpoint, stream).await;
-        } else {
-            bump(&endpoint.connections_refused);
         }
-        endpoint.open.fetch_sub(1, Ordering::Relaxed);
+        let (site_of_it, ready) = (Rc::clone(site), Rc::clone(ready));
+        site.keep(|number, busy| {
+            tokio::task::spawn_local(async move {
+                // Forgotten when the task ends, and when it is ended.
+                let _kept = site_of_it.until_dropped(number);
+                // A peer that breaks the protocol or goes away loses its connection, that is all.
+                let _ = self.converse(&site_of_it, stream, &busy, &ready).await;
+            })
+            .abort_handle()
+        });
     }
 
-    async fn serve(&self, index: usize, endpoint: &Endpoint, mut stream: TcpStream) -> io::Result<()> {
-        stream.set_nodelay(true)?;
-        let mut setting = endpoint.setting.subscribe();
-        let mut buffer = BytesMut::with_capacity(1024);
-        let mut answer = String::new();
-        loop {
-            let request = tokio::select! {
-                biased;
-                _ = setting.wait_for(refuses) => return Ok(()),
-                request = wire::read_request(&mut stream, &mut buffer) => request?,
-            };
-            let Some(request) = request else { return Ok(()) };
-            let path = buffer.get(request.path.clone()).unwrap_or(b"/");
-            self.note_arrival(index, endpoint, &request, path);
-            let (status, delay) = self.treat(&setting, path);
-            let asked = bytes_asked(path);
-            buffer.advance(request.body.end);
-            if let Fate::Lost = work(&mut stream, &mut setting, delay).await {
-                if request.post && request.number.is_some() {
-                    bump(&endpoint.posts_lost);
-                }
+    async fn converse(
+        &self,
+        site: &Site,
+        stream: TcpStream,
+        busy: &Cell<bool>,
+        ready: &[u8],
+    ) -> io::Result<()> {
+        let mut talk = Talk::new(stream)?;
+        while let Some(heard) = talk.hear(self.language).await? {
+            // Before the look at the condition, which may end what is idle.
+            busy.set(true);
+            if site.condition().paused {
+                site.wait_until(|condition| !condition.paused).await;
+            }
+            if !self.serve(site, &mut talk, heard, ready).await? {
                 return Ok(());
             }
-            if status >= 400 && request.number.is_some() {
-                bump(&endpoint.errors);
+            busy.set(false);
+        }
+        Ok(())
+    }
+
+    /// Serves one request. Returns whether the connection stays open.
+    async fn serve(&self, site: &Site, talk: &mut Talk, heard: Heard, ready: &[u8]) -> io::Result<bool> {
+        let endpoint = site.endpoint();
+        count(endpoint, heard, talk.path());
+        let asked = Asked {
+            path: talk.path(),
+            body_bytes: heard.body_bytes.max(heard.asked_bytes.unwrap_or(self.body_bytes)) as u64,
+        };
+        let Treatment {
+            factor,
+            mut status,
+            mut manner,
+        } = site.treat(asked, &mut *self.rng.borrow_mut());
+        // What hangs needs no core: a process that is stuck does not say that it is full.
+        let place = (manner != Manner::Never).then(|| site.cores.claim());
+        let mut untold = Untold(None);
+        if let Some(None) = place {
+            (status, manner) = (TURNED_AWAY, Manner::Whole);
+            bump(&endpoint.turned_away);
+        } else {
+            untold.0 = note(site, heard);
+        }
+        if let Some(Some(mut place)) = place {
+            place.reach().await;
+            self.work(site, self.length(heard, factor)).await;
+        }
+        let condition = site.condition();
+        if condition.hangs_all {
+            manner = Manner::Never;
+        }
+        if matches!(manner, Manner::Whole | Manner::Drip(_)) {
+            untold.0 = None;
+        }
+        if status >= 400 && heard.number.is_some() {
+            bump(&endpoint.errors);
+        }
+        let usual = status == 200 && manner == Manner::Whole && heard.asked_bytes.is_none() && !self.orca;
+        let answer = Answer {
+            status,
+            manner,
+            body: &self.filler[..heard.asked_bytes.unwrap_or(self.body_bytes)],
+            ready: usual.then_some(ready),
+            last: condition.refuses.is_some(),
+            utilisation: self.orca.then(|| site.cores.utilisation()),
+        };
+        talk.say((self.language, heard), answer, (site, &self.alarm))
+            .await
+    }
+
+    /// How long a request is worked on. One with a number takes equally long wherever and whenever it arrives, so
+    /// that proxies can be compared request by request.
+    fn length(&self, heard: Heard, factor: f64) -> Duration {
+        if self.service_time == ServiceTime::NONE {
+            return Duration::ZERO;
+        }
+        let length = match heard.number {
+            Some(number) => {
+                // The generator's own seeding mixes all bits; this only keeps neighbours and seeds apart.
+                let seed = self.seed.rotate_left(32) ^ number;
+                self.service_time
+                    .draw(&mut Xoshiro256PlusPlus::seed_from_u64(seed))
             }
-            let last = !request.keep_alive || refuses(&setting.borrow());
-            self.compose(&mut answer, endpoint, status, (last, asked));
-            stream.write_all(answer.as_bytes()).await?;
-            write_filler(&mut stream, asked.unwrap_or(0)).await?;
-            if last {
-                return stream.shutdown().await;
+            None => self.service_time.draw(&mut *self.rng.borrow_mut()),
+        };
+        scaled(length, factor)
+    }
+
+    async fn work(&self, site: &Site, length: Duration) {
+        if length.is_zero() {
+            return;
+        }
+        let mut work = Work {
+            left: length,
+            since: Instant::now(),
+        };
+        loop {
+            tokio::select! {
+                biased;
+                () = site.wait_until(|condition| condition.paused) => {
+                    let from = Instant::now();
+                    site.wait_until(|condition| !condition.paused).await;
+                    work = work.interrupted(from, Instant::now());
+                }
+                () = self.alarm.sleep_until(work.due()) => return,
             }
         }
     }
 
-    fn note_arrival(&self, index: usize, endpoint: &Endpoint, request: &wire::Request, path: &[u8]) {
-        let Some(number) = request.number else { return };
-        if let Some(counter) = endpoint.by_path.get(path_index(path)) {
-            bump(counter);
+    /// The answer that nearly every request gets.
+    fn ready(&self, endpoint: &Endpoint) -> Vec<u8> {
+        if self.language != Language::Http {
+            return Vec::new();
         }
-        if request.post {
-            bump(&endpoint.posts);
-            let mut ledger = self.shared.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-            ledger.note(number, u16::try_from(index).unwrap_or(u16::MAX));
-        }
-    }
-
-    /// Status of the answer, and how long the work takes.
-    fn treat(&self, setting: &watch::Receiver<Setting>, path: &[u8]) -> (u16, Duration) {
-        let mut rng = self.rng.borrow_mut();
-        let setting = setting.borrow();
-        let treatment = setting.fault.treat(path, setting.since.elapsed(), &mut *rng);
-        (
-            treatment.status,
-            self.service_time.draw(&mut *rng).mul_f64(treatment.factor),
-        )
-    }
-
-    /// The answer; only its head, where a body of its own size was asked for.
-    fn compose(
-        &self,
-        answer: &mut String,
-        endpoint: &Endpoint,
-        status: u16,
-        (last, asked): (bool, Option<usize>),
-    ) {
-        use std::fmt::Write;
-        answer.clear();
-        let reason = if status < 400 { "OK" } else { "Failed" };
-        let connection = if last { "connection: close\r\n" } else { "" };
-        let (bytes, body) = asked.map_or((self.body.len(), self.body.as_str()), |bytes| (bytes, ""));
-        // Writing to a string cannot fail.
-        let _ = write!(
-            answer,
-            "HTTP/1.1 {status} {reason}\r\nx-endpoint: {}\r\ncontent-length: {bytes}\r\n{connection}\r\n{body}",
-            endpoint.name,
-        );
+        let answer = Answer {
+            status: 200,
+            manner: Manner::Whole,
+            body: &self.filler[..self.body_bytes],
+            ready: None,
+            last: false,
+            utilisation: None,
+        };
+        let mut out = Vec::new();
+        compose(&mut out, endpoint.name(), &answer, false);
+        out.extend_from_slice(answer.body);
+        out
     }
 }
 
-/// The size of the body that a path asks for with its query.
-fn bytes_asked(path: &[u8]) -> Option<usize> {
-    let (_, bytes) = std::str::from_utf8(path).ok()?.split_once("?bytes=")?;
-    Some(bytes.parse::<usize>().ok()?.min(BODY_BYTES_ASKED_MAX))
-}
-
-async fn write_filler(stream: &mut TcpStream, bytes: usize) -> io::Result<()> {
-    let mut missing = bytes;
-    while let Some(piece) = FILLER
-        .get(..missing.min(FILLER.len()))
-        .filter(|piece| !piece.is_empty())
-    {
-        stream.write_all(piece).await?;
-        missing -= piece.len();
+fn count(endpoint: &Endpoint, heard: Heard, path: &[u8]) {
+    if heard.number.is_none() {
+        return;
     }
-    Ok(())
-}
-
-fn refuses(setting: &Setting) -> bool {
-    matches!(setting.fault, Fault::Refuse { .. })
-}
-
-fn hangs(setting: &Setting) -> bool {
-    setting.fault == Fault::Hang
-}
-
-fn cuts(setting: &Setting) -> bool {
-    setting.fault == Fault::Refuse { cut: true }
-}
-
-/// Spends the service time, unless the fault has other plans with requests that are under way.
-async fn work(stream: &mut TcpStream, setting: &mut watch::Receiver<Setting>, delay: Duration) -> Fate {
-    if let Some(delay) = delay.checked_sub(TIMER_LATE).filter(|delay| !delay.is_zero()) {
-        tokio::select! {
-            biased;
-            _ = setting.wait_for(cuts) => return Fate::Lost,
-            () = tokio::time::sleep(delay) => {}
-        }
-    }
-    if !hangs(&setting.borrow()) {
-        return Fate::Answer;
-    }
-    let mut ignored = [0; 256];
-    loop {
-        tokio::select! {
-            _ = setting.wait_for(|setting| !hangs(setting)) => return Fate::Lost,
-            read = stream.read(&mut ignored) => if !matches!(read, Ok(1..)) {
-                return Fate::Lost;
-            },
-        }
+    bump(&endpoint.by_path[path_index(path)]);
+    if heard.post {
+        bump(&endpoint.posts);
     }
 }
 
-fn bump(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
+/// Notes that a request was taken on. If it is a write, it has taken effect here.
+fn note(site: &Site, heard: Heard) -> Option<&Endpoint> {
+    let number = heard.number.filter(|_| heard.post)?;
+    site.ledger()
+        .note(number, u16::try_from(site.index).unwrap_or(u16::MAX));
+    Some(site.endpoint())
+}
+
+/// An endpoint that nobody has connected to yet.
+pub(crate) fn site(shared: &std::sync::Arc<Shared>, index: usize, options: &FarmOptions) -> Site {
+    Site::new(
+        std::sync::Arc::clone(shared),
+        index,
+        Cores::new(options.cores, options.queue),
+    )
 }
 
 /// Opens a listener; call it within a runtime.
@@ -260,5 +319,47 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     // The port must be free again at once after `refuse`, whatever lingers in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(1024)
+    socket.listen(BACKLOG)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_takes_equally_long_wherever_and_whenever_it_arrives() {
+        let lengths = |seed, numbers: &[u64]| {
+            let mut options = FarmOptions::on_free_ports(&["a"]);
+            options.seed = seed;
+            let core = Core::new(&options).unwrap();
+            let length = |number: &u64| core.length(Heard::numbered(*number), 1.0);
+            numbers.iter().map(length).collect::<Vec<_>>()
+        };
+        let mut backwards = lengths(1, &[3, 2, 1]);
+        backwards.reverse();
+        assert_eq!(lengths(1, &[1, 2, 3]), backwards);
+        assert_ne!(lengths(1, &[1, 2, 3]), lengths(2, &[1, 2, 3]));
+        // Neighbouring numbers are as independent as any: their median is the distribution's.
+        let mut many = lengths(1, &(0..10_001).collect::<Vec<_>>());
+        many.sort();
+        let median_ms = many[5_000].as_secs_f64() * 1e3;
+        assert!((4.85..5.15).contains(&median_ms), "{median_ms}");
+    }
+
+    #[test]
+    fn work_is_as_much_later_as_its_process_stood_still() {
+        let ms = Duration::from_millis;
+        let start = Instant::now();
+        let work = Work {
+            left: ms(10),
+            since: start,
+        };
+        let work = work.interrupted(start + ms(4), start + ms(504));
+        assert_eq!(work.due(), start + ms(510));
+        let work = work.interrupted(start + ms(505), start + ms(605));
+        assert_eq!(work.due(), start + ms(610));
+        // Over at the very moment at which the process stops: done when it goes on.
+        let late = work.interrupted(start + ms(610), start + ms(700));
+        assert_eq!(late.due(), start + ms(700));
+    }
 }

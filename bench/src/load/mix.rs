@@ -1,4 +1,6 @@
-//! What is asked: method, path and user of each request, drawn from a seed.
+//! What is asked: method, path, user and body of each request, drawn from a seed.
+
+use std::ops::RangeInclusive;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -6,39 +8,66 @@ use rand::{RngExt, SeedableRng};
 /// Header that says who asks; the proxy's cohorts are told apart by it.
 pub const USER_HEADER: &str = "x-user";
 
+/// Largest body of a request: all bodies are cut from one filler of this size.
+pub const BODY_BYTES_MAX: u32 = 16 * 1024 * 1024;
+
 /// The composition of the load.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mix {
-    /// Users, all equally active, named `u0000` and so on.
+    /// The method of what is not made a POST by `post_share`.
+    pub method: String,
+    /// The server as requests name it, in `host` and `:authority`.
+    pub authority: String,
+    /// Headers of every request, beside those of the load's own.
+    pub headers: Vec<(String, String)>,
+    /// Users, all equally active, named `u0000` and so on in [`USER_HEADER`]; that header is left out for 0.
     pub users: u32,
-    /// Part of the requests that are POSTs with a small body, 0 to 1.
+    /// Part of the requests that are POSTs, 0 to 1.
     pub post_share: f64,
+    /// Bytes of the body of each request that has one; all sizes are equally likely.
+    pub body_bytes: RangeInclusive<u32>,
     /// Paths and their relative weights; at most 256, at least one with a weight above 0.
     pub paths: Vec<(String, f64)>,
 }
 
 impl Default for Mix {
-    /// 10,000 users, 10 % POST, five paths of which the first is the most popular.
+    /// 10,000 users, 10 % POST with a small body, five paths of which the first is the most popular.
     fn default() -> Self {
         let paths = [("/a", 0.4), ("/b", 0.25), ("/c", 0.15), ("/d", 0.1), ("/e", 0.1)];
         let paths = paths.map(|(path, weight)| (path.to_owned(), weight)).to_vec();
         Self {
+            method: "GET".to_owned(),
+            authority: "shop.example".to_owned(),
+            headers: Vec::new(),
             users: 10_000,
             post_share: 0.1,
+            body_bytes: 14..=14,
             paths,
         }
     }
 }
 
+/// Whether requests of this method carry a body.
+pub fn has_body(method: &str) -> bool {
+    matches!(method, "POST" | "PUT" | "PATCH")
+}
+
+/// Whether a request of this method may have an effect.
+pub fn writes(method: &str) -> bool {
+    !matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE")
+}
+
 /// One request to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Draw {
-    /// POST, otherwise GET.
+    /// POST, otherwise the method of the mix.
     pub post: bool,
     /// Index into [`Mix::paths`].
     pub path: u8,
     /// Number of the user.
     pub user: u32,
+    /// Bytes of the body; 0 where there is none.
+    pub body_bytes: u32,
 }
 
 /// Draws requests from a [`Mix`].
@@ -46,6 +75,9 @@ pub struct Draw {
 pub struct Draws {
     users: u32,
     post_share: f64,
+    /// The method of the mix has a body, too.
+    all_bodies: bool,
+    body_bytes: RangeInclusive<u32>,
     /// Sums of the weights up to and including each path.
     cumulative: Vec<f64>,
     rng: StdRng,
@@ -63,6 +95,8 @@ impl Draws {
         Self {
             users: mix.users.max(1),
             post_share: mix.post_share,
+            all_bodies: has_body(&mix.method),
+            body_bytes: mix.body_bytes.clone(),
             cumulative: sums.collect(),
             rng,
         }
@@ -72,34 +106,20 @@ impl Draws {
     pub fn draw(&mut self) -> Draw {
         let at = self.rng.random::<f64>() * self.cumulative.last().copied().unwrap_or(0.0);
         let path = self.cumulative.partition_point(|sum| *sum <= at);
+        let post = self.rng.random::<f64>() < self.post_share;
+        let user = self.rng.random_range(0..self.users);
+        let body_bytes = match (post || self.all_bodies, self.body_bytes.start()) {
+            (false, _) => 0,
+            (true, least) if least == self.body_bytes.end() => *least,
+            (true, _) => self.rng.random_range(self.body_bytes.clone()),
+        };
         Draw {
-            post: self.rng.random::<f64>() < self.post_share,
+            post,
             path: u8::try_from(path).unwrap_or(u8::MAX),
-            user: self.rng.random_range(0..self.users),
+            user,
+            body_bytes,
         }
     }
-}
-
-/// Writes the bytes of a request into `out`, replacing what it held.
-pub fn encode(out: &mut Vec<u8>, draw: Draw, path: &str, number: u64) {
-    use std::io::Write;
-    out.clear();
-    let (method, body) = if draw.post {
-        ("POST", "{\"quantity\":1}")
-    } else {
-        ("GET", "")
-    };
-    // Writing to a vector cannot fail.
-    let _ = write!(
-        out,
-        "{method} {path} HTTP/1.1\r\nhost: shop.example\r\n{USER_HEADER}: u{:04}\r\n{}: {number}\r\n",
-        draw.user,
-        crate::wire::NUMBER_HEADER,
-    );
-    if draw.post {
-        let _ = write!(out, "content-length: {}\r\n", body.len());
-    }
-    let _ = write!(out, "\r\n{body}");
 }
 
 #[cfg(test)]
@@ -115,26 +135,29 @@ mod tests {
         assert!((9_600..10_400).contains(&posts), "{posts}");
         assert!((39_200..40_800).contains(&first), "{first}");
         assert!(drawn.iter().all(|draw| draw.path < 5 && draw.user < 10_000));
+        assert!(
+            drawn
+                .iter()
+                .all(|draw| draw.body_bytes == if draw.post { 14 } else { 0 })
+        );
     }
 
     #[test]
-    fn what_is_encoded_is_what_an_endpoint_reads() {
-        let mut bytes = Vec::new();
-        encode(
-            &mut bytes,
-            Draw {
-                post: true,
-                path: 0,
-                user: 7,
-            },
-            "/a",
-            99,
+    fn bodies_have_every_size_between_their_bounds() {
+        let mix = Mix {
+            method: "PUT".into(),
+            body_bytes: 10..=13,
+            ..Mix::default()
+        };
+        let mut draws = Draws::new(&mix, 1);
+        let mut drawn = [0; 14];
+        for _ in 0..10_000 {
+            drawn[usize::try_from(draws.draw().body_bytes).unwrap()] += 1;
+        }
+        assert!(drawn[..10].iter().all(|count| *count == 0));
+        assert!(
+            drawn[10..].iter().all(|count| (2_300..2_700).contains(count)),
+            "{drawn:?}"
         );
-        let request = crate::wire::parse_request(&bytes).unwrap().unwrap();
-        assert_eq!(
-            (request.number, request.post, request.body.end),
-            (Some(99), true, bytes.len())
-        );
-        assert_eq!(&bytes[request.path], b"/a");
     }
 }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// How a request ended: a status, or one of the codes below 100.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Outcome(u16);
 
 impl Outcome {
@@ -57,7 +57,7 @@ pub struct Record {
     pub outcome: Outcome,
     /// Index of its path in the mix.
     pub path: u8,
-    /// POST, otherwise GET.
+    /// It may have had an effect: a POST, otherwise a GET.
     pub post: bool,
 }
 

@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 
 use crate::farm::EndpointSpec;
 use crate::load::mix::USER_HEADER;
+use crate::scenario::Site;
+use crate::scenario::site::standbys;
 
 /// Distance between two sets of ports that are tried.
 const PORT_STEP: u16 = 20;
@@ -165,6 +167,29 @@ impl Topology {
         without
     }
 
+    /// The same configuration for the endpoints of `site`; itself where that has the usual ones, which are its own.
+    pub fn for_site(&self, site: Site) -> Result<Self> {
+        if site == Site::Pairs {
+            return Ok(self.clone());
+        }
+        let pairs = site.pairs();
+        let mut ports = self.endpoints.iter().map(|spec| spec.address);
+        let mut next = || ports.next().context("the configuration has too few endpoints");
+        let mut other = self.document.clone();
+        let cluster = &mut other["clusters"][0];
+        let mut members = Vec::new();
+        for Pair { primary, shadow } in &pairs {
+            members.push(json!({ "name": primary, "address": next()?.to_string(), "shadow": shadow }));
+        }
+        cluster["endpoints"] = json!(members);
+        let mut shadows = Vec::new();
+        for name in standbys(&pairs) {
+            shadows.push(json!({ "name": name, "address": next()?.to_string() }));
+        }
+        cluster["shadows"] = json!(shadows);
+        Self::from_document(other, self.control)
+    }
+
     /// The same configuration with this balancing.
     pub fn with_balance(&self, policy: &str) -> Self {
         let mut other = self.clone();
@@ -179,8 +204,8 @@ impl Topology {
         other
     }
 
-    /// Three configurations to go through in turn: this one; one in which the last pair has gone, and a cluster with a route
-    /// of its own has come; one with another listener, two ports after the control's, and the members in another
+    /// Three configurations to go through in turn: this one; one in which the last pair has gone, and a cluster with a
+    /// route of its own has come; one with another listener, two ports after the control's, and the members in another
     /// order.
     pub fn turns(&self) -> [Self; 3] {
         let (mut fewer, mut other) = (self.clone(), self.clone());

@@ -31,19 +31,81 @@ pub enum Kind {
     /// Each request takes this many times longer, and does not use more of the processor for it (it waits for
     /// something).
     Slow(f64),
+    /// So many times longer too, but a share of requests only.
+    SlowSome(f64, f64),
     /// As slow, growing linearly from 1 to this factor over the span of the fault.
     Ramp(f64),
-    /// This share of requests fails with status 500, in a fifth of the usual time: failing is cheap. Probes pass,
-    /// which is what makes such a fault gray.
-    Errors(f64),
-    /// New requests are accepted and not answered until the fault heals.
+    /// As slow, growing by this part per second, compounding.
+    Leak(f64),
+    /// A share of requests fails. Probes pass, which is what makes such a fault gray.
+    Fails(Failing),
+    /// Requests are accepted and not answered until the fault heals, nor is what was being worked on.
     Hang(Release),
-    /// Connections are refused at once.
+    /// Connections are refused at once; what was being worked on is still answered.
     Refuse,
+    /// The same, and what was being worked on is lost.
+    Die,
     /// Only this share of the processor is left.
     Capacity(f64),
     /// The process stands still: what it had begun waits too, and goes on after the fault.
     Pause,
+    /// The way there loses packets, or is long.
+    Network(Network),
+    /// The first byte of an answer comes in time, the last one so much later. Probes pass.
+    SlowBody(Duration),
+}
+
+/// How often requests fail, and how.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Failing {
+    /// Share of requests that do.
+    pub share: f64,
+    /// What becomes of them.
+    pub how: Failure,
+    /// What failing costs, as a part of what serving costs.
+    pub work: f64,
+}
+
+/// What becomes of a request that fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Failure {
+    /// It is answered with this status.
+    Status(u16),
+    /// The connection breaks before the answer.
+    Reset,
+    /// The answer is not HTTP.
+    Garbage,
+    /// The answer breaks off after it has begun.
+    Cut,
+}
+
+/// What a bad network does to each packet, in either direction.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Network {
+    /// It comes so much later.
+    pub delay: Duration,
+    /// So much more or less than that at most, uniformly.
+    pub jitter: Duration,
+    /// Share of packets that are lost. A lost packet is sent again after [`RESEND`], twice as late each time.
+    pub loss: f64,
+}
+
+/// The least time after which a lost packet of a short exchange is sent again: nothing that comes later betrays the
+/// loss any earlier (RFC 6298, with the minimum that Linux uses).
+pub const RESEND: Duration = Duration::from_millis(200);
+
+/// Packets of a short exchange of which each delays the answer if it is lost: the request, and the answer.
+pub const PACKETS: i32 = 2;
+
+impl Kind {
+    /// This share of requests fails with status 500, in a fifth of the usual time: failing is cheap.
+    pub fn errors(share: f64) -> Self {
+        Self::Fails(Failing {
+            share,
+            how: Failure::Status(500),
+            work: 0.2,
+        })
+    }
 }
 
 /// What becomes of hung requests when the endpoint heals.
@@ -60,24 +122,36 @@ pub enum Release {
 pub struct Condition {
     /// Factor on the time that a request waits.
     pub slow: f64,
-    /// Share of requests that fail.
-    pub errors: f64,
+    /// Another one, and the share of requests that it concerns.
+    pub slow_some: Option<(f64, f64)>,
+    /// How requests fail, if they do.
+    pub failing: Option<Failing>,
     /// Whether new requests hang.
     pub hang: Option<Release>,
     /// Whether connections are refused.
     pub refuse: bool,
+    /// Whether what was being worked on is lost.
+    pub dead: bool,
     /// Share of the processor that is left.
     pub capacity: f64,
+    /// What the way there adds.
+    pub network: Option<Network>,
+    /// From the first byte of an answer to its last.
+    pub body: Duration,
 }
 
 impl Default for Condition {
     fn default() -> Self {
         Self {
             slow: 1.0,
-            errors: 0.0,
+            slow_some: None,
+            failing: None,
             hang: None,
             refuse: false,
+            dead: false,
             capacity: 1.0,
+            network: None,
+            body: Duration::ZERO,
         }
     }
 }
@@ -135,15 +209,24 @@ impl Fault {
     fn apply(&self, now: Moment, condition: &mut Condition) {
         match self.kind {
             Kind::Slow(factor) => condition.slow *= factor,
+            Kind::SlowSome(factor, share) => condition.slow_some = Some((factor, share)),
+            Kind::Leak(growth) => condition.slow *= (1.0 + growth).powf(now.seconds_since(self.from)),
             Kind::Ramp(to) => {
                 let way = now.seconds_since(self.from) / self.until.seconds_since(self.from);
                 condition.slow *= 1.0 + (to - 1.0) * way;
             }
-            Kind::Errors(share) => condition.errors = 1.0 - (1.0 - condition.errors) * (1.0 - share),
+            // The worse one counts, where there are two.
+            Kind::Fails(failing) => {
+                let before = condition.failing.filter(|before| before.share >= failing.share);
+                condition.failing = before.or(Some(failing));
+            }
             Kind::Hang(release) => condition.hang = Some(release),
             Kind::Refuse => condition.refuse = true,
+            Kind::Die => (condition.refuse, condition.dead) = (true, true),
             Kind::Capacity(left) => condition.capacity *= left,
             Kind::Pause => condition.capacity = 0.0,
+            Kind::Network(network) => condition.network = Some(network),
+            Kind::SlowBody(body) => condition.body += body,
         }
     }
 }

@@ -7,8 +7,8 @@
 use std::f64::consts::TAU;
 use std::time::Duration;
 
-use rand::RngExt;
 use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
 
 use crate::moment::Moment;
 
@@ -115,7 +115,7 @@ impl Load {
         let mut at_us = after_us as f64;
         loop {
             at_us += -(1.0 - rng.random::<f64>()).ln() / most * 1e6;
-            let at = Moment::ZERO + Duration::from_secs_f64(at_us / 1e6);
+            let at = Moment::from_micros(whole_us(at_us));
             if self.profile == Profile::Steady
                 || rng.random::<f64>() * most < self.rps * self.profile.factor(at)
             {
@@ -140,29 +140,62 @@ impl Load {
     }
 
     /// How long a healthy endpoint works on a request for `path`, microseconds.
-    pub(super) fn work_us(&self, path: usize, rng: &mut Xoshiro256PlusPlus) -> f64 {
+    pub(super) fn work_us(&self, path: usize, chance: &mut Chance) -> f64 {
         let weight = self.weights.get(path).copied().unwrap_or(1.0);
-        self.median.as_secs_f64() * 1e6 * weight * (self.sigma * normal(rng)).exp()
+        self.median.as_secs_f64() * 1e6 * weight * (self.sigma * chance.normal()).exp()
     }
 }
 
-/// A standard normal variate, by the method of Box and Muller.
-fn normal(rng: &mut Xoshiro256PlusPlus) -> f64 {
-    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
-    radius * (TAU * rng.random::<f64>()).cos()
+/// Random numbers, standard normal ones among them.
+pub(super) struct Chance {
+    pub(super) rng: Xoshiro256PlusPlus,
+    /// They come in twos.
+    second: Option<f64>,
+}
+
+impl Chance {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            rng: Xoshiro256PlusPlus::seed_from_u64(seed),
+            second: None,
+        }
+    }
+
+    /// Whether something happens that has this probability.
+    pub(super) fn falls(&mut self, probability: f64) -> bool {
+        self.rng.random::<f64>() < probability
+    }
+
+    /// A standard normal variate, by the method of Box and Muller.
+    fn normal(&mut self) -> f64 {
+        if let Some(second) = self.second.take() {
+            return second;
+        }
+        let radius = (-2.0 * (1.0 - self.rng.random::<f64>()).ln()).sqrt();
+        let (sine, cosine) = (TAU * self.rng.random::<f64>()).sin_cos();
+        self.second = Some(radius * sine);
+        radius * cosine
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the conversion saturates, which is what is meant"
+)]
+fn whole_us(us: f64) -> u64 {
+    us.round() as u64
 }
 
 #[cfg(test)]
 mod tests {
-    use rand::SeedableRng;
-
     use super::*;
 
     #[test]
     fn service_times_have_the_quantiles_of_the_requirement() {
-        let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+        let mut chance = Chance::new(1);
         let load = Load::default();
-        let mut drawn: Vec<f64> = (0..200_000).map(|_| load.work_us(0, &mut rng)).collect();
+        let mut drawn: Vec<f64> = (0..200_000).map(|_| load.work_us(0, &mut chance)).collect();
         drawn.sort_by(f64::total_cmp);
         for (rank, expected) in [
             (100_000, 5_000.0),

@@ -4,6 +4,9 @@
 //! table, the table of endpoints for an alternative, and the budget, in this order. An attempt that may be repeated is
 //! given up when it has waited longer than its endpoint's attempt timeout *and* somebody else can take it; otherwise
 //! it waits on, up to the limit of the route. Nothing here decides anything that the engine decides.
+//!
+//! What [`crate::ablation`] takes out of the request path is taken out here: the engine is as it is, and is kept from what
+//! the part lives from.
 
 #![expect(
     clippy::indexing_slicing,
@@ -12,21 +15,22 @@
 
 use std::time::Duration;
 
-use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
 
-use super::flight::{Flight, Flights};
+use super::Outside;
+use super::flight::{Flights, ended};
 use super::load::Arrival;
-use super::plant::Plant;
 use super::record::{Record, Tick, UserRequest};
 use super::scenario::Scenario;
 use super::server::{Answer, Ticket};
-use super::timers::{Timer, Timers};
+use super::timers::Timer;
+use crate::ablation::Part;
 use crate::balance::{ClusterTable, Loads, Pick, Request, Side, Tried};
 use crate::budget::RetryBudget;
 use crate::cluster::ClusterEngine;
 use crate::cohort::Cohort;
-use crate::failover::{ATTEMPTS_MAX_NEVER_SENT, Attempted, Cost, Stage, Verdict, verdict};
+use crate::failover::{ATTEMPTS_MAX_NEVER_SENT, Cost, Stage, Verdict, verdict};
 use crate::in_flight::InFlight;
 use crate::moment::Moment;
 use crate::observation::Observation;
@@ -38,17 +42,24 @@ struct Worker {
     in_flight: Vec<InFlight>,
     observations: Vec<Observation>,
     budget: RetryBudget,
+    /// By endpoint; see [`Part::ConsecutiveFive`].
+    rows: Vec<Row>,
 }
 
-/// What the proxy reaches out to, and where it writes down what happened.
-pub(super) struct Outside<'a> {
-    pub(super) plant: &'a mut Plant,
-    pub(super) timers: &'a mut Timers,
-    pub(super) record: &'a mut Record,
-    pub(super) now_us: u64,
+/// Failures in a row.
+#[derive(Clone, Debug, Default)]
+struct Row {
+    length: usize,
+    /// Those that the engine has not been told of.
+    untold: Vec<Outcome>,
 }
+
+/// Failures in a row that are evidence where single ones are not.
+const CONSECUTIVE: usize = 5;
 
 pub(super) struct Proxy {
+    /// Its place among the proxies.
+    index: u16,
     scenario: Scenario,
     engine: ClusterEngine,
     table: ClusterTable,
@@ -62,21 +73,24 @@ pub(super) struct Proxy {
 }
 
 impl Proxy {
-    pub(super) fn new(scenario: &Scenario, seed: u64, record: &mut Record) -> Self {
+    pub(super) fn new(index: u16, scenario: &Scenario, seed: u64) -> Self {
         let endpoints = scenario.spec.endpoints.len();
         let worker = || Worker {
             loads: Loads::new(endpoints),
             in_flight: vec![InFlight::default(); endpoints],
             observations: vec![Observation::default(); endpoints],
             budget: RetryBudget::new(scenario.workers, Moment::ZERO),
+            rows: vec![Row::default(); endpoints],
         };
-        let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed ^ 0xD1B5_4A32_D192_ED03);
+        let own_seed = seed ^ 0xD1B5_4A32_D192_ED03 ^ (u64::from(index) << 32);
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(own_seed);
         let merged = vec![Observation::default(); endpoints];
         let mut engine = ClusterEngine::new(scenario.spec.clone(), Moment::ZERO);
+        engine.ablate(scenario.ablations);
         let decision = engine.tick(Moment::ZERO, &merged, Duration::ZERO, &mut rng);
         let seats = scenario.load.users as usize * endpoints;
-        record.switches = vec![0; seats];
         Self {
+            index,
             table: ClusterTable::new(&scenario.spec, &decision),
             scenario: scenario.clone(),
             engine,
@@ -93,19 +107,11 @@ impl Proxy {
     /// A user asks.
     pub(super) fn arrive(&mut self, arrival: Arrival, out: &mut Outside<'_>) {
         let request = out.record.requests.len();
-        out.record.requests.push(UserRequest {
-            arrived: Moment::from_micros(arrival.at_us),
-            latency: Duration::ZERO,
-            end: None,
-            attempts: 0,
-            endpoint: 0,
-            path: u8::try_from(arrival.path).unwrap_or(u8::MAX),
-            post: arrival.post,
-        });
-        let worker = arrival.user as usize % self.workers.len();
+        out.record.requests.push(UserRequest::new(&arrival));
+        let worker = arrival.user as usize / self.scenario.proxies.max(1) % self.workers.len();
         let place = self.flights.begin(request, arrival, worker);
         let now = Moment::from_micros(out.now_us);
-        let asked = asked(&arrival);
+        let asked = self.asked(&arrival);
         let picked = self
             .table
             .pick(&asked, &self.workers[worker].loads, &mut self.rng, now);
@@ -114,7 +120,7 @@ impl Proxy {
                 self.note_side(&arrival, pick, out.record);
                 self.send(place, pick, out);
             }
-            None => self.answer(place, Class::ConnectFailed, out),
+            None => self.answer(place, Class::ConnectFailed, 0, out),
         }
     }
 
@@ -123,23 +129,18 @@ impl Proxy {
         if self.flights.current(ticket).is_none() {
             return;
         }
-        let (class, stage) = match answer {
-            Answer::Ok => (Class::Ok, None),
-            Answer::Error => {
-                let status = Stage::Status {
-                    code: 500,
-                    marked_unprocessed: false,
-                };
-                (Class::AppError, Some(status))
-            }
-            Answer::Reset => (Class::Reset, Some(Stage::Sent)),
-            Answer::Refused => (Class::Refused, Some(Stage::NeverSent)),
-        };
+        let (class, stage) = ended(answer);
         self.end_attempt(ticket.flight, class, out);
         let next = stage.and_then(|stage| self.next(ticket.flight, stage, out));
         match next {
             Some(pick) => self.send(ticket.flight, pick, out),
-            None => self.answer(ticket.flight, class, out),
+            None => {
+                let body_us = match answer {
+                    Answer::Ok { body_us } => body_us,
+                    Answer::Failed(_) | Answer::Refused => 0,
+                };
+                self.answer(ticket.flight, class, body_us, out);
+            }
         }
     }
 
@@ -158,7 +159,7 @@ impl Proxy {
     pub(super) fn handle_limit(&mut self, ticket: Ticket, out: &mut Outside<'_>) {
         if self.flights.current(ticket).is_some() {
             self.end_attempt(ticket.flight, Class::Timeout, out);
-            self.answer(ticket.flight, Class::Timeout, out);
+            self.answer(ticket.flight, Class::Timeout, 0, out);
         }
     }
 
@@ -179,7 +180,9 @@ impl Proxy {
             for worker in &mut self.workers {
                 let seen = &mut worker.observations[endpoint];
                 seen.in_flight = worker.loads.in_flight(endpoint);
-                seen.ages = worker.in_flight[endpoint].ages(now);
+                if !self.scenario.ablations.has(Part::NoAges) {
+                    seen.ages = worker.in_flight[endpoint].ages(now);
+                }
                 merged.merge(seen);
                 seen.clear();
             }
@@ -191,10 +194,7 @@ impl Proxy {
 
     /// The run is over: what still waits has waited until now.
     pub(super) fn close(&mut self, now: Moment, record: &mut Record) {
-        for flight in self.flights.waiting() {
-            let request = &mut record.requests[flight.request];
-            request.latency = now.since(request.arrived);
-        }
+        self.flights.close(now, record);
     }
 
     /// Sends an attempt on its way.
@@ -202,32 +202,24 @@ impl Proxy {
         let now = Moment::from_micros(out.now_us);
         let flight = self.flights.at(place);
         let worker = &mut self.workers[flight.worker];
-        flight.attempt = flight.attempt.wrapping_add(1);
-        if let Some(tried) = flight.tried.get_mut(usize::from(flight.attempts)) {
-            *tried = pick.endpoint;
-        }
-        flight.attempts += 1;
-        flight.endpoint = pick.endpoint;
-        flight.begun_us = out.now_us;
+        let ticket = flight.set_out((self.index, place), pick.endpoint, out.now_us);
         flight.in_flight_at_start = worker.loads.in_flight(pick.endpoint);
         flight.started = Some(worker.in_flight[pick.endpoint].begin(now));
-        worker.loads.begin(pick.endpoint);
+        if !self.scenario.ablations.has(Part::NoInFlight) {
+            worker.loads.begin(pick.endpoint);
+        }
         worker.observations[pick.endpoint].started += 1;
         out.record.attempts += 1;
-        let ticket = Ticket {
-            flight: place,
-            attempt: flight.attempt,
-        };
         out.timers.limit(out.now_us, ticket);
         let patience = self.table.attempt_timeout(pick.endpoint);
         if let Some(patience) = patience.filter(|_| !flight.arrival.post) {
             out.timers
                 .at((now + patience).as_micros(), Timer::Patience(ticket));
         }
-        let path = flight.arrival.path;
+        let arrival = flight.arrival;
         if out
             .plant
-            .accept(out.now_us, pick.endpoint, path, ticket, out.timers)
+            .accept(out.now_us, pick.endpoint, &arrival, ticket, out.timers)
         {
             flight.reached |= 1 << (pick.endpoint % 64);
         }
@@ -245,7 +237,12 @@ impl Proxy {
         };
         let now = Moment::from_micros(out.now_us);
         worker.loads.end(flight.endpoint, &outcome, now);
-        worker.observations[flight.endpoint].record(&outcome);
+        if self.scenario.ablations.has(Part::ConsecutiveFive) {
+            worker.tell_in_a_row(flight.endpoint, &outcome);
+        } else {
+            worker.observations[flight.endpoint].record(&outcome);
+        }
+        flight.waiting = false;
         if let Some(started) = flight.started.take() {
             worker.in_flight[flight.endpoint].end(started);
         }
@@ -259,27 +256,21 @@ impl Proxy {
         let now = Moment::from_micros(out.now_us);
         let flight = self.flights.at(place);
         let worker = &mut self.workers[flight.worker];
-        let attempted = Attempted {
-            repeatable: !flight.arrival.post,
-            attempts: u32::from(flight.attempts),
-            attempts_max: ATTEMPTS_MAX_NEVER_SENT,
-            replayable: true,
-            remaining: None,
-            target_typical: Duration::ZERO,
-            retries: self.table.retries(),
-        };
-        let Verdict::Move { cost } = verdict(stage, &attempted) else {
+        let Verdict::Move { cost } = verdict(stage, &flight.attempted(self.table.retries())) else {
             return None;
         };
         let tried = Tried {
             endpoints: flight.tried(),
             never_sent: cost == Cost::Half,
         };
-        let asked = asked(&flight.arrival);
+        let asked = request(
+            &flight.arrival,
+            Cohort::of_key(&flight.arrival.user.to_le_bytes()),
+        );
         let pick = self
             .table
             .alternative(&asked, tried, &worker.loads, &mut self.rng, now)?;
-        if !worker.budget.try_spend(cost, now) {
+        if !self.scenario.ablations.has(Part::NoBudget) && !worker.budget.try_spend(cost, now) {
             return None;
         }
         match cost {
@@ -290,17 +281,19 @@ impl Proxy {
     }
 
     /// The user gets its answer.
-    fn answer(&mut self, place: u32, class: Class, out: &mut Outside<'_>) {
-        let flight = self.flights.at(place);
-        let request = &mut out.record.requests[flight.request];
-        request.latency = Moment::from_micros(out.now_us).since(request.arrived);
-        request.end = Some(class);
-        request.attempts = flight.attempts;
-        request.endpoint = u8::try_from(flight.endpoint).unwrap_or(u8::MAX);
-        if flight.arrival.post && flight.reached.count_ones() > 1 {
-            out.record.repeated_posts += 1;
-        }
+    fn answer(&mut self, place: u32, class: Class, body_us: u32, out: &mut Outside<'_>) {
+        self.flights.at(place).answer(class, body_us, out);
         self.flights.end(place);
+    }
+
+    /// A request as balancing sees it.
+    fn asked(&mut self, arrival: &Arrival) -> Request {
+        let cohort = if self.scenario.ablations.has(Part::RandomSides) {
+            Cohort::of_hash(self.rng.random())
+        } else {
+            Cohort::of_key(&arrival.user.to_le_bytes())
+        };
+        request(arrival, cohort)
     }
 
     /// Counts users who change sides, the first path's only: a path that is sick by itself has a share of its own.
@@ -314,24 +307,36 @@ impl Proxy {
             Side::Shadow => 2,
         };
         let before = std::mem::replace(&mut self.sides[seat], side);
+        record.revisits += u64::from(before != 0);
         if before != 0 && before != side {
             record.switches[seat] = record.switches[seat].saturating_add(1);
         }
     }
 }
 
-impl Flight {
-    /// The endpoints that the request was sent to, the last one last.
-    fn tried(&self) -> &[usize] {
-        self.tried
-            .get(..usize::from(self.attempts).min(ATTEMPTS_MAX_NEVER_SENT as usize))
-            .unwrap_or_default()
+impl Worker {
+    /// Tells of failures from the fifth in a row on; a shorter row is never told of.
+    fn tell_in_a_row(&mut self, endpoint: usize, outcome: &Outcome) {
+        let row = &mut self.rows[endpoint];
+        if outcome.class.is_bad() {
+            row.length += 1;
+            row.untold.push(*outcome);
+            if row.length < CONSECUTIVE {
+                return;
+            }
+            for failure in row.untold.drain(..) {
+                self.observations[endpoint].record(&failure);
+            }
+        } else {
+            *row = Row::default();
+            self.observations[endpoint].record(outcome);
+        }
     }
 }
 
-fn asked(arrival: &Arrival) -> Request {
+fn request(arrival: &Arrival, cohort: Cohort) -> Request {
     Request {
-        cohort: Cohort::of_key(&arrival.user.to_le_bytes()),
+        cohort,
         class: route_class(arrival.path),
         segment: None,
         repeatable: !arrival.post,

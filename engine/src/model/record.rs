@@ -7,6 +7,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use super::load::Arrival;
 use crate::assessment::{Assessment, ClusterAssessment, Group, Standing};
 use crate::decision::{Bound, ClusterDecision, EndpointDecision, Mode, Phase, ShiftDecision};
 use crate::moment::Moment;
@@ -22,8 +23,14 @@ pub const SWING: f64 = 0.10;
 pub struct Record {
     /// Users' requests, in the order in which they came.
     pub requests: Vec<UserRequest>,
-    /// The engine's ticks.
+    /// The ticks of the (first) proxy's engine.
     pub ticks: Vec<Tick>,
+    /// Those of the other proxies, where there are several.
+    pub other_ticks: Vec<Vec<Tick>>,
+    /// What the endpoints had got, every [`super::TICK`].
+    pub looks: Vec<Look>,
+    /// When the run ended.
+    pub end: Moment,
     /// Attempts at any endpoint, probes not counted.
     pub attempts: u64,
     /// Attempts that repeated a request which had been sent before.
@@ -34,6 +41,33 @@ pub struct Record {
     pub repeated_posts: u64,
     /// How often each pair of user and primary changed sides, over all paths; index `user * endpoints + primary`.
     pub switches: Vec<u8>,
+    /// Requests by users who had been at the same primary's slot before; each could have been a change of sides.
+    pub revisits: u64,
+}
+
+/// Paths that endpoints count apart; all others share the last place.
+pub const PATHS_SEEN: usize = 6;
+
+/// What the endpoints had got by a moment, from all proxies.
+#[derive(Clone, Debug, Default)]
+pub struct Look {
+    /// When.
+    pub at: Moment,
+    /// By endpoint index.
+    pub endpoints: Vec<Seen>,
+}
+
+/// What an endpoint has got since the start of the run. Probes do not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Requests that were not refused, by path.
+    pub by_path: [u64; PATHS_SEEN],
+    /// Of them, those that must not be repeated.
+    pub posts: u64,
+    /// Requests that were answered with a status of failure.
+    pub errors: u64,
+    /// Requests that must not be repeated and were lost: nobody can answer them.
+    pub posts_lost: u64,
 }
 
 /// A request as its user saw it.
@@ -193,6 +227,19 @@ impl ShiftTick {
 }
 
 impl UserRequest {
+    /// A request that has just been made.
+    pub(super) fn new(arrival: &Arrival) -> Self {
+        Self {
+            arrived: Moment::from_micros(arrival.at_us),
+            latency: Duration::ZERO,
+            end: None,
+            attempts: 0,
+            endpoint: 0,
+            path: u8::try_from(arrival.path).unwrap_or(u8::MAX),
+            post: arrival.post,
+        }
+    }
+
     /// Whether the user got what it asked for, or was told that it asked wrongly.
     pub fn is_served(&self) -> bool {
         self.end.is_some_and(Class::is_served)
@@ -296,31 +343,36 @@ impl Record {
             .filter_map(|(at, e)| Some((at, e.shift?)))
     }
 
-    /// How often the share of `primary` turned from growing to shrinking or back within `span`, moves below `swing`
-    /// not counted. One episode of shifting and returning is one reversal.
+    /// How often the share of `primary` turned within `span`; see [`turns`].
     pub fn reversals(&self, primary: usize, span: Range<Moment>, swing: f64) -> usize {
-        let (mut turn, mut rising, mut reversals) = (0.0_f64, None, 0);
-        for (_, shift) in self.shift_within(primary, span) {
-            let share = shift.share;
-            match rising {
-                // The turning point moves along with the share while it goes on in the same direction.
-                Some(true) if share >= turn => turn = share,
-                Some(false) if share <= turn => turn = share,
-                Some(up) if (share - turn).abs() >= swing => {
-                    reversals += 1;
-                    (turn, rising) = (share, Some(!up));
-                }
-                None if (share - turn).abs() >= swing => (turn, rising) = (share, Some(share > turn)),
-                Some(_) | None => {}
-            }
-        }
-        reversals
+        turns(self.ticks_within(span), primary, swing)
     }
 
     /// How many requests within `span` ended in an error.
     pub fn failed(&self, span: Range<Moment>) -> usize {
         self.within(span).iter().filter(|r| r.is_failed()).count()
     }
+}
+
+/// How often the share of `primary` turned from growing to shrinking or back, moves below `swing` not counted. One episode
+/// of shifting and returning is one turn.
+pub fn turns(ticks: &[Tick], primary: usize, swing: f64) -> usize {
+    let (mut turn, mut rising, mut turns) = (0.0_f64, None, 0);
+    let shifts = ticks.iter().filter_map(|tick| tick.endpoints.get(primary)?.shift);
+    for ShiftTick { share, .. } in shifts {
+        match rising {
+            // The turning point moves along with the share while it goes on in the same direction.
+            Some(true) if share >= turn => turn = share,
+            Some(false) if share <= turn => turn = share,
+            Some(up) if (share - turn).abs() >= swing => {
+                turns += 1;
+                (turn, rising) = (share, Some(!up));
+            }
+            None if (share - turn).abs() >= swing => (turn, rising) = (share, Some(share > turn)),
+            Some(_) | None => {}
+        }
+    }
+    turns
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use foreshade_contract::Name;
 
 use super::fault::{Fault, Kind, Release};
 use super::load::{Load, Profile};
+use crate::ablation::Ablations;
 use crate::moment::Moment;
 use crate::spec::{BalancePolicy, ClusterSpec, EndpointSpec, HealthPolicy, Role, ShiftPolicy};
 
@@ -33,12 +34,16 @@ pub struct Scenario {
     pub faults: Vec<Fault>,
     /// Active probes: one per interval and endpoint, with this much time to answer.
     pub probes: Option<Probes>,
-    /// Workers of the proxy. Each balances by the loads that it sees itself.
+    /// Proxies in front of the same endpoints. They know nothing of each other, and each user comes to the same one always.
+    pub proxies: usize,
+    /// Workers of each proxy. Each balances by the loads that it sees itself.
     pub workers: usize,
     /// The proxy itself stands still from a moment for a while, and then sees everything at once.
     pub suspended: Option<(Moment, Duration)>,
     /// How long.
     pub length: Duration,
+    /// Parts of the engine that are taken out.
+    pub ablations: Ablations,
 }
 
 /// Active probes.
@@ -48,6 +53,8 @@ pub struct Probes {
     pub interval: Duration,
     /// How long it may take.
     pub timeout: Duration,
+    /// A connection is all that is asked for: the kernel gives it even where the process hangs.
+    pub connect_only: bool,
 }
 
 impl Scenario {
@@ -59,19 +66,30 @@ impl Scenario {
 
     /// The same with `pairs` pairs.
     pub fn pairs(pairs: usize, length_s: u64) -> Self {
+        let shadows: Vec<usize> = (0..pairs).collect();
+        Self::site(&shadows, length_s)
+    }
+
+    /// One primary per entry, which names its shadow among the shadows; several may share one. The shadows come after the
+    /// primaries.
+    pub fn site(shadows: &[usize], length_s: u64) -> Self {
+        let spec = spec(shadows);
         Self {
-            spec: spec(pairs),
             // 16 / 5.7 ms is 2800 requests per second, nine times the usual load of one primary.
-            cores: vec![16.0; pairs * 2],
+            cores: vec![16.0; spec.endpoints.len()],
+            spec,
             load: Load::default(),
             faults: Vec::new(),
             probes: Some(Probes {
                 interval: Duration::from_secs(1),
                 timeout: Duration::from_secs(1),
+                connect_only: false,
             }),
+            proxies: 1,
             workers: 1,
             suspended: None,
             length: Duration::from_secs(length_s),
+            ablations: Ablations::default(),
         }
     }
 
@@ -98,12 +116,12 @@ impl Scenario {
             "hang_reset" => during.with([fault(0, Kind::Hang(Release::Reset))]),
             "pause" => during.with([fault(0, Kind::Pause)]),
             "refuse" => during.with([fault(0, Kind::Refuse)]),
-            "errors50" => during.with([fault(0, Kind::Errors(0.5))]),
-            "errors5" => during.with([fault(0, Kind::Errors(0.05))]),
+            "errors50" => during.with([fault(0, Kind::errors(0.5))]),
+            "errors5" => during.with([fault(0, Kind::errors(0.05))]),
             "ramp" => during.with([fault(0, Kind::Ramp(20.0))]),
             "one_path" => during.with([fault(0, Kind::Slow(20.0)).on_path(1)]),
             "common" => during.with((0..8).map(|e| fault(e, Kind::Slow(4.0)))),
-            "background" => Self::healthy(60).with((0..8).map(|e| Fault::new(e, Kind::Errors(0.005), 0, 60))),
+            "background" => Self::healthy(60).with((0..8).map(|e| Fault::new(e, Kind::errors(0.005), 0, 60))),
             "heavy_path" => Self {
                 load: Load {
                     weights: vec![1.0, 1.0, 1.0, 1.0, 20.0],
@@ -111,19 +129,19 @@ impl Scenario {
                 },
                 ..Self::healthy(60)
             },
-            "rare" => Self::healthy(60).with((0..8).map(|e| Fault::new(e, Kind::Errors(0.0003), 0, 60))),
+            "rare" => Self::healthy(60).with((0..8).map(|e| Fault::new(e, Kind::errors(0.0003), 0, 60))),
             "one_pair_slow10" => {
                 Self::one_pair(HEALED_S).with([Fault::new(0, Kind::Slow(10.0), ONSET_S, HEALED_S)])
             }
             "one_pair_errors5" => {
-                Self::one_pair(HEALED_S).with([Fault::new(0, Kind::Errors(0.05), ONSET_S, HEALED_S)])
+                Self::one_pair(HEALED_S).with([Fault::new(0, Kind::errors(0.05), ONSET_S, HEALED_S)])
             }
             "bad_standby" => during.with([
-                fault(0, Kind::Errors(0.05)),
-                Fault::new(4, Kind::Errors(0.2), 0, HEALED_S),
+                fault(0, Kind::errors(0.05)),
+                Fault::new(4, Kind::errors(0.2), 0, HEALED_S),
             ]),
             "slow_standby" => during.with([
-                fault(0, Kind::Errors(0.05)),
+                fault(0, Kind::errors(0.05)),
                 Fault::new(4, Kind::Slow(3.0), 0, HEALED_S),
             ]),
             "return" => Self::healthy(60).with([fault(0, Kind::Slow(10.0))]),
@@ -171,28 +189,31 @@ pub const NAMES: [&str; 22] = [
     "waves",
 ];
 
-/// Pairs with the default policy.
-fn spec(pairs: usize) -> ClusterSpec {
-    let endpoint = |index: usize| EndpointSpec {
-        name: name(&format!(
-            "{}{}",
-            if index < pairs { "p" } else { "s" },
-            index % pairs
-        )),
-        role: if index < pairs {
-            Role::Primary {
-                shadow: Some(index + pairs),
-            }
-        } else {
-            Role::Shadow
-        },
+/// Primaries with their shadows, with the default policy.
+fn spec(shadows: &[usize]) -> ClusterSpec {
+    let primaries = shadows.len();
+    let endpoint = |letter: char, index: usize, role: Role| EndpointSpec {
+        name: name(&format!("{letter}{index}")),
+        role,
         weight: 1.0,
         capacity_rps: None,
         region: None,
     };
+    let primary = |(index, shadow): (usize, &usize)| {
+        let role = Role::Primary {
+            shadow: Some(primaries + shadow),
+        };
+        endpoint('p', index, role)
+    };
+    let count = shadows.iter().max().map_or(0, |last| last + 1);
+    let endpoints = shadows
+        .iter()
+        .enumerate()
+        .map(primary)
+        .chain((0..count).map(|index| endpoint('s', index, Role::Shadow)));
     ClusterSpec {
         name: name("model"),
-        endpoints: (0..pairs * 2).map(endpoint).collect(),
+        endpoints: endpoints.collect(),
         shift: ShiftPolicy::default(),
         attempt_timeout: Duration::from_secs(15),
         balance: BalancePolicy::default(),

@@ -11,19 +11,23 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::fault::Release;
+use super::fault::{Failure, Release};
 
-/// Which attempt of which request: its place in the proxy's table and its number there.
+/// Which attempt of which request: its proxy, its place in the proxy's table and its number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Ticket {
     pub(super) flight: u32,
-    pub(super) attempt: u32,
+    /// Counted over the life of the place, and around: a place sees fewer attempts than this can tell apart within the
+    /// longest time that anything waits.
+    pub(super) attempt: u16,
+    pub(super) proxy: u16,
 }
 
 /// A request at the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Job {
     pub(super) ticket: Ticket,
+    pub(super) post: bool,
     pub(super) answer: Answer,
     /// Microseconds that it waits for something else after its work.
     pub(super) wait_us: u64,
@@ -32,10 +36,16 @@ pub(super) struct Job {
 /// How the endpoint ended a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Answer {
-    Ok,
-    Error,
-    Reset,
+    /// Its last byte comes so many microseconds after its first.
+    Ok {
+        body_us: u32,
+    },
+    Failed(Failure),
     Refused,
+}
+
+impl Answer {
+    pub(super) const AT_ONCE: Self = Self::Ok { body_us: 0 };
 }
 
 pub(super) struct Server {
@@ -47,7 +57,8 @@ pub(super) struct Server {
     updated_us: u64,
     /// By virtual time of the end. The bits of floats that are not negative are in the order of the floats.
     running: BinaryHeap<Reverse<(u64, Job)>>,
-    hung: Vec<Ticket>,
+    /// What hangs, and whether it must not be repeated.
+    hung: Vec<(Ticket, bool)>,
 }
 
 impl Server {
@@ -70,8 +81,26 @@ impl Server {
     }
 
     /// Accepts a request and lets it hang.
-    pub(super) fn hang(&mut self, ticket: Ticket) {
-        self.hung.push(ticket);
+    pub(super) fn hang(&mut self, ticket: Ticket, post: bool) {
+        self.hung.push((ticket, post));
+    }
+
+    /// Lets everything hang that is being worked on.
+    pub(super) fn hang_all(&mut self, now_us: u64) {
+        for job in self.drop_all(now_us) {
+            self.hung.push((job.ticket, job.post));
+        }
+    }
+
+    /// Takes away what is being worked on.
+    pub(super) fn drop_all(&mut self, now_us: u64) -> Vec<Job> {
+        self.advance(now_us);
+        self.running.drain().map(|Reverse((_, job))| job).collect()
+    }
+
+    /// Requests that are being worked on, for each core that is left.
+    pub(super) fn crowding(&self) -> f64 {
+        self.running.len() as f64 / (self.cores * self.capacity).max(f64::MIN_POSITIVE)
     }
 
     /// Lets go of what hangs, as `release` says.
@@ -80,19 +109,20 @@ impl Server {
         now_us: u64,
         release: Release,
         mut work_us: impl FnMut() -> f64,
-        mut reset: impl FnMut(Ticket),
+        mut reset: impl FnMut(Ticket, bool),
     ) {
-        for ticket in std::mem::take(&mut self.hung) {
+        for (ticket, post) in std::mem::take(&mut self.hung) {
             match release {
                 Release::Answered => {
                     let job = Job {
                         ticket,
-                        answer: Answer::Ok,
+                        post,
+                        answer: Answer::AT_ONCE,
                         wait_us: 0,
                     };
                     self.accept(now_us, work_us(), job);
                 }
-                Release::Reset => reset(ticket),
+                Release::Reset => reset(ticket, post),
             }
         }
     }
@@ -145,13 +175,18 @@ mod tests {
     use super::*;
 
     fn ticket(flight: u32) -> Ticket {
-        Ticket { flight, attempt: 1 }
+        Ticket {
+            flight,
+            attempt: 1,
+            proxy: 0,
+        }
     }
 
     fn job(flight: u32) -> Job {
         Job {
             ticket: ticket(flight),
-            answer: Answer::Ok,
+            post: false,
+            answer: Answer::AT_ONCE,
             wait_us: 0,
         }
     }
@@ -195,13 +230,18 @@ mod tests {
     #[test]
     fn the_hung_are_served_or_reset_when_released() {
         let mut server = Server::new(4.0);
-        server.hang(ticket(1));
+        server.hang(ticket(1), false);
         assert_eq!(server.due(), u64::MAX);
-        server.release(9_000, Release::Answered, || 1000.0, |_| unreachable!());
+        server.release(9_000, Release::Answered, || 1000.0, |_, _| unreachable!());
         assert_eq!(drain(&mut server), [(10_000, 1)]);
-        server.hang(ticket(2));
+        server.hang(ticket(2), true);
         let mut reset = Vec::new();
-        server.release(20_000, Release::Reset, || 1000.0, |t| reset.push(t.flight));
-        assert_eq!(reset, [2]);
+        server.release(
+            20_000,
+            Release::Reset,
+            || 1000.0,
+            |t, post| reset.push((t.flight, post)),
+        );
+        assert_eq!(reset, [(2, true)]);
     }
 }

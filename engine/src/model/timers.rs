@@ -13,20 +13,35 @@ use super::server::{Answer, Ticket};
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
-    /// The engine's tick.
-    Tick,
-    /// A probe of this endpoint is due.
-    Probe(usize),
-    /// The answer of this endpoint to a probe, or its absence.
-    ProbeEnd(usize, bool),
+    /// The tick of this proxy's engine.
+    Tick(u16),
+    /// A look at the endpoints.
+    Look,
+    /// A probe of this endpoint by this proxy is due.
+    Probe(u16, u16),
+    /// The answer of this endpoint to a probe of this proxy, or its absence.
+    ProbeEnd(u16, u16, bool),
     /// A fault of this endpoint comes or goes.
-    Edge(usize),
+    Edge(u16),
     /// An attempt has waited for as long as an attempt that may be repeated should.
     Patience(Ticket),
     /// An attempt has waited for as long as any may.
     Limit(Ticket),
-    /// An endpoint ends a request without having worked on it.
+    /// An endpoint ends a request without working on it.
     End(Ticket, Answer),
+    /// An endpoint has waited for something else long enough, and ends a request.
+    Waited(Waited),
+}
+
+/// A request that waits at an endpoint after the work is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Waited {
+    pub(super) endpoint: u16,
+    /// How often the endpoint had lost what it was working on.
+    pub(super) lives: u16,
+    pub(super) post: bool,
+    pub(super) ticket: Ticket,
+    pub(super) answer: Answer,
 }
 
 pub(super) struct Timers {
@@ -82,9 +97,10 @@ mod tests {
         let ticket = Ticket {
             flight: 0,
             attempt: 1,
+            proxy: 0,
         };
         let mut timers = Timers::new(Duration::from_micros(50));
-        timers.at(70, Timer::Tick);
+        timers.at(70, Timer::Look);
         timers.limit(10, ticket);
         timers.at(20, Timer::Edge(3));
         let order: Vec<_> = std::iter::from_fn(|| timers.pop()).collect();
@@ -93,7 +109,7 @@ mod tests {
             [
                 (20, Timer::Edge(3)),
                 (60, Timer::Limit(ticket)),
-                (70, Timer::Tick)
+                (70, Timer::Look)
             ]
         );
         assert_eq!(timers.due(), u64::MAX);

@@ -25,6 +25,8 @@ pub struct Finding {
 #[derive(Debug, Default)]
 pub struct Findings {
     list: Vec<(Group, &'static str, Finding)>,
+    /// Averaged, in a simulation without the law above.
+    averaged: bool,
 }
 
 /// How far a cause can be trusted to mean trouble for users.
@@ -50,6 +52,11 @@ impl Findings {
         self.list.clear();
     }
 
+    /// Averages the causes that found anything from now on; see [`crate::ablation::Part::MeanRisk`].
+    pub(crate) fn average(&mut self, averaged: bool) {
+        self.averaged = averaged;
+    }
+
     /// Adds a component, if it found anything.
     pub fn add(&mut self, group: Group, component: &'static str, finding: Finding) {
         if finding.effect > 0.0 && finding.evidence > 0.0 {
@@ -70,9 +77,24 @@ impl Findings {
             }
             sum += term.hazard;
         }
+        if self.averaged {
+            sum = average(&mut terms);
+        }
         terms.sort_by(|a, b| b.hazard.total_cmp(&a.hazard));
         (terms, -(-sum).exp_m1())
     }
+}
+
+/// Makes the hazards those of the mean risk of all causes, and returns their sum.
+fn average(terms: &mut [Term]) -> f64 {
+    let sick = || terms.iter().filter(|term| term.hazard > 0.0);
+    let causes = sick().count().max(1) as f64;
+    let mean = sick().map(|term| -(-term.hazard).exp_m1()).sum::<f64>() / causes;
+    let (before, after) = (sick().map(|term| term.hazard).sum::<f64>(), -(-mean).ln_1p());
+    for term in terms {
+        term.hazard *= after / before.max(f64::MIN_POSITIVE);
+    }
+    after
 }
 
 fn term(&(group, component, finding): &(Group, &'static str, Finding)) -> Term {

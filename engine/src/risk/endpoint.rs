@@ -247,14 +247,13 @@ impl Endpoint {
             }
             observed.evidence.total += whole(class.attempts.total);
             observed.evidence.bad += whole(class.attempts.bad);
-            for bar in tally.latency.iter_recorded() {
-                let us = tally.latency.median_equivalent(bar.value_iterated_to());
-                observed.samples.push(Sample {
+            observed
+                .samples
+                .extend(tally.recorded().map(|(us, count)| Sample {
                     class: index,
                     position: position(us as f64),
-                    count: bar.count_at_value() as f32,
-                });
-            }
+                    count: count as f32,
+                }));
         }
         let broken = [Class::Refused, Class::Reset, Class::ConnectFailed];
         observed.breaks = Batch {

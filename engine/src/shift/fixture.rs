@@ -5,6 +5,7 @@ use std::time::Duration;
 use foreshade_contract::{Risk, Share};
 
 use super::{Reference, Sight};
+use crate::ablation::Ablations;
 use crate::assessment::{Assessment, Group, Standing, Term, TickEvidence};
 use crate::moment::Moment;
 use crate::spec::ShiftPolicy;
@@ -55,6 +56,7 @@ impl Bench {
             capacity: self.capacity,
             frozen: self.frozen,
             policy: &self.policy,
+            ablations: Ablations::default(),
         }
     }
 }

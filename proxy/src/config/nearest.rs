@@ -11,7 +11,7 @@ const WORD_MAX: usize = 64;
 const CANDIDATES_MAX: usize = 1000;
 
 /// The candidate with the smallest distance, provided that at most a third of the word is wrong. The first of equals.
-pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = folded(word);
     let allowed = (word.len() / 3).max(1);
     if word.is_empty() || word.len() > WORD_MAX {

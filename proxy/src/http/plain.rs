@@ -121,10 +121,11 @@ async fn pass(
 ) -> Result<bool> {
     let (written, end) = match task {
         HttpTask::Header(mut head, end) => {
-            exchange.answer(session, &mut head, closing)?;
+            // Before it counts as an answer that the client sees.
             if head.status == 101 {
                 return Err(unasked_upgrade());
             }
+            exchange.answer(session, &mut head, closing)?;
             frame(&session.req_header().method, &mut head, end)?;
             let client = session.as_downstream_mut();
             (client.write_response_header(head).await, end)

@@ -1,0 +1,61 @@
+//! foreshade: its one default configuration. There is no other setting, because promising to need none is the point.
+
+use std::fmt::Write;
+
+use super::{Leash, Recipe, Site};
+use crate::load::mix::USER_HEADER;
+use crate::results::Protocol;
+use crate::stage::admin::Admin;
+
+pub(super) const RECIPE: Recipe = Recipe {
+    program: "foreshade-proxy",
+    install: "build it with `cargo build --release`",
+    version: &["--version"],
+    cannot: |site, _| match site.protocol {
+        Protocol::Http1 => None,
+        Protocol::Https1 | Protocol::H2 => Some("it has no TLS yet"),
+        Protocol::H2c => Some("it has no HTTP/2 yet"),
+        Protocol::Tcp => Some("it has no plain TCP yet"),
+    },
+    configuration: Some(("foreshade.yaml", |site, _| text(site))),
+    arguments: |_, folder| {
+        vec![
+            "run".into(),
+            "--config".into(),
+            folder.join("foreshade.yaml").into(),
+        ]
+    },
+    ready: |site| Admin(site.admin).is_ready(),
+    leash: Leash::Kill,
+};
+
+fn text(site: &Site) -> String {
+    let mut text = format!(
+        "apiVersion: foreshade/v1\n\
+         workers: {}\n\
+         admin: {{ address: {} }}\n\
+         listeners:\n  - name: web\n    address: {}\n    routes: [{{ cluster: shop }}]\n\
+         clusters:\n  - name: shop\n    cohort: {{ header: {USER_HEADER} }}\n    endpoints:\n",
+        site.workers, site.admin, site.listen
+    );
+    // Writing to a string cannot fail.
+    for primary in &site.primaries {
+        let (name, address) = (&primary.name, primary.address);
+        let shadow = primary
+            .standby
+            .as_ref()
+            .map_or_else(String::new, |s| format!(", shadow: {s}"));
+        let _ = writeln!(text, "      - {{ name: {name}, address: {address}{shadow} }}");
+    }
+    if !site.standbys.is_empty() {
+        text.push_str("    shadows:\n");
+    }
+    for standby in &site.standbys {
+        let _ = writeln!(
+            text,
+            "      - {{ name: {}, address: {} }}",
+            standby.name, standby.address
+        );
+    }
+    text
+}
