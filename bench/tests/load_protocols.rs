@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,15 +14,33 @@ use foreshade_bench::load::line::Dialect;
 use foreshade_bench::load::record::Outcome;
 use foreshade_bench::load::tls::{Tls, Trust};
 use foreshade_bench::load::{Closed, Load, LoadOptions, Totals};
+use foreshade_bench::stage::process::Scratch;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-/// The certificate of shop.example, valid until 2120 and trusted by nobody but these tests; its key lies beside it.
-fn certificate() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls/server.pem")
+/// A certificate of shop.example, made for one test, and its key.
+struct Certificate {
+    _folder: Scratch,
+    file: PathBuf,
+    key: PathBuf,
+}
+
+impl Certificate {
+    fn make(test: &str) -> Self {
+        let folder = Scratch::new(test).unwrap();
+        let made = rcgen::generate_simple_self_signed(["shop.example".to_owned()]).unwrap();
+        let (file, key) = (folder.path().join("server.pem"), folder.path().join("server.key"));
+        std::fs::write(&file, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        Self {
+            _folder: folder,
+            file,
+            key,
+        }
+    }
 }
 
 /// What a server has seen.
@@ -112,12 +130,12 @@ async fn serve_http1(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: Arc<
     }
 }
 
-fn acceptor(protocol: &[u8]) -> TlsAcceptor {
-    let certificates = CertificateDer::pem_file_iter(certificate())
+fn acceptor(certificate: &Certificate, protocol: &[u8]) -> TlsAcceptor {
+    let certificates = CertificateDer::pem_file_iter(&certificate.file)
         .unwrap()
         .map(Result::unwrap)
         .collect();
-    let key = PrivateKeyDer::from_pem_file(certificate().with_extension("key")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(&certificate.key).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -199,7 +217,8 @@ fn http2_in_a_closed_loop_has_many_requests_on_one_connection() {
 #[test]
 fn http2_over_tls_with_a_certificate_that_is_known() {
     let seen = Arc::default();
-    let acceptor = acceptor(b"h2");
+    let certificate = Certificate::make("test-load-h2");
+    let acceptor = acceptor(&certificate, b"h2");
     let target = server(&seen, move |stream, seen| {
         let acceptor = acceptor.clone();
         async move {
@@ -209,15 +228,15 @@ fn http2_over_tls_with_a_certificate_that_is_known() {
         }
     });
     let mut options = options(target, HTTP2);
-    options.tls = Some(Tls::new("shop.example", Trust::File(&certificate()), true).unwrap());
+    options.tls = Some(Tls::new("shop.example", Trust::File(&certificate.file), true).unwrap());
     agree(&totals(options), &seen);
 }
 
 #[test]
 fn http1_over_tls_and_whom_it_trusts() {
     let seen = Arc::default();
-    let certificate = certificate();
-    let acceptor = acceptor(b"http/1.1");
+    let certificate = Certificate::make("test-load-tls");
+    let acceptor = acceptor(&certificate, b"http/1.1");
     let target = server(&seen, move |stream, seen| {
         let acceptor = acceptor.clone();
         async move {
@@ -233,13 +252,13 @@ fn http1_over_tls_and_whom_it_trusts() {
         options.tls = Some(Tls::new(name, trust, http2).unwrap());
         totals(options)
     };
-    let known = over("shop.example", Trust::File(&certificate), false);
+    let known = over("shop.example", Trust::File(&certificate.file), false);
     agree(&known, &seen);
     assert_eq!(known.tally.body_bytes, known.tally.all.requests * 3);
     let no_connection =
         |totals: &Totals| totals.tally.outcomes.get(&Outcome::CONNECT) == Some(&totals.tally.all.requests);
     assert!(
-        no_connection(&over("other.example", Trust::File(&certificate), false)),
+        no_connection(&over("other.example", Trust::File(&certificate.file), false)),
         "of another name"
     );
     assert!(
@@ -247,7 +266,7 @@ fn http1_over_tls_and_whom_it_trusts() {
         "of an unknown authority"
     );
     assert!(
-        no_connection(&over("shop.example", Trust::File(&certificate), true)),
+        no_connection(&over("shop.example", Trust::File(&certificate.file), true)),
         "of another protocol"
     );
     assert_eq!(over("other.example", Trust::Anybody, false).tally.all.failed, 0);
