@@ -17,6 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::cidr::{Cidr, any_contains};
 use crate::edit::Head;
+use crate::fields::Fields;
 
 /// Most proxies that are believed in a row. A longer chain is no chain of one's own.
 const PROXIES_MAX: usize = 32;
@@ -66,7 +67,8 @@ pub struct Client {
 
 impl Client {
     /// Reads who sent a request.
-    pub fn of(trust: &Trust, peer: Option<IpAddr>, headers: &HeaderMap) -> Self {
+    pub fn of<'a>(trust: &Trust, peer: Option<IpAddr>, headers: impl Into<Fields<'a>>) -> Self {
+        let headers = headers.into();
         let peer = peer.map(|address| address.to_canonical());
         let trusted = peer.is_some_and(|peer| any_contains(&trust.proxies, peer));
         let address = if trusted {
@@ -98,7 +100,7 @@ impl Client {
             // One pass over names, and as a rule nothing to take out.
             headers
                 .keys()
-                .filter(|name| speaks_of_client(name))
+                .filter(|name| speaks_of_client(name.as_str().as_bytes()))
                 .for_each(|name| head.remove(name));
         }
         match self.told_by {
@@ -111,7 +113,7 @@ impl Client {
     fn tell_x_forwarded(&self, head: &mut impl Head, headers: &HeaderMap) {
         let has = |name: &HeaderName| self.trusted && headers.contains_key(name);
         if let Some(peer) = self.peer {
-            let before = has(&X_FORWARDED_FOR).then(|| joined(headers, &X_FORWARDED_FOR));
+            let before = has(&X_FORWARDED_FOR).then(|| joined(headers.into(), &X_FORWARDED_FOR));
             let value = match before {
                 Some(before) => HeaderValue::try_from(format!("{before}, {peer}")),
                 None => HeaderValue::from_str(&written(peer)),
@@ -129,38 +131,86 @@ impl Client {
     }
 
     fn tell_forwarded(&self, head: &mut impl Head, headers: &HeaderMap) {
+        if let Ok(value) = HeaderValue::try_from(self.forwarded(headers.into())) {
+            head.set(&FORWARDED, value);
+        }
+    }
+
+    /// The value of `Forwarded`.
+    fn forwarded(&self, headers: Fields<'_>) -> String {
         let node = match self.peer {
             Some(IpAddr::V4(address)) => address.to_string(),
             Some(IpAddr::V6(address)) => format!("\"[{address}]\""),
             None => "unknown".to_owned(),
         };
         let mut value = format!("for={node};proto={}", self.scheme());
-        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+        let host = headers.get(&HOST).and_then(text);
         // What a quoted string cannot hold as it is, no host has.
         if let Some(host) = host.filter(|host| !host.contains(['"', '\\'])) {
             value.push_str(";host=\"");
             value.push_str(host);
             value.push('"');
         }
-        if self.trusted && headers.contains_key(FORWARDED) {
+        if self.trusted && headers.contains(&FORWARDED) {
             value = format!("{}, {value}", joined(headers, &FORWARDED));
         }
-        if let Ok(value) = HeaderValue::try_from(value) {
-            head.set(&FORWARDED, value);
+        value
+    }
+
+    /// Whether a line of this name that came does not go on, because [`Client::write_lines`] says what is to be said.
+    pub fn replaces(&self, name: &[u8]) -> bool {
+        match self.told_by {
+            ToldBy::Nothing => false,
+            _ if !self.trusted => speaks_of_client(name),
+            ToldBy::XForwardedFor => name.eq_ignore_ascii_case(X_FORWARDED_FOR.as_str().as_bytes()),
+            ToldBy::Forwarded => name.eq_ignore_ascii_case(FORWARDED.as_str().as_bytes()),
+        }
+    }
+
+    /// The same as [`Client::tell`], for whoever writes a head line by line.
+    pub fn write_lines(&self, headers: Fields<'_>, out: &mut Vec<u8>) {
+        let mut line = |name: &HeaderName, value: &[&[u8]]| {
+            out.extend_from_slice(name.as_str().as_bytes());
+            out.extend_from_slice(b": ");
+            value.iter().for_each(|part| out.extend_from_slice(part));
+            out.extend_from_slice(b"\r\n");
+        };
+        match self.told_by {
+            ToldBy::Nothing => {}
+            ToldBy::Forwarded => line(&FORWARDED, &[self.forwarded(headers).as_bytes()]),
+            ToldBy::XForwardedFor => {
+                let has = |name: &HeaderName| self.trusted && headers.contains(name);
+                if let Some(peer) = self.peer {
+                    let peer = written(peer);
+                    match has(&X_FORWARDED_FOR) {
+                        true => {
+                            let before = joined(headers, &X_FORWARDED_FOR);
+                            line(&X_FORWARDED_FOR, &[before.as_bytes(), b", ", peer.as_bytes()]);
+                        }
+                        false => line(&X_FORWARDED_FOR, &[peer.as_bytes()]),
+                    }
+                }
+                if !has(&X_FORWARDED_PROTO) {
+                    line(&X_FORWARDED_PROTO, &[self.scheme().as_bytes()]);
+                }
+                if let Some(host) = headers.get(&HOST).filter(|_| !has(&X_FORWARDED_HOST)) {
+                    line(&X_FORWARDED_HOST, &[host]);
+                }
+            }
         }
     }
 }
 
 /// The right-most address that no trusted proxy has; the left-most one where all are.
-fn first_untrusted(trust: &Trust, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+fn first_untrusted(trust: &Trust, peer: IpAddr, headers: Fields<'_>) -> IpAddr {
     let name = match trust.told_by {
         ToldBy::XForwardedFor => &X_FORWARDED_FOR,
         ToldBy::Forwarded => &FORWARDED,
         ToldBy::Nothing => return peer,
     };
     let mut known = peer;
-    let lines = headers.get_all(name).iter().rev();
-    let entries = lines.flat_map(|line| line.as_bytes().rsplit(|b| *b == b','));
+    let lines = headers.all(name).rev();
+    let entries = lines.flat_map(|line| line.rsplit(|b| *b == b','));
     for entry in entries.take(PROXIES_MAX) {
         let entry = std::str::from_utf8(entry).unwrap_or_default();
         let node = match trust.told_by {
@@ -179,8 +229,8 @@ fn first_untrusted(trust: &Trust, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
 }
 
 /// Whether the last trusted proxy was spoken to in https.
-fn is_secure(told_by: ToldBy, headers: &HeaderMap) -> bool {
-    let last = |name: &HeaderName| headers.get_all(name).iter().next_back()?.to_str().ok();
+fn is_secure(told_by: ToldBy, headers: Fields<'_>) -> bool {
+    let last = |name: &HeaderName| text(headers.all(name).next_back()?);
     let scheme = match told_by {
         ToldBy::XForwardedFor => last(&X_FORWARDED_PROTO),
         ToldBy::Forwarded => last(&FORWARDED)
@@ -243,17 +293,21 @@ fn written(address: IpAddr) -> ArrayString<ADDRESS_BYTES_MAX> {
 }
 
 /// All lines of a header as one list.
-fn joined(headers: &HeaderMap, name: &HeaderName) -> String {
-    let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
-    lines.collect::<Vec<_>>().join(", ")
+fn joined(headers: Fields<'_>, name: &HeaderName) -> String {
+    headers.all(name).filter_map(text).collect::<Vec<_>>().join(", ")
+}
+
+/// A value as text, if it is of visible ASCII.
+fn text(value: &[u8]) -> Option<&str> {
+    let visible = value.iter().all(|b| matches!(b, b'\t' | b' '..=b'~'));
+    visible.then(|| std::str::from_utf8(value).ok()).flatten()
 }
 
 /// Whether a header claims to know the client: `Forwarded`, `X-Real-IP` and all that begins with `X-Forwarded-`, with `_`
 /// for `-` too, because applications behind CGI cannot tell the two apart.
-fn speaks_of_client(name: &HeaderName) -> bool {
-    let name = name.as_str().as_bytes();
+fn speaks_of_client(name: &[u8]) -> bool {
     // Nearly every name ends here.
-    if !matches!(name.first(), Some(b'x' | b'f')) {
+    if !matches!(name.first(), Some(b'x' | b'f' | b'X' | b'F')) {
         return false;
     }
     let same = |name: &[u8], wanted: &[u8]| {
@@ -261,7 +315,7 @@ fn speaks_of_client(name: &HeaderName) -> bool {
             && name
                 .iter()
                 .zip(wanted)
-                .all(|(a, b)| a == b || (*a == b'_' && *b == b'-'))
+                .all(|(a, b)| a.eq_ignore_ascii_case(b) || (*a == b'_' && *b == b'-'))
     };
     let prefix = b"x-forwarded-";
     same(name, b"forwarded")

@@ -37,9 +37,8 @@ pub fn request(view: &RequestView<'_>, route: &Route, cluster: &Cluster) -> Requ
 /// repeated already is left to it, because retries on two layers multiply. A route that allows one attempt repeats nothing:
 /// its requests are no probes of doubtful endpoints, and wait for the route's timeout, not for the endpoint's usual time.
 fn is_repeatable(view: &RequestView<'_>, route: &Route) -> bool {
-    let harmless =
-        route.idempotent || is_idempotent(view.method) || view.headers.contains_key(IDEMPOTENCY_KEY);
-    harmless && route.attempts_max > 1 && !view.headers.contains_key(ATTEMPT_HEADER)
+    let harmless = route.idempotent || is_idempotent(view.method) || view.headers.contains(&IDEMPOTENCY_KEY);
+    harmless && route.attempts_max > 1 && !view.headers.contains(&ATTEMPT_HEADER)
 }
 
 // Concept: endpoint-gradual-shift

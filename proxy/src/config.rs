@@ -200,6 +200,8 @@ pub struct Listener {
     pub trust: Trust,
     /// What is done about spellings of paths that endpoints read differently.
     pub path: PathPolicy,
+    /// Whether plain requests are served by the relay.
+    pub relay: bool,
 }
 
 /// A set of endpoints that serve the same thing, and their shadows.

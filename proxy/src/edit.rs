@@ -12,6 +12,7 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::fields::Fields;
 use crate::request::RequestView;
 use crate::rewrite::Rewrite;
 use crate::trace::{self, MadeId};
@@ -113,7 +114,7 @@ pub struct Facts<'a> {
     /// The name that was made for the request, if one was.
     pub made_id: Option<&'a MadeId>,
     /// The headers that came, for the name that the request brought. Looked at only where a value asks for it.
-    pub came: Option<&'a HeaderMap>,
+    pub came: Option<Fields<'a>>,
 }
 
 impl<'a> Facts<'a> {
@@ -352,7 +353,7 @@ mod tests {
         ] {
             let facts = Facts {
                 made_id,
-                came: Some(came),
+                came: Some(came.into()),
                 ..FACTS
             };
             assert_eq!(template.value(&facts).unwrap(), expected);

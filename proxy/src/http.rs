@@ -29,6 +29,7 @@ use self::exchange::{Exchange, is_replayable};
 use self::tell::tell;
 use crate::client::Client;
 use crate::framing::Refusal;
+use crate::outcome::sentence;
 use crate::request::RequestView;
 use crate::server::local::{self, Local};
 use crate::topology::ids::ListenerId;
@@ -284,16 +285,5 @@ impl EdgeProxy {
                 .inspect_err(|why| local.worker.refuse(*why))?;
         }
         Ok(admission)
-    }
-}
-
-fn sentence(status: u16) -> &'static str {
-    match status {
-        400 => "the request breaks the rules of HTTP",
-        408 => "the request did not arrive in time",
-        502 => "the endpoint did not answer",
-        503 => "no endpoint is left to serve this request",
-        504 => "the endpoint did not answer in time",
-        _ => "the request could not be served",
     }
 }

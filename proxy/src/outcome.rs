@@ -44,6 +44,18 @@ pub enum Failure {
     Internal,
 }
 
+/// What a client is told of a status that no endpoint gave.
+pub fn sentence(status: u16) -> &'static str {
+    match status {
+        400 => "the request breaks the rules of HTTP",
+        408 => "the request did not arrive in time",
+        502 => "the endpoint did not answer",
+        503 => "no endpoint is left to serve this request",
+        504 => "the endpoint did not answer in time",
+        _ => "the request could not be served",
+    }
+}
+
 /// What follows from a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Consequence {

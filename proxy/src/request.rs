@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
+use http::HeaderName;
 use http::header::COOKIE;
-use http::{HeaderMap, HeaderName};
 
+use crate::fields::Fields;
 use crate::trace::MadeId;
 
 /// Head of a request, and who sent it.
@@ -21,7 +22,7 @@ pub struct RequestView<'a> {
     /// Scheme that the user speaks.
     pub scheme: &'static str,
     /// All headers.
-    pub headers: &'a HeaderMap,
+    pub headers: Fields<'a>,
     /// The user's address, as far as proxies before this one can be believed.
     pub client: Option<IpAddr>,
     /// The name that was made for it, if one was.
@@ -30,14 +31,14 @@ pub struct RequestView<'a> {
 
 impl<'a> RequestView<'a> {
     /// A request for `/` of nobody in particular.
-    pub fn of(method: &'a str, headers: &'a HeaderMap) -> Self {
+    pub fn of(method: &'a str, headers: impl Into<Fields<'a>>) -> Self {
         Self {
             method,
             host: "",
             path: "/",
             query: None,
             scheme: "http",
-            headers,
+            headers: headers.into(),
             client: None,
             made_id: None,
         }
@@ -45,15 +46,14 @@ impl<'a> RequestView<'a> {
 
     /// The bytes of a header's first value.
     pub fn header(&self, name: &HeaderName) -> Option<&'a [u8]> {
-        self.headers.get(name).map(|v| v.as_bytes())
+        self.headers.get(name)
     }
 
     /// The bytes of a cookie's first value. Source: RFC 6265 section 4.2.1; quotes are part of the value.
     pub fn cookie(&self, name: &str) -> Option<&'a [u8]> {
         self.headers
-            .get_all(COOKIE)
-            .iter()
-            .flat_map(|line| line.as_bytes().split(|b| *b == b';'))
+            .all(&COOKIE)
+            .flat_map(|line| line.split(|b| *b == b';'))
             .find_map(|pair| {
                 let pair = pair.trim_ascii_start();
                 let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
@@ -65,6 +65,7 @@ impl<'a> RequestView<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::HeaderMap;
 
     #[test]
     fn a_cookie_is_found_by_its_whole_name_in_any_line() {

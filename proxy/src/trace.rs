@@ -9,11 +9,12 @@
 
 pub mod context;
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 
 use crate::config::{Config, RequestIds, TraceMode, Traces};
+use crate::fields::Fields;
 
 pub use self::context::TraceContext;
 
@@ -78,7 +79,8 @@ impl Namer {
     }
 
     /// Names a request that came with these headers.
-    pub fn name(&mut self, headers: &HeaderMap) -> Named {
+    pub fn name<'a>(&mut self, headers: impl Into<Fields<'a>>) -> Named {
+        let headers = headers.into();
         let made = (self.ids.make && request_id(headers).is_none()).then(|| hex(self.rng.random::<u128>()));
         let (trace, edit) = match self.traces.mode {
             TraceMode::Pass => (None, Edit::Pass),
@@ -92,7 +94,7 @@ impl Namer {
         self.ids.to_client
     }
 
-    fn trace(&mut self, headers: &HeaderMap, mode: TraceMode) -> (Option<TraceContext>, Edit) {
+    fn trace(&mut self, headers: Fields<'_>, mode: TraceMode) -> (Option<TraceContext>, Edit) {
         if let Some(came) = TraceContext::of(headers) {
             let edit = match context::is_tracestate(headers) {
                 true => Edit::Parent,
@@ -115,22 +117,15 @@ impl Namer {
 
 /// The name that a request brings, if it is one: letters, digits and a few signs that mean nothing to a shell, a query or
 /// a log. A request that brings several names brings none.
-pub fn request_id(headers: &HeaderMap) -> Option<&[u8]> {
-    let id = only(headers, &REQUEST_ID)?;
+pub fn request_id<'a>(headers: impl Into<Fields<'a>>) -> Option<&'a [u8]> {
+    let id = headers.into().only(&REQUEST_ID)?;
     let sound = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:+/=@".contains(byte);
     ((1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.iter().all(sound)).then_some(id)
 }
 
 /// The name that the endpoint sees: the one that was made, else the one that came, else none.
-pub fn known_as<'a>(made: Option<&'a MadeId>, came: Option<&'a HeaderMap>) -> Option<&'a [u8]> {
+pub fn known_as<'a>(made: Option<&'a MadeId>, came: Option<Fields<'a>>) -> Option<&'a [u8]> {
     made.map(|id| &id[..]).or_else(|| request_id(came?))
-}
-
-/// The value of a header that stands there once.
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
-    let mut values = headers.get_all(name).iter();
-    let first = values.next()?;
-    values.next().is_none().then(|| first.as_bytes())
 }
 
 /// Sixteen bytes in hexadecimal.
@@ -143,7 +138,7 @@ fn hex(number: u128) -> MadeId {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
+    use http::{HeaderMap, HeaderValue};
     use proptest::prelude::*;
 
     fn namer(ids: RequestIds, mode: TraceMode) -> Namer {

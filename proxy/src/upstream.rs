@@ -1,5 +1,6 @@
 //! Upstream connections as pingora wants them: peers, and what its errors mean.
 
+pub(crate) mod connect;
 pub mod deadline;
 pub mod dial;
 pub mod network;

@@ -434,7 +434,7 @@ fn a_misspelt_required_key_is_not_reported_as_missing_too() {
     shop.yaml:7:1: unknown key "clutsers" in the file
         7 | clutsers:
           | ^^^^^^^^
-           expected: one of apiVersion, admin, accessLog, requestId, trace, workers, grace, dns, listeners, clusters
+           expected: one of apiVersion, admin, accessLog, requestId, trace, workers, relay, grace, dns, listeners, clusters
            hint: did you mean "clusters"?
 
     shop.yaml: 1 mistake
@@ -1132,7 +1132,7 @@ fn all_mistakes_are_shown_at_once_in_the_order_of_the_file() {
     shop.yaml:3:5: unknown key "nme" in a listener
         3 |   - nme: web
           |     ^^^
-           expected: one of name, address, protocol, idleTimeout, limits, trustedProxies, forwarded, path, routes
+           expected: one of name, address, protocol, idleTimeout, limits, trustedProxies, forwarded, path, relay, routes
            hint: did you mean "name"?
 
     shop.yaml:5:18: idleTimeout: "60" has no unit

@@ -74,7 +74,7 @@ pub(super) fn config(
         .items
         .into_iter()
         .zip(bound)
-        .map(|(raw, address)| listener(raw, address, &known, mistakes))
+        .map(|(raw, address)| listener(raw, address, file.relay, &known, mistakes))
         .collect();
     let clusters: Vec<_> = clusters
         .items
@@ -139,6 +139,7 @@ pub(crate) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
 fn listener(
     raw: raw::Listener,
     address: Option<SocketAddr>,
+    relay: bool,
     clusters: &Clusters<'_>,
     mistakes: &mut Mistakes,
 ) -> Option<Listener> {
@@ -159,6 +160,7 @@ fn listener(
             encoded_slashes: raw.path.encoded_slashes,
             duplicate_slashes: raw.path.duplicate_slashes,
         },
+        relay: raw.relay.unwrap_or(relay),
     })
 }
 

@@ -62,6 +62,8 @@ section! {
     trace "trace": nested Trace;
     /// Worker threads; one per core where left out.
     workers "workers": optional Count<1, 256>;
+    /// Whether the relay serves plain HTTP/1.1 requests; all others are served by the full path.
+    relay "relay": default bool = false;
     /// How long requests in flight may take after SIGTERM.
     grace "grace": default Span = seconds(30);
     /// How names of endpoints become addresses.
@@ -106,6 +108,8 @@ section! {
     forwarded "forwarded": default At<ToldBy> = ToldBy::XForwardedFor;
     /// What is done about spellings of paths that endpoints read differently.
     path "path": nested Paths;
+    /// Whether the relay serves plain requests; as the whole file says where left out.
+    relay "relay": optional bool;
     /// Rules from requests to clusters. The most specific match wins, whatever the order.
     routes "routes": required List<At<Route>, 1>;
 }

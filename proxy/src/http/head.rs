@@ -8,6 +8,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::client::Client;
 use crate::edit::{Facts, Head};
+use crate::fields::Fields;
 use crate::framing::Refusal;
 use crate::path::{PathPolicy, escaped, normal};
 use crate::request::RequestView;
@@ -23,7 +24,7 @@ pub(super) fn view<'a>(head: &'a RequestHeader, client: &Client) -> RequestView<
         path: head.uri.path(),
         query: head.uri.query(),
         scheme: client.scheme(),
-        headers: &head.headers,
+        headers: Fields::from(&head.headers),
         client: client.address,
         made_id: None,
     }

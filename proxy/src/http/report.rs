@@ -148,7 +148,7 @@ impl Report {
 
     /// The name that the endpoint sees, or none.
     fn request_id<'a>(&'a self, headers: &'a HeaderMap) -> &'a [u8] {
-        trace::known_as(self.made_id(), Some(headers)).unwrap_or_default()
+        trace::known_as(self.made_id(), Some(headers.into())).unwrap_or_default()
     }
 }
 

@@ -277,8 +277,8 @@ impl PathMatch {
 
 impl HeaderMatch {
     fn holds(&self, view: &RequestView<'_>) -> bool {
-        let mut values = view.headers.get_all(&self.name).iter();
-        values.any(|value| self.wanted.accepts(value.as_bytes())) != self.not
+        let mut values = view.headers.all(&self.name);
+        values.any(|value| self.wanted.accepts(value)) != self.not
     }
 }
 

@@ -30,7 +30,9 @@ use super::listen::BACKLOG;
 use super::local;
 use super::stream::{EdgeStream, Home};
 use crate::access_log::{Record, Trail};
-use crate::framing::{Limits, Refusal};
+use crate::framing::{Head, Limits, Refusal};
+use crate::relay::{self, Turn};
+use crate::topology::ids::ListenerId;
 
 /// How long a full table of open files is given to empty before the next try.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
@@ -56,6 +58,8 @@ pub struct Terms {
 pub struct Guard {
     /// How much they may ask for.
     pub limits: Limits,
+    /// Where they have come in.
+    pub listener: ListenerId,
     /// How many they may be. Shared by the workers of the listener.
     pub door: Arc<Door>,
 }
@@ -157,10 +161,15 @@ where
             let head = match &guard {
                 None => None,
                 Some(guard) => match checked(guard, stream, &home).await {
-                    Ok((same, head)) => {
+                    Ok((same, head, bytes)) => {
                         stream = same;
                         served += 1;
-                        Some((head, served >= guard.limits.requests))
+                        let last = served >= guard.limits.requests;
+                        match self.relayed(guard, &mut stream, &head, &bytes, last).await {
+                            Turn::HandOver => Some((bytes, last)),
+                            Turn::Next => continue,
+                            turn => return left(stream, &home, turn).await,
+                        }
                     }
                     Err(Some(same)) => {
                         stream = same;
@@ -186,6 +195,30 @@ where
                 conn.rest();
             }
         }
+    }
+
+    /// Has the relay serve the request, if it is for the relay.
+    async fn relayed(
+        &self,
+        guard: &Guard,
+        stream: &mut EdgeStream,
+        head: &Head,
+        bytes: &[u8],
+        last: bool,
+    ) -> Turn {
+        let Some(conn) = stream.conn_mut() else {
+            return Turn::Broken;
+        };
+        let terms = relay::Terms {
+            limits: &guard.limits,
+            last,
+            closing: &self.shutdown,
+        };
+        let turn = relay::serve(conn, guard.listener, head, bytes, terms).await;
+        if turn == Turn::Next {
+            conn.rest();
+        }
+        turn
     }
 
     /// Waits for the first byte of the next request; after a shutdown only for that of the `first` one, and not for long.
@@ -214,10 +247,10 @@ async fn checked(
     guard: &Guard,
     mut stream: Box<EdgeStream>,
     home: &Home,
-) -> Result<(Box<EdgeStream>, BytesMut), Option<Box<EdgeStream>>> {
+) -> Result<(Box<EdgeStream>, Head, BytesMut), Option<Box<EdgeStream>>> {
     let conn = stream.conn_mut().ok_or(None)?;
     match arrive(conn, &guard.limits).await {
-        Arrival::Request(head) => Ok((stream, head)),
+        Arrival::Request(head, bytes) => Ok((stream, head, bytes)),
         Arrival::Nothing => Err(Some(stream)),
         Arrival::Gone => Err(None),
         Arrival::Refused(refusal, head) => {
@@ -239,6 +272,20 @@ fn prepare(session: &mut ServerSession, head: BytesMut, is_last: bool) {
     session.set_read_timeout(None);
     if is_last {
         session.set_keepalive_reuses_remaining(Some(0));
+    }
+}
+
+/// What becomes of a connection that the relay has served for the last time.
+async fn left(stream: Box<EdgeStream>, home: &Home, turn: Turn) {
+    drop(stream);
+    let Some(returned) = home.take() else { return };
+    if let Some(refusal) = returned.conn.refusal() {
+        count(refusal);
+    }
+    match turn {
+        // An answer that has no end but that of the connection must not look whole.
+        Turn::Broken => returned.conn.abort(),
+        _ => Box::pin(linger(returned.conn)).await,
     }
 }
 

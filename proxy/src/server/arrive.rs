@@ -17,8 +17,8 @@ const HEAD_USUAL_BYTES: usize = 4 * 1024;
 /// What has come.
 #[derive(Debug)]
 pub(super) enum Arrival {
-    /// A request: the bytes of its head, and no more.
-    Request(BytesMut),
+    /// A request: its head, and the bytes of that and no more.
+    Request(Head, BytesMut),
     /// Nothing that will be served, and what has come of it.
     Refused(Refusal, BytesMut),
     /// Nothing yet, after all.
@@ -36,7 +36,7 @@ pub(super) async fn arrive(conn: &mut Conn, limits: &Limits) -> Arrival {
         if !bytes.is_empty() {
             match check.advance(&bytes, limits) {
                 Ok(None) => {}
-                Ok(Some(head)) => return begin(conn, &head, bytes, limits),
+                Ok(Some(head)) => return begin(conn, head, bytes, limits),
                 Err(refusal) => return Arrival::Refused(refusal, bytes),
             }
         }
@@ -60,7 +60,7 @@ pub(super) async fn arrive(conn: &mut Conn, limits: &Limits) -> Arrival {
     }
 }
 
-fn begin(conn: &mut Conn, head: &Head, mut bytes: BytesMut, limits: &Limits) -> Arrival {
+fn begin(conn: &mut Conn, head: Head, mut bytes: BytesMut, limits: &Limits) -> Arrival {
     let ahead = if head.place.end == bytes.len() {
         // Splitting would make shared storage of it, at the price of an allocation.
         BytesMut::new()
@@ -68,8 +68,8 @@ fn begin(conn: &mut Conn, head: &Head, mut bytes: BytesMut, limits: &Limits) -> 
         bytes.split_off(head.place.end)
     };
     bytes.advance(head.place.start);
-    match conn.begin(head, ahead, limits) {
-        Ok(()) => Arrival::Request(bytes),
+    match conn.begin(&head, ahead, limits) {
+        Ok(()) => Arrival::Request(head, bytes),
         Err(refusal) => Arrival::Refused(refusal, bytes),
     }
 }

@@ -9,6 +9,7 @@
 //! has nothing more to write: so an answer that pauses after its first bytes delivers them. Buffers exist only while there
 //! is something in them: an idle connection holds none.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
@@ -20,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::unconstrained;
 
+use super::leave::LEFT_OVER_BYTES_MAX;
 use super::pace::{Floor, Pace};
 use crate::framing::{Body, Head, Limits, Refusal};
 use crate::gather::{self, Gather};
@@ -167,13 +169,50 @@ impl Conn {
         self.mine = 0;
     }
 
+    /// Moves the part of the message's body that is here already to the end of `into`.
+    pub(crate) fn take_here(&mut self, into: &mut Vec<u8>) {
+        let here = self.mine.min(self.ahead.len());
+        into.extend_from_slice(self.ahead.get(..here).unwrap_or_default());
+        self.skip_mine();
+        if self.ahead.is_empty() {
+            self.ahead = BytesMut::new();
+        }
+    }
+
+    /// Whether so little of the message is left that reading it costs less than a new connection.
+    pub(crate) fn is_nearly_read(&self) -> bool {
+        match &self.message {
+            Message::Body(body) => body.left().is_some_and(|left| left <= LEFT_OVER_BYTES_MAX),
+            Message::Raw => false,
+        }
+    }
+
+    /// Hands `bytes` to the kernel, past what is gathered: for a writer that gathers by itself.
+    ///
+    /// # Errors
+    /// When the connection is broken, or its client does not take them.
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut rest = bytes;
+        poll_fn(|cx| {
+            while !rest.is_empty() {
+                let polled = Pin::new(&mut self.tcp).poll_write(cx, rest);
+                match ready!(self.paced(cx, polled))? {
+                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    taken => rest = rest.get(taken..).unwrap_or_default(),
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
     /// The message is over: what was waited for is, too.
     pub(super) fn rest(&mut self) {
         (self.reading, self.writing) = (Pace::default(), Pace::default());
     }
 
     /// Why the message broke off, if it is the client's doing.
-    pub(super) fn refusal(&self) -> Option<Refusal> {
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
         self.refusal
     }
 

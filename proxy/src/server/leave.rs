@@ -8,6 +8,7 @@ use std::io::ErrorKind::{Interrupted, WouldBlock};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use http::HeaderValue;
 use pingora_core::protocols::http::date::get_cached_date;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
@@ -28,7 +29,12 @@ pub(crate) const LEFT_OVER_BYTES_MAX: u64 = 64 * 1024;
 /// What a client is told who is turned away. The date is the one that this thread gives to all its answers: written once
 /// per second, and by pingora into those that pass through it.
 pub(super) fn answer(refusal: Refusal) -> String {
-    refusal.answer(get_cached_date().to_str().unwrap_or_default())
+    refusal.answer(date().to_str().unwrap_or_default())
+}
+
+/// What time it is, as heads of messages tell it.
+pub(crate) fn date() -> HeaderValue {
+    get_cached_date()
 }
 
 /// Tells the client why, and closes.
@@ -79,7 +85,7 @@ pub(super) async fn linger(mut conn: Conn) {
 
 /// Reads and drops what is left of a message that was answered before its end. False where that is too much or takes
 /// too long.
-pub(super) async fn skip_left_over(conn: &mut Conn, limits: &Limits) -> bool {
+pub(crate) async fn skip_left_over(conn: &mut Conn, limits: &Limits) -> bool {
     conn.skip_mine();
     if conn.is_between_messages() {
         return true;

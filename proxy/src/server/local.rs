@@ -4,16 +4,22 @@
 //! thread-local: no lock, no atomic, and no way to reach another worker's.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use foreshade_engine::moment::Moment;
 use foreshade_engine::observation::ResourceReport;
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::connections::{Counter, Open};
 use crate::access_log::{Logger, Record};
 use crate::mirror::{Mirror, Tee, is_safe};
+use crate::recorder::Place;
+use crate::relay::Scratch;
+use crate::topology::ids::EndpointId;
 use crate::trace::Namer;
 use crate::upstream::Peers;
 use crate::upstream::network::Sampler;
@@ -37,7 +43,22 @@ pub(crate) struct Local {
     pub(crate) namer: Option<Namer>,
     /// Counts this worker's clients.
     connections: Arc<Counter>,
+    /// Room for requests of the relay that none is using now: as many as were under way at once.
+    scratch: Vec<Scratch>,
 }
+
+/// A way to an endpoint.
+#[derive(Debug)]
+pub(crate) struct Way {
+    pub(crate) endpoint: EndpointId,
+    /// A connection on which nothing is under way.
+    pub(crate) kept: Option<TcpStream>,
+    pub(crate) address: SocketAddr,
+    pub(crate) connect_timeout: Duration,
+}
+
+/// Room that is kept for requests to come. More than that are rarely under way at once, and cost an allocation each.
+const SCRATCH_MAX: usize = 256;
 
 thread_local! {
     static LOCAL: RefCell<Option<Local>> = const { RefCell::new(None) };
@@ -78,6 +99,21 @@ pub(crate) fn now_if_logged() -> Option<Moment> {
     with(|l| l.log.is_some().then(|| l.worker.clock().now())).flatten()
 }
 
+/// Room for one request of the relay.
+pub(crate) fn scratch() -> Option<Scratch> {
+    with(|l| l.scratch.pop().unwrap_or_default())
+}
+
+/// Keeps it for the next one.
+pub(crate) fn keep(mut scratch: Scratch) {
+    scratch.clear();
+    with(|l| {
+        if l.scratch.len() < SCRATCH_MAX {
+            l.scratch.push(scratch);
+        }
+    });
+}
+
 /// Writes a line for what no engine has seen.
 pub(crate) fn log(record: &Record<'_>) {
     with(|l| {
@@ -105,6 +141,7 @@ impl Local {
             log,
             namer: Namer::new(topology.config()),
             connections,
+            scratch: Vec::new(),
             worker,
         }
     }
@@ -124,6 +161,23 @@ impl Local {
                 None
             }
         }
+    }
+
+    /// The way to an endpoint: a kept connection, or where one can be had and within what time.
+    pub(crate) fn way(&self, place: Place) -> Option<Way> {
+        let topology = self.worker.topology();
+        let endpoint = topology.endpoint_id(place)?;
+        Some(Way {
+            endpoint,
+            kept: self.pool.take(endpoint),
+            address: topology.endpoint(place)?.address,
+            connect_timeout: topology.cluster(place.cluster)?.connect_timeout,
+        })
+    }
+
+    /// Keeps a connection on which everything has been answered.
+    pub(crate) fn put_back(&self, endpoint: EndpointId, tcp: TcpStream) {
+        self.pool.put(endpoint, tcp);
     }
 
     /// Takes the newest snapshot over, and with a new configuration everything that hangs on it.

@@ -139,6 +139,7 @@ impl Doors {
                     limits: local::with(|l| l.worker.limits(listener).cloned())
                         .flatten()
                         .unwrap_or_default(),
+                    listener,
                     door: door.clone(),
                 }),
             };

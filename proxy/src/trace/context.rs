@@ -3,9 +3,8 @@
 //! Source: W3C Trace Context, <https://www.w3.org/TR/trace-context/>, sections 3.2 and 3.3. A header of a later version
 //! is read as far as this version goes, and answered in this version. Flags that have no meaning here are cleared.
 
-use http::HeaderMap;
-
-use super::{TRACEPARENT, TRACESTATE, only};
+use super::{TRACEPARENT, TRACESTATE};
+use crate::fields::Fields;
 
 /// Length of `traceparent` in version 00: `00-` 32 `-` 16 `-` 2.
 pub const TRACEPARENT_BYTES: usize = 55;
@@ -32,8 +31,8 @@ pub struct TraceContext {
 
 impl TraceContext {
     /// The context that a request brings, if it brings one and it is valid.
-    pub fn of(headers: &HeaderMap) -> Option<Self> {
-        Self::parse(only(headers, &TRACEPARENT)?)
+    pub fn of<'a>(headers: impl Into<Fields<'a>>) -> Option<Self> {
+        Self::parse(headers.into().only(&TRACEPARENT)?)
     }
 
     /// Reads `traceparent`.
@@ -101,10 +100,11 @@ impl TraceContext {
 }
 
 /// Whether what came as `tracestate`, if anything did, is valid.
-pub(super) fn is_tracestate(headers: &HeaderMap) -> bool {
-    let lines = headers.get_all(TRACESTATE).iter();
-    let members = lines
-        .flat_map(|line| line.as_bytes().split(|b| *b == b','))
+pub(super) fn is_tracestate(headers: Fields<'_>) -> bool {
+    let name = TRACESTATE;
+    let members = headers
+        .all(&name)
+        .flat_map(|line| line.split(|b| *b == b','))
         .map(<[u8]>::trim_ascii);
     let mut count = 0;
     for member in members.filter(|member| !member.is_empty()) {
@@ -160,6 +160,7 @@ pub(super) fn write_hex(bytes: &[u8], to: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::HeaderMap;
     use http::HeaderValue;
     use proptest::prelude::*;
 
@@ -230,7 +231,7 @@ mod tests {
             for line in lines {
                 headers.append(TRACESTATE, HeaderValue::from_bytes(line.as_bytes()).unwrap());
             }
-            is_tracestate(&headers)
+            is_tracestate((&headers).into())
         };
         let members = |n: usize| vec!["a=1"; n].join(",");
         for lines in [

@@ -26,21 +26,14 @@ use pingora_core::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
     UniqueID, UniqueIDType,
 };
-use pingora_error::{Error, ErrorType, OrErr};
-use socket2::{SockRef, TcpKeepalive};
+use pingora_error::{Error, ErrorType};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
+use super::connect::connect;
 use super::pool::Pool;
 use crate::gather::{self, Gather};
 use crate::topology::ids::EndpointId;
-
-/// When an idle connection is asked whether its other end still lives, and when it is given up: after 30 seconds.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
-    .with_time(Duration::from_secs(15))
-    .with_interval(Duration::from_secs(5))
-    .with_retries(3);
 
 /// No connection yet.
 const NONE: RawFd = -1;
@@ -87,7 +80,9 @@ impl Dial {
         let tcp = match kept {
             Some(tcp) => tcp,
             // Boxed: most attempts find a kept connection, and need no room for what opens one.
-            None => Box::pin(self.open(address)).await?,
+            None => Box::pin(connect(address, self.connect_timeout))
+                .await
+                .map_err(|error| Error::because(kind(&error), "no connection to the endpoint", error))?,
         };
         self.socket.store(tcp.as_raw_fd(), Ordering::Relaxed);
         self.reused.store(reused, Ordering::Relaxed);
@@ -98,21 +93,6 @@ impl Dial {
             gather: Gather::default(),
             rests: false,
         })
-    }
-
-    async fn open(&self, address: SocketAddr) -> pingora_error::Result<TcpStream> {
-        let opened = timeout(self.connect_timeout, TcpStream::connect(address)).await;
-        let tcp = match opened {
-            Ok(Ok(tcp)) => tcp,
-            Ok(Err(error)) => return Error::e_because(kind(&error), "no connection to the endpoint", error),
-            Err(late) => return Error::e_because(ErrorType::ConnectTimedout, "no connection in time", late),
-        };
-        // Writes are gathered here.
-        tcp.set_nodelay(true)
-            .or_err(ErrorType::ConnectError, "the connection is gone already")?;
-        // Without it the connection is found dead when it is used.
-        let _ = SockRef::from(&tcp).set_tcp_keepalive(&KEEPALIVE);
-        Ok(tcp)
     }
 }
 

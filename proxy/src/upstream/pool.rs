@@ -49,7 +49,7 @@ impl Pool {
     }
 
     /// A connection to the endpoint on which nothing is under way.
-    pub(super) fn take(&self, endpoint: EndpointId) -> Option<TcpStream> {
+    pub(crate) fn take(&self, endpoint: EndpointId) -> Option<TcpStream> {
         let kept = &mut *self.kept();
         let idle = kept.by_endpoint.get_mut(&endpoint)?;
         loop {
@@ -62,7 +62,7 @@ impl Pool {
     }
 
     /// Keeps a connection on which everything has been answered.
-    pub(super) fn put(&self, endpoint: EndpointId, tcp: TcpStream) {
+    pub(crate) fn put(&self, endpoint: EndpointId, tcp: TcpStream) {
         let kept = &mut *self.kept();
         if kept.count >= IDLE_MAX {
             kept.drop_oldest();

@@ -49,6 +49,14 @@ impl Flow {
 }
 
 impl Worker {
+    /// Whether the request's route sends it to a cluster as it is, and nowhere else.
+    pub fn is_plain(&self, listener: ListenerId, view: &RequestView<'_>) -> bool {
+        let router = self.topology.listener(listener).map(|(_, router)| router);
+        router.and_then(|router| router.route(view)).is_some_and(|route| {
+            matches!(route.action, Action::Forward(_)) && route.edits.is_none() && route.mirror.is_none()
+        })
+    }
+
     /// Finds the request's route, and what becomes of it. What is answered here, and what has no route, is counted.
     pub fn admit(&mut self, listener: ListenerId, view: &RequestView<'_>) -> Admission {
         let found = match self.topology.listener(listener) {

@@ -84,7 +84,7 @@ pub(crate) fn edits(data: &[u8]) {
         route: "r",
         cluster: "c",
         made_id: id.as_ref(),
-        came: Some(&asked.headers),
+        came: Some((&asked.headers).into()),
     };
     keeps_its_frame(&made, &asked, &facts, &bytes);
     if let Some(forged) = &forged {

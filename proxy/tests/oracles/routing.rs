@@ -342,8 +342,10 @@ fn holds(matches: &Match, view: &RequestView<'_>) -> bool {
         }
     };
     let headers = matches.headers.iter().all(|wanted| {
-        let lines = view.headers.iter().filter(|(name, _)| **name == wanted.name);
-        let fitting = lines.filter(|(_, value)| fits(&wanted.wanted, value.as_bytes()));
+        let fitting = view
+            .headers
+            .all(&wanted.name)
+            .filter(|value| fits(&wanted.wanted, value));
         (fitting.count() > 0) != wanted.not
     });
     let query = matches.query.iter().all(|wanted| {
