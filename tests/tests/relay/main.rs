@@ -64,7 +64,15 @@ impl Endpoint {
                 self.seen.lock().unwrap().extend(message);
                 let answer = chosen(&head);
                 // A HEAD is answered with a head, or what follows would be taken for another answer.
-                let end = find(answer.bytes, b"\r\n\r\n").map_or(answer.bytes.len(), |at| at + 4);
+                let mut end = 0;
+                while let Some(at) = find(&answer.bytes[end..], b"\r\n\r\n") {
+                    let announces = answer.bytes[end..].starts_with(b"HTTP/1.1 1");
+                    end += at + 4;
+                    if !announces {
+                        break;
+                    }
+                }
+                let end = if end == 0 { answer.bytes.len() } else { end };
                 let bytes = if head.starts_with("HEAD ") {
                     &answer.bytes[..end]
                 } else {
