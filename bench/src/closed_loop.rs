@@ -43,6 +43,8 @@ pub struct Asking {
     pub connections: u32,
     /// Bytes of each answer's body, as the farm is asked for them; its default where `None`.
     pub body_bytes: Option<u64>,
+    /// Bytes of each request's body; requests have none where `None`.
+    pub posted_bytes: Option<u64>,
     /// A new connection for each request.
     pub anew: bool,
     /// Requests per second, over all of them; as many as are answered where `None`.
@@ -112,6 +114,7 @@ fn options(target: SocketAddr, asking: &Asking) -> io::Result<LoadOptions> {
     let query = asking
         .body_bytes
         .map_or_else(String::new, |bytes| format!("?bytes={bytes}"));
+    let posted = u32::try_from(asking.posted_bytes.unwrap_or_default()).map_err(io::Error::other)?;
     Ok(LoadOptions {
         dialect,
         tls: encryption(asking.protocol)?,
@@ -124,7 +127,8 @@ fn options(target: SocketAddr, asking: &Asking) -> io::Result<LoadOptions> {
         records: false,
         mix: Mix {
             authority: AUTHORITY.to_owned(),
-            post_share: 0.0,
+            post_share: if asking.posted_bytes.is_some() { 1.0 } else { 0.0 },
+            body_bytes: posted..=posted,
             paths: vec![(format!("/a{query}"), 1.0)],
             ..Mix::default()
         },

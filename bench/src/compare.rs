@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::compare::bed::{Endpoints, start_apart};
-use crate::compare::case::{Case, PROTOCOLS, Question, protocol_name};
+use crate::compare::case::{Bodies, Case, PROTOCOLS, Question, protocol_name};
 use crate::compare::driver::Driver;
 use crate::compare::measure::{Terms, Value};
 use crate::results::{CompareResults, CompareRow, FORMAT, Measure, Protocol, Provenance};
@@ -98,8 +98,8 @@ impl Book {
 
     /// Keeps one round of a case.
     fn enter(&mut self, (place, case): (usize, &Case), driver: Driver, names: &[Found], answers: &[Answer]) {
-        let body_bytes = match case.question {
-            Question::Serving(size) => Some(size.0),
+        let bodies = match case.question {
+            Question::Serving(bodies) => Some(bodies),
             Question::Latency | Question::Connections | Question::Idle => None,
         };
         for (contender, values) in answers {
@@ -109,7 +109,8 @@ impl Book {
                 let row = self.rows.entry(key).or_insert_with(|| CompareRow {
                     measure: value.measure,
                     protocol: case.protocol,
-                    body_bytes,
+                    body_bytes: bodies.and_then(Bodies::answered),
+                    posted_bytes: bodies.and_then(Bodies::posted),
                     driver: driver.name().to_owned(),
                     contender: name.to_owned(),
                     rounds: Vec::new(),
@@ -273,14 +274,11 @@ impl Round<'_> {
 
     fn ask(&self, seat: &Seat<'_>, case: &Case, driver: Driver, endpoints: &Endpoints) -> Result<Vec<Value>> {
         let (programs, terms) = (self.comparison.programs, &self.comparison.options.terms);
+        let folder = self.comparison.folder;
         match case.question {
-            Question::Serving(size) => measure::serving(
-                programs,
-                &seat.running,
-                (driver, size),
-                terms,
-                self.comparison.folder,
-            ),
+            Question::Serving(bodies) => {
+                measure::serving(programs, &seat.running, (driver, bodies), terms, folder)
+            }
             Question::Connections => measure::connections(&seat.running, terms),
             Question::Latency => {
                 // Beside each contender anew: what asking directly takes drifts, too.

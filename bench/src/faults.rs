@@ -10,7 +10,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::claim::judge;
+use crate::claim::{Claim, judge};
 use crate::figures;
 use crate::play::seat::House;
 use crate::play::{Performance, Seat, play};
@@ -132,7 +132,7 @@ pub fn compete(
             };
             let index = results.iter().position(|result| result.name == scenario.name);
             let index = index.unwrap_or_else(|| {
-                results.push(empty(scenario));
+                results.push(scenario.result(Vec::new()));
                 results.len() - 1
             });
             if let Some(result) = results.get_mut(index) {
@@ -142,17 +142,6 @@ pub fn compete(
         }
     }
     Ok(results)
-}
-
-fn empty(scenario: &Scenario) -> ScenarioResult {
-    ScenarioResult {
-        name: scenario.name.clone(),
-        id: scenario.id.clone(),
-        story: scenario.story.clone(),
-        onset_s: scenario.warm_up.as_secs_f64(),
-        healed_s: (scenario.warm_up + scenario.length).as_secs_f64(),
-        contenders: Vec::new(),
-    }
 }
 
 /// One scenario with one seed.
@@ -252,7 +241,12 @@ fn add(result: &mut ScenarioResult, scenario: &Scenario, seed: u64, runs: Vec<(E
 fn of_run(scenario: &Scenario, seed: u64, (entrant, run): (&Entrant, &Run)) -> SeedResult {
     let mut broken = Vec::new();
     if entrant.found.contender == Contender::Foreshade {
-        for claim in &scenario.claims {
+        // A late load casts doubt on the run, which the figures say; it is nobody's broken promise.
+        let promises = scenario
+            .claims
+            .iter()
+            .filter(|claim| **claim != Claim::HarnessOnTime);
+        for claim in promises {
             let verdict = judge(claim, run);
             if !verdict.holds {
                 broken.push(format!("{claim}: {}", verdict.measured));

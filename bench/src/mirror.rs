@@ -177,6 +177,7 @@ impl Bench {
                 protocol: Protocol::Http1,
                 connections: CONNECTIONS,
                 body_bytes: None,
+                posted_bytes: None,
                 anew: false,
                 rate: None,
                 settling: options.settling,

@@ -210,6 +210,9 @@ pub struct CompareRow {
     pub protocol: Protocol,
     /// Bytes of each answer's body; absent where bodies do not matter.
     pub body_bytes: Option<u64>,
+    /// Bytes of each request's body; absent where requests have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub posted_bytes: Option<u64>,
     /// Who made the load: `foreshade-bench`, `wrk` or `h2load`.
     pub driver: String,
     /// As in [`ContenderResult::contender`], and `bare` for a bare pingora-proxy.

@@ -14,6 +14,7 @@ use crate::farm::fault::Fault;
 use crate::farm::service_time::ServiceTime;
 use crate::load::mix::Mix;
 use crate::load::schedule::Rate;
+use crate::results::{ContenderResult, ScenarioResult};
 
 pub mod file;
 pub mod lessons;
@@ -140,6 +141,23 @@ impl Scenario {
     pub fn cores_needed(&self) -> f64 {
         let mean_s = self.service.median.as_secs_f64() * (self.service.sigma.powi(2) / 2.0).exp();
         self.highest_rate() * mean_s / self.site.pairs().len() as f64
+    }
+
+    /// What came of it, in the form in which it is kept. What never breaks is healed when it would have broken.
+    pub fn result(&self, contenders: Vec<ContenderResult>) -> ScenarioResult {
+        let lasting = if self.is_quiet() {
+            Duration::ZERO
+        } else {
+            self.length
+        };
+        ScenarioResult {
+            name: self.name.clone(),
+            id: self.id.clone(),
+            story: self.story.clone(),
+            onset_s: self.warm_up.as_secs_f64(),
+            healed_s: (self.warm_up + lasting).as_secs_f64(),
+            contenders,
+        }
     }
 
     /// What users ask.

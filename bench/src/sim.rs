@@ -268,17 +268,7 @@ pub fn result(played: &Played) -> ScenarioResult {
             .filter_map(|seed| seed.results.get(index).cloned())
             .collect(),
     };
-    ScenarioResult {
-        name: played.scenario.name.clone(),
-        id: played.scenario.id.clone(),
-        story: played.scenario.story.clone(),
-        onset_s: played.scenario.warm_up.as_secs_f64(),
-        healed_s: (played.scenario.warm_up + played.scenario.length).as_secs_f64(),
-        contenders: CONTENDERS
-            .iter()
-            .enumerate()
-            .map(contender)
-            .filter(|contender| !contender.runs.is_empty())
-            .collect(),
-    }
+    let contenders = CONTENDERS.iter().enumerate().map(contender);
+    let took_part = contenders.filter(|contender| !contender.runs.is_empty());
+    played.scenario.result(took_part.collect())
 }

@@ -175,6 +175,7 @@ fn a_closed_loop_counts_what_was_answered_while_the_meter_ran() {
         protocol: Protocol::Http1,
         connections: 4,
         body_bytes: None,
+        posted_bytes: None,
         anew: false,
         rate: None,
         settling: Duration::from_millis(50),

@@ -44,11 +44,38 @@ impl FromStr for Size {
     }
 }
 
+/// What requests of a closed loop carry. Only one of the two is asked about; the other is small, or not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bodies {
+    /// GETs, and this much in each answer.
+    Answered(Size),
+    /// POSTs with this much, and the farm's small answer.
+    Posted(Size),
+}
+
+impl Bodies {
+    /// Bytes of the body that is asked about.
+    pub fn bytes(self) -> u64 {
+        let (Self::Answered(size) | Self::Posted(size)) = self;
+        size.0
+    }
+
+    /// Bytes of each answer's body; the farm's default where `None`.
+    pub fn answered(self) -> Option<u64> {
+        matches!(self, Self::Answered(_)).then(|| self.bytes())
+    }
+
+    /// Bytes of each request's body; `None` where it has none.
+    pub fn posted(self) -> Option<u64> {
+        matches!(self, Self::Posted(_)).then(|| self.bytes())
+    }
+}
+
 /// What is asked of each contender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// CPU time per request, requests and bytes per second, with bodies of this size.
-    Serving(Size),
+    /// CPU time per request, requests and bytes per second, with such bodies.
+    Serving(Bodies),
     /// What it adds to the latency of asking an endpoint directly.
     Latency,
     /// New connections per second.
@@ -90,7 +117,8 @@ impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let protocol = protocol_name(self.protocol);
         match self.question {
-            Question::Serving(size) => write!(f, "{protocol}/{size}"),
+            Question::Serving(Bodies::Answered(size)) => write!(f, "{protocol}/{size}"),
+            Question::Serving(Bodies::Posted(size)) => write!(f, "{protocol}/post-{size}"),
             Question::Latency => write!(f, "{protocol}/latency"),
             Question::Connections => write!(f, "{protocol}/connections"),
             Question::Idle => write!(f, "{protocol}/idle"),
@@ -100,20 +128,26 @@ impl fmt::Display for Case {
 
 impl Case {
     /// Every case there is, with bodies of these sizes. A body of middle size is asked for over plain HTTP/1.1 only:
-    /// the other protocols differ at the ends.
+    /// the other protocols differ at the ends. What it costs to take a body from a user is asked over HTTP/1.1 only.
     pub fn all(bodies: &[Size]) -> Vec<Self> {
         let of = |protocol: Protocol| {
             let plain = protocol == Protocol::Http1;
             let ends =
                 move |body: &&Size| plain || Some(*body) == bodies.first() || Some(*body) == bodies.last();
-            let serving = bodies.iter().filter(ends).map(|body| Question::Serving(*body));
+            let answered = bodies.iter().filter(ends).map(|size| Bodies::Answered(*size));
+            let posted = bodies
+                .iter()
+                .filter(move |_| plain)
+                .map(|size| Bodies::Posted(*size));
             let others: &[Question] = match protocol {
                 Protocol::Http1 => &[Question::Latency, Question::Connections, Question::Idle],
                 Protocol::Https1 => &[Question::Connections, Question::Idle],
                 Protocol::Tcp => &[Question::Connections],
                 Protocol::H2c | Protocol::H2 => &[],
             };
-            serving
+            answered
+                .chain(posted)
+                .map(Question::Serving)
                 .chain(others.iter().copied())
                 .map(move |question| Self { protocol, question })
         };
@@ -159,7 +193,7 @@ mod tests {
         let meant = |word: &str| cases.iter().filter(|case| case.is_meant_by(word)).count();
         assert_eq!(
             (meant("http1/64B"), meant("idle"), meant("http1"), meant("64B")),
-            (1, 2, 6, 5)
+            (1, 2, 9, 5)
         );
         assert_eq!(meant("http"), 0);
     }

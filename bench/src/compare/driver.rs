@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::case::Question;
+use super::case::{Bodies, Question};
 use crate::closed_loop::{self, Asking, STREAMS};
 use crate::results::Protocol;
 use crate::stage::family::CpuTime;
@@ -69,9 +69,9 @@ impl Driver {
             Self::Ours => true,
             Self::Wrk => {
                 let speaks = matches!(protocol, Protocol::Http1 | Protocol::Https1 | Protocol::Tcp);
-                speaks && matches!(question, Question::Serving(_))
+                speaks && matches!(question, Question::Serving(Bodies::Answered(_)))
             }
-            Self::H2load => matches!(question, Question::Serving(_)),
+            Self::H2load => matches!(question, Question::Serving(Bodies::Answered(_))),
         }
     }
 
@@ -256,6 +256,7 @@ mod tests {
                 protocol,
                 connections: 64,
                 body_bytes: Some(100),
+                posted_bytes: None,
                 anew: false,
                 rate: None,
                 settling: Duration::from_millis(500),

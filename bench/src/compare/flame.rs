@@ -53,7 +53,7 @@ pub fn draw(
     terms: &Terms,
     file: &Path,
 ) -> Result<()> {
-    let Question::Serving(size) = case.question else {
+    let Question::Serving(bodies) = case.question else {
         bail!("only serving can be profiled");
     };
     let folder = file.parent().unwrap_or(Path::new("."));
@@ -77,7 +77,8 @@ pub fn draw(
     arguments.push(seconds.to_string().into());
     let mut perf = Child::start(programs, "perf", Path::new("perf"), &arguments, folder)?;
     let asking = Asking {
-        body_bytes: Some(size.0),
+        body_bytes: bodies.answered(),
+        posted_bytes: bodies.posted(),
         rate: terms.rate,
         ..terms.asking(running, measure::CONNECTIONS)
     };

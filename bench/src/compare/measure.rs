@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::case::Size;
+use super::case::Bodies;
 use super::driver::{Driver, Work};
 use crate::closed_loop::{self, AUTHORITY, Asking};
 use crate::load::record::{Records, Span};
@@ -106,6 +106,7 @@ impl Terms {
             protocol: running.site.protocol,
             connections,
             body_bytes: None,
+            posted_bytes: None,
             anew: false,
             rate: None,
             settling: self.settling,
@@ -135,16 +136,18 @@ pub fn cost(
     })
 }
 
-/// CPU time per request; flat out also requests and bytes per second.
+/// CPU time per request; flat out also requests and bytes of bodies per second. `bodies` are the bytes that each answer
+/// and each request carries.
 pub fn serving(
     programs: &Programs,
     running: &Running,
-    (driver, size): (Driver, Size),
+    (driver, bodies): (Driver, Bodies),
     terms: &Terms,
     folder: &Path,
 ) -> Result<Vec<Value>> {
     let asking = Asking {
-        body_bytes: Some(size.0),
+        body_bytes: bodies.answered(),
+        posted_bytes: bodies.posted(),
         rate: terms.rate,
         ..terms.asking(running, CONNECTIONS)
     };
@@ -162,7 +165,11 @@ pub fn serving(
     let mut values = vec![value(Measure::CpuPerRequestUs, cost.total_us(), false)];
     if terms.rate.is_none() {
         values.push(value(Measure::RequestsPerSecond, cost.rps, at_least));
-        values.push(value(Measure::BytesPerSecond, cost.rps * size.0 as f64, at_least));
+        values.push(value(
+            Measure::BytesPerSecond,
+            cost.rps * bodies.bytes() as f64,
+            at_least,
+        ));
     }
     Ok(values)
 }

@@ -62,9 +62,21 @@ fn scale(measure: Measure) -> f64 {
     }
 }
 
+/// Whether the same was asked, by whomever.
+fn is_same_work(one: &CompareRow, other: &CompareRow) -> bool {
+    (one.protocol, one.body_bytes, one.posted_bytes) == (other.protocol, other.body_bytes, other.posted_bytes)
+}
+
+/// Its protocol and bodies.
+fn work(row: &CompareRow) -> String {
+    let body = row.body_bytes.map(|bytes| format!(", {}", Size(bytes)));
+    let posted = row.posted_bytes.map(|bytes| format!(", POST of {}", Size(bytes)));
+    let parts = [body, posted].map(Option::unwrap_or_default);
+    format!("{}{}", protocol_name(row.protocol), parts.concat())
+}
+
 fn is_same_case(one: &CompareRow, other: &CompareRow) -> bool {
-    (one.measure, one.protocol, one.body_bytes, &one.driver)
-        == (other.measure, other.protocol, other.body_bytes, &other.driver)
+    (one.measure, &one.driver) == (other.measure, &other.driver) && is_same_work(one, other)
 }
 
 /// The table, one block for each measure of each case.
@@ -74,19 +86,12 @@ pub fn table(rows: &[CompareRow]) -> String {
     // Writing to a string cannot fail.
     for row in rows {
         if titled.is_none_or(|last| !is_same_case(last, row)) {
-            let body = row
-                .body_bytes
-                .map_or_else(String::new, |bytes| format!(", {}", Size(bytes)));
             let driver = if row.driver == "foreshade-bench" {
                 String::new()
             } else {
                 format!(", by {}", row.driver)
             };
-            let what = format!(
-                "{}, {}{body}{driver}",
-                title(row.measure),
-                protocol_name(row.protocol)
-            );
+            let what = format!("{}, {}{driver}", title(row.measure), work(row));
             let _ = writeln!(
                 text,
                 "\n{what:<58} {:>9} {:>21}   {}",
@@ -135,7 +140,8 @@ pub fn agreement(rows: &[CompareRow]) -> Vec<String> {
         rows.iter().find(|row| {
             row.driver != own.driver
                 && row.contender == own.contender
-                && (row.measure, row.protocol, row.body_bytes) == (own.measure, own.protocol, own.body_bytes)
+                && row.measure == own.measure
+                && is_same_work(row, own)
         })
     };
     let compared = rows
@@ -144,13 +150,10 @@ pub fn agreement(rows: &[CompareRow]) -> Vec<String> {
         .filter_map(|own| Some((own, other(own)?)));
     let words = |(own, other): (&CompareRow, &CompareRow)| {
         let ratio = ratios(&other.rounds, &own.rounds)?;
-        let body = own
-            .body_bytes
-            .map_or_else(String::new, |bytes| format!(", {}", Size(bytes)));
         Some(format!(
-            "{}, {}{body}, {}: {} says {:.2} times what foreshade-bench says ({:.2} to {:.2})",
+            "{}, {}, {}: {} says {:.2} times what foreshade-bench says ({:.2} to {:.2})",
             title(own.measure),
-            protocol_name(own.protocol),
+            work(own),
             own.contender,
             other.driver,
             ratio.median,
@@ -171,6 +174,7 @@ mod tests {
             measure: Measure::CpuPerRequestUs,
             protocol: Protocol::Http1,
             body_bytes: Some(64),
+            posted_bytes: None,
             driver: driver.into(),
             contender: contender.into(),
             rounds: rounds.to_vec(),

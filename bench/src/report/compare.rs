@@ -31,6 +31,7 @@ pub(crate) struct Case<'a> {
     is_checked: bool,
     protocol: Protocol,
     body_bytes: Option<u64>,
+    posted_bytes: Option<u64>,
     driver: &'a str,
 }
 
@@ -42,6 +43,7 @@ impl<'a> Case<'a> {
             is_checked: row.driver != DRIVER,
             protocol: row.protocol,
             body_bytes: row.body_bytes,
+            posted_bytes: row.posted_bytes,
             driver: &row.driver,
         }
     }
@@ -55,10 +57,14 @@ impl<'a> Case<'a> {
             Protocol::Tcp => "TCP",
         };
         let body = self.body_bytes.map(|count| format!(", {}", bytes(count as f64)));
+        let posted = self
+            .posted_bytes
+            .map(|count| format!(", POST of {}", bytes(count as f64)));
         let driver = self.is_checked.then(|| format!(", by {}", self.driver));
         format!(
-            "{protocol}{}{}",
+            "{protocol}{}{}{}",
             body.unwrap_or_default(),
+            posted.unwrap_or_default(),
             driver.unwrap_or_default()
         )
     }
@@ -366,6 +372,7 @@ mod tests {
             measure,
             protocol: Protocol::Http1,
             body_bytes: Some(100),
+            posted_bytes: None,
             driver: DRIVER.into(),
             contender: contender.into(),
             rounds: rounds.to_vec(),

@@ -412,6 +412,7 @@ pub(crate) fn compare() -> CompareResults {
                     measure,
                     protocol,
                     body_bytes,
+                    posted_bytes: None,
                     driver: driver.to_owned(),
                     contender: contender.to_owned(),
                     rounds: rounds.collect(),
