@@ -123,6 +123,9 @@ pub struct ClassRisk {
     pub class: RouteClass,
     /// Its own risk.
     pub risk: Risk,
+    /// What this tick showed of it.
+    #[serde(skip)]
+    pub tick: TickEvidence,
 }
 
 /// Where an endpoint stands.

@@ -2,13 +2,14 @@
 
 use foreshade_contract::Risk;
 
-use crate::assessment::{Assessment, BadShare, ClassRisk, Group, Standing};
-use crate::cusum::threshold;
+use crate::assessment::{Assessment, BadShare, ClassRisk, Group, Standing, TickEvidence};
+use crate::cusum::{Batch, threshold};
 use crate::observation::Observation;
 use crate::outcome::RouteClass;
+use crate::spectrum::LN_BUCKET;
 
 use super::combine::{Finding, Findings};
-use super::endpoint::{Commons, Endpoint, Peers, Tick};
+use super::endpoint::{Commons, Endpoint, Peers, Tick, whole};
 use super::hard::Cause;
 use super::memory::{News, PRIOR};
 use super::{gray, performance};
@@ -192,13 +193,36 @@ impl Endpoint {
             };
             class.memory.handle(tick.now, tick.seconds, news);
             if class.alone && class.memory.risk() > PRIOR {
+                let (risk, attempts) = (Risk::clamped(class.memory.risk()), class.attempts);
                 risks.push(ClassRisk {
                     class: RouteClass::of_hash(index as u64),
-                    risk: Risk::clamped(class.memory.risk()),
+                    risk,
+                    tick: self.class_evidence(index, attempts),
                 });
             }
         }
         risks
+    }
+
+    /// What this tick showed of a class.
+    fn class_evidence(&self, class: usize, attempts: Batch) -> TickEvidence {
+        let mut evidence = TickEvidence {
+            total: whole(attempts.total),
+            bad: whole(attempts.bad),
+            ..TickEvidence::default()
+        };
+        let state = self.classes.get(class).and_then(Option::as_deref);
+        let reference = state.and_then(|class| class.baseline.reference());
+        for sample in self.tick.samples.iter().filter(|sample| sample.class == class) {
+            let (count, ln_us) = (f64::from(sample.count), sample.position * LN_BUCKET);
+            evidence.served = evidence.served.saturating_add(whole(count));
+            evidence.sum_ln_us += ln_us * count;
+            evidence.sum_sq_ln_us += ln_us * ln_us * count;
+            let ln = reference.map_or(0.0, |reference| ln_us - reference.ln_us - self.tick.excuse);
+            evidence.sum_ln_ratio += ln * count;
+            evidence.sum_sq_ln_ratio += ln * ln * count;
+        }
+        evidence
     }
 
     /// Whether the onset of a fault may be under way. A minute at most: what lasts without becoming a risk is the way it is.

@@ -255,9 +255,12 @@ impl Endpoint {
                     count: count as f32,
                 }));
         }
-        let broken = [Class::Refused, Class::Reset, Class::ConnectFailed];
+        let [refused, reset, unconnected] =
+            [Class::Refused, Class::Reset, Class::ConnectFailed].map(|class| f64::from(seen.count(class)));
+        // What a class that is sick alone resets says nothing about the endpoint's connections.
+        let apart = attempts.bad - together.bad;
         observed.breaks = Batch {
-            bad: broken.iter().map(|&class| f64::from(seen.count(class))).sum(),
+            bad: refused + unconnected + (reset - apart).max(0.0),
             total: attempts.total,
         };
         observed.idle = seen.started == 0 && attempts.total <= 0.0 && seen.ages.waiting() == 0;
@@ -393,7 +396,7 @@ impl Endpoint {
         gray::settle(
             &mut self.classes,
             tick.seconds,
-            &mut self.failures,
+            [&mut self.failures, &mut self.breaks],
             &mut self.slow,
         );
     }
@@ -531,6 +534,6 @@ fn learned(classes: &Classes) -> f64 {
     clippy::cast_sign_loss,
     reason = "counts of one tick, summed exactly"
 )]
-fn whole(count: f64) -> u32 {
+pub(super) fn whole(count: f64) -> u32 {
     count.round() as u32
 }

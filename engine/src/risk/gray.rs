@@ -35,8 +35,14 @@ const RELEASE: f64 = 0.15;
 /// The classes of an endpoint, by index.
 pub type Classes = [Option<Box<ClassState>>; ROUTE_CLASSES];
 
-/// Decides who is sick alone, after all watches were fed. Moves evidence out of and into the endpoint's own watches.
-pub fn settle(classes: &mut Classes, seconds: f64, failures: &mut FailureWatch, slow: &mut SlowWatch) {
+/// Decides who is sick alone, after all watches were fed. Moves evidence out of and into the endpoint's own watches: those
+/// of failures and of broken connections, and that of slow answers.
+pub fn settle(
+    classes: &mut Classes,
+    seconds: f64,
+    [failures, breaks]: [&mut FailureWatch; 2],
+    slow: &mut SlowWatch,
+) {
     let open = classes.iter().flatten().any(|class| class.score() >= SUSPECT);
     let keep = (-seconds / INQUEST_S).exp();
     for class in classes.iter_mut().flatten() {
@@ -59,6 +65,8 @@ pub fn settle(classes: &mut Classes, seconds: f64, failures: &mut FailureWatch, 
         if is_sick && !class.alone && well > 0 && share <= SHARE {
             class.alone = true;
             failures.expel(&class.failures);
+            // How many of a class's failures were resets is not known; those of the endpoint's connections come again.
+            breaks.expel(&class.failures);
             slow.expel(&class.slow);
         } else if is_sick && class.alone && sick > 1 && share > SHARE {
             class.alone = false;

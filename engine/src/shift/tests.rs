@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::fixture::{Bench, known, term, tick};
 use super::*;
-use crate::assessment::{ClassRisk, Group, Standing};
+use crate::assessment::{ClassRisk, Group, Standing, TickEvidence};
 use crate::outcome::RouteClass;
 
 /// A pair whose primary's evidence follows from a script, and from the traffic that it gets.
@@ -404,6 +404,7 @@ fn a_sick_route_class_moves_alone_and_comes_back() {
     gray.classes = vec![ClassRisk {
         class,
         risk: Risk::clamped(0.9),
+        tick: TickEvidence::default(),
     }];
     let mut of_class = Vec::new();
     for n in 0..600 {
@@ -424,6 +425,33 @@ fn a_sick_route_class_moves_alone_and_comes_back() {
     assert!(of_class[19] <= 0.05 + 1e-9 && of_class[60] > 0.99);
     assert!(of_class[599].abs() < f64::EPSILON);
     assert_eq!(reversals(&of_class), 1);
+}
+
+// Concept: endpoint-gradual-shift (class by class)
+#[test]
+fn a_class_returns_on_what_its_contact_shows_and_not_when_its_risk_has_faded() {
+    let mut play = Play::new(1);
+    let class = RouteClass::of_hash(3);
+    let mut gray = known(0.0);
+    let seen = |tick| ClassRisk {
+        class,
+        risk: Risk::clamped(0.9),
+        tick,
+    };
+    let mut run = |play: &mut Play, ticks, tick: &dyn Fn() -> TickEvidence| {
+        let mut share = Share::ZERO;
+        for _ in 0..ticks {
+            gray.classes = vec![seen(tick())];
+            share = play.step(&gray, &known(0.0)).decision.class_shares[class.index()];
+        }
+        share.value()
+    };
+    assert!(run(&mut play, 60, &|| tick(3, 2, 1.0)) > 0.99);
+    // Silence proves nothing, however long it lasts.
+    assert!(run(&mut play, 300, &TickEvidence::default) > 0.4);
+    // Neither do failures, and they end the contact.
+    assert!(run(&mut play, 30, &|| tick(3, 2, 1.0)) > 0.99);
+    assert!(run(&mut play, 400, &|| tick(3, 0, 1.0)) < 0.01);
 }
 
 #[test]
