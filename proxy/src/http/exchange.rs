@@ -240,7 +240,7 @@ pub(super) fn is_replayable(session: &Session) -> bool {
 }
 
 /// Whether the request's body will be kept whole, known before it has come.
-fn body_fits(session: &mut Session) -> bool {
+pub(super) fn body_fits(session: &mut Session) -> bool {
     if session.is_body_empty() {
         return true;
     }

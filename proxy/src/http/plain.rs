@@ -1,15 +1,19 @@
 //! The short way of a plain request to its endpoint and of the answer back.
 //!
 //! pingora lets both sides of an exchange speak at any time: two halves that hand each other messages through channels,
-//! woken once per message. A request without a body has nothing more to say once its head is written, and an answer is
+//! woken once per message. A request that has been said whole needs no half of its own: it is written, and an answer is
 //! read piece by piece and written on. So plain requests, which most are, are served here in one loop; that spares a third
-//! of what pingora's own proxying costs, more than the whole policy takes. What is not plain goes pingora's way: bodies,
-//! upgrades, old versions, and headers that belong to one connection.
+//! of what pingora's own proxying costs, more than the whole policy takes. What is not plain goes pingora's way: large
+//! bodies and those of unknown length, upgrades, old versions, and headers that belong to one connection.
+//!
+//! A body that would be kept for another try anyway is taken whole before an endpoint is asked. So a client that is slow to
+//! send it occupies no endpoint, and what an endpoint takes to answer is not mistaken for what the client takes to ask.
 //!
 //! Only the choreography is ours. Both messages are read, framed and written by pingora's sessions as on its own way, so
 //! that there is one reading of HTTP and not two; and each step of the policy is the [`Exchange`]'s.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use bytes::{Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{Method, Version};
 use pingora_core::protocols::http::HttpTask;
 use pingora_core::protocols::http::authority::validate_request_authority;
@@ -19,13 +23,13 @@ use pingora_error::{BError, Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::exchange::{Exchange, is_replayable};
+use super::exchange::{Exchange, body_fits, is_replayable};
 use crate::upstream::dial::Lent;
 use crate::upstream::{connect_failure, is_hop_by_hop};
 
 /// Whether a request can go the short way.
 pub(super) fn is_plain(session: &mut Session) -> bool {
-    if !session.is_body_empty() {
+    if !body_fits(session) {
         return false;
     }
     let head = session.req_header();
@@ -34,14 +38,34 @@ pub(super) fn is_plain(session: &mut Session) -> bool {
             if *name == CONNECTION {
                 return is_about_us(value.as_bytes());
             }
-            // `Connection: close` names the header `close`, too.
-            !is_hop_by_hop(name) && name != "close"
+            // `Connection: close` names the header `close`, too. Who expects a word before he sends a body gets it there.
+            !is_hop_by_hop(name) && name != "close" && *name != EXPECT
         })
 }
 
 /// Whether a `Connection` says no more than how long it shall live.
 fn is_about_us(value: &[u8]) -> bool {
     value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close")
+}
+
+/// Takes the body of a plain request.
+///
+/// # Errors
+/// The client is slow, gone, or what he sends is refused.
+async fn take_body(session: &mut Session) -> Result<Bytes> {
+    let client = session.as_downstream_mut();
+    let Some(first) = client.read_request_body().await? else {
+        return Ok(Bytes::new());
+    };
+    let Some(second) = client.read_request_body().await? else {
+        return Ok(first);
+    };
+    let mut body = BytesMut::from(first);
+    body.extend_from_slice(&second);
+    while let Some(piece) = client.read_request_body().await? {
+        body.extend_from_slice(&piece);
+    }
+    Ok(body.freeze())
 }
 
 /// Serves a plain request. The policy bounds the attempts.
@@ -53,15 +77,24 @@ pub(super) async fn serve(
     exchange: &mut Exchange,
     closing: &ShutdownWatch,
 ) -> Result<()> {
+    let body = match take_body(session).await {
+        Ok(body) => body,
+        Err(error) => return Err(exchange.broke(session, error.into_down())),
+    };
     loop {
-        match attempt(session, exchange, closing).await {
+        match attempt(session, &body, exchange, closing).await {
             Err(error) if error.retry() => {}
             done => return done,
         }
     }
 }
 
-async fn attempt(session: &mut Session, exchange: &mut Exchange, closing: &ShutdownWatch) -> Result<()> {
+async fn attempt(
+    session: &mut Session,
+    body: &Bytes,
+    exchange: &mut Exchange,
+    closing: &ShutdownWatch,
+) -> Result<()> {
     let (dial, address) = exchange.start(|local, place| local.peers.dial(place))?;
     let lent = match dial.lend(address).await {
         Ok(lent) => lent,
@@ -72,22 +105,30 @@ async fn attempt(session: &mut Session, exchange: &mut Exchange, closing: &Shutd
     };
     exchange.connected(&dial);
     let mut endpoint = HttpSession::new(Box::new(lent));
-    match converse(session, &mut endpoint, exchange, closing).await {
-        Ok(()) => {
+    let served = match say(session, body, &mut endpoint, exchange).await {
+        Ok(whole) => hear(session, &mut endpoint, exchange, closing)
+            .await
+            .map(|()| whole),
+        Err(error) => Err(error),
+    };
+    match served {
+        Ok(true) => {
             keep(endpoint).await;
             Ok(())
         }
+        Ok(false) => Ok(()),
         Err(error) => Err(exchange.broke(session, error)),
     }
 }
 
-/// Sends the request and passes the answer on.
-async fn converse(
+/// Sends the request. False where the endpoint has not taken all of it: it may have answered and closed before it has read
+/// the body, so there may be an answer, and it counts; but its connection cannot serve again.
+async fn say(
     session: &mut Session,
+    body: &Bytes,
     endpoint: &mut HttpSession,
     exchange: &mut Exchange,
-    closing: &ShutdownWatch,
-) -> Result<()> {
+) -> Result<bool> {
     let mut request = Box::new(session.req_header().clone());
     request.remove_header(&CONNECTION);
     exchange.send(session, &mut request)?;
@@ -95,7 +136,19 @@ async fn converse(
     validate_request_authority(&request).map_err(|error| error.into_in())?;
     let sent = endpoint.write_request_header(request).await;
     sent.map_err(|error| error.into_up())?;
-    exchange.copy_request_piece(None, true);
+    let whole =
+        body.is_empty() || (endpoint.write_body(body).await.is_ok() && endpoint.finish_body().await.is_ok());
+    exchange.copy_request_piece((!body.is_empty()).then_some(body), true);
+    Ok(whole)
+}
+
+/// Passes the answer on.
+async fn hear(
+    session: &mut Session,
+    endpoint: &mut HttpSession,
+    exchange: &mut Exchange,
+    closing: &ShutdownWatch,
+) -> Result<()> {
     loop {
         // The client is watched while the endpoint is waited for: who has gone needs no answer.
         let task = tokio::select! {
