@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use foreshade_bench::commands::{
-    bare, compare, demo, endpoints, faults, guard, load, mirror, reloads, report, scenarios, sim, soak,
+    bare, compare, demo, endpoints, faults, guard, judge, load, mirror, reloads, report, scenarios, sim, soak,
 };
 use foreshade_bench::terminal;
 
@@ -31,6 +31,8 @@ enum Command {
     Scenarios(scenarios::Arguments),
     /// Play the scenarios in virtual time: the engine and modelled endpoints, many seeds of each.
     Sim(sim::Arguments),
+    /// Judge canaries by our verdict and by the rules of others, on the same streams of requests.
+    Judge(judge::Arguments),
     /// Play the faults against foreshade and its rivals side by side, and measure what users lose.
     Faults(faults::Arguments),
     /// Compare what serving costs with nginx, HAProxy, Envoy and a bare pingora-proxy.
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         }
         Command::Scenarios(arguments) => scenarios::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),
+        Command::Judge(arguments) => judge::run(&arguments),
         Command::Faults(arguments) => faults::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Reloads(arguments) => reloads::run(&arguments),

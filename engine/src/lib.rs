@@ -7,7 +7,9 @@
 //!   attempt failed, moved or not ([`failover`], within [`budget`]);
 //! - **its end** is an [`outcome`], counted in an [`observation`] (while it waits: in [`in_flight`]);
 //! - **each tick** the observations become an [`assessment`] per endpoint ([`risk`]), the assessments become shares
-//!   ([`shift`]), and both become one [`decision`] ([`cluster`]) that can be explained ([`explain`]).
+//!   ([`shift`]), and both become one [`decision`] ([`cluster`]) that can be explained ([`explain`]);
+//! - **over minutes** the controller chooses a shadow ([`placement`]) and leads the pair through its life ([`lifecycle`]);
+//! - **a rollout** is judged by what its two arms counted, with a stated probability of being wrong ([`verdict`]).
 
 #![warn(clippy::indexing_slicing)]
 
@@ -31,12 +33,17 @@ pub mod health;
 pub mod risk;
 pub mod spectrum;
 
+pub mod verdict;
+
 pub mod capacity;
 pub mod cluster;
 pub mod decision;
 pub mod explain;
 pub mod panic;
 pub mod shift;
+
+pub mod lifecycle;
+pub mod placement;
 
 pub mod ablation;
 pub mod model;

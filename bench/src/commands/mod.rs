@@ -6,6 +6,7 @@ pub mod demo;
 pub mod endpoints;
 pub mod faults;
 pub mod guard;
+pub mod judge;
 pub mod load;
 pub mod mirror;
 pub mod reloads;

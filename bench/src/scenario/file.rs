@@ -194,7 +194,7 @@ fn sentence(error: &serde_saphyr::Error) -> String {
         } => (variant, expected, "word"),
         _ => return without_place(&error.to_string()),
     };
-    let hint = foreshade_proxy::config::nearest(word, expected.iter().copied())
+    let hint = foreshade_settings::nearest(word, expected.iter().copied())
         .map(|meant| format!("did you mean {meant}? "))
         .unwrap_or_default();
     format!(

@@ -1,0 +1,54 @@
+//! One word for how a pair is, in the words that operators know from Argo Rollouts.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Pair;
+use super::state::{Retreat, Shifting, State};
+
+/// How a pair is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Health {
+    /// Nothing is under way, and nothing is wrong.
+    Healthy,
+    /// Something is under way.
+    Progressing,
+    /// It waits for evidence or for somebody.
+    Paused,
+    /// It went wrong, or somebody has to look.
+    Degraded,
+}
+
+impl Pair {
+    /// How it is.
+    pub fn health(&self) -> Health {
+        if self.alert.is_some() {
+            return Health::Degraded;
+        }
+        match self.state {
+            State::Failed | State::Frozen | State::FailedOver => Health::Degraded,
+            State::RollingBack(Retreat::Weights) if self.course.benign => Health::Progressing,
+            State::RollingBack(_) => Health::Degraded,
+            _ if self.suspended.is_some() => Health::Paused,
+            State::Shifting(Shifting::Holding | Shifting::Paused) => Health::Paused,
+            State::Provisioning
+            | State::Syncing
+            | State::Shifting(Shifting::Advancing)
+            | State::Promoting(_)
+            | State::Baking => Health::Progressing,
+            State::Unassigned | State::Warm(_) | State::Committed | State::Retired => Health::Healthy,
+        }
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Healthy => "Healthy",
+            Self::Progressing => "Progressing",
+            Self::Paused => "Paused",
+            Self::Degraded => "Degraded",
+        })
+    }
+}

@@ -1,0 +1,73 @@
+//! What the proxies are told: the plan of a pair, derived from where it stands.
+//!
+//! Only from the pair and the policy, never from what is seen: two controllers with the same journal say the same, and
+//! a plan changes with a transition that says why, or when it turns out that there is state to replicate.
+
+use foreshade_contract::{PairPlan, Share};
+
+use super::points::BasisPoints;
+use super::policy::Policy;
+use super::state::State;
+use super::{Mode, Pair};
+
+impl Pair {
+    /// What the proxies are told; nothing, before there has been a shadow.
+    pub fn plan(&self, policy: &Policy) -> Option<PairPlan> {
+        let live = self.mode == Mode::Live;
+        let ceiling = match self.overrides.ceiling() {
+            Some(ceiling) => ceiling,
+            None if self.may_share() || !live => policy.ceiling,
+            None => BasisPoints::ZERO,
+        };
+        Some(PairPlan {
+            pair: self.id.clone(),
+            shadow: self.shadow.clone()?,
+            round: self.round,
+            serving: self.serving,
+            ceiling: ceiling.share(),
+            directed: if live { self.directed() } else { None },
+            frozen: live && self.state == State::Frozen,
+            failover: policy.failover && (self.may_fail_over() || !live),
+            thresholds: self.thresholds,
+        })
+    }
+
+    /// The share that is set; nothing, where the proxies decide by themselves.
+    fn directed(&self) -> Option<Share> {
+        let set = self.overrides.share().is_some();
+        let back = matches!(self.state, State::RollingBack(_)) && !self.is_led_back_gently();
+        let moving = self.state.is_active() || back || self.state == State::FailedOver;
+        let stopped = self.state == State::Frozen;
+        (set || moving || stopped).then(|| self.effective_share().share())
+    }
+
+    /// Nothing has failed and nothing keeps users at the standby: the proxies bring them back as the primary proves itself
+    /// on a few of them. Everybody at once would be too much for one that has just got well.
+    fn is_led_back_gently(&self) -> bool {
+        matches!(self.state, State::RollingBack(_)) && self.course.benign
+    }
+
+    /// The proxies may lead users to the standby by themselves: it is ready, and its state is as good.
+    fn may_share(&self) -> bool {
+        match self.state {
+            State::RollingBack(_) => self.is_led_back_gently(),
+            State::Unassigned | State::Failed | State::Retired => false,
+            // Nothing is known against it, and it has no state that could be missing.
+            State::Provisioning | State::Syncing => !self.writer.stateful,
+            State::Promoting(_) | State::Baking | State::FailedOver | State::Committed => {
+                self.rollback_target.is_some()
+            }
+            State::Frozen => !self.ponr,
+            State::Warm(_) | State::Shifting(_) => true,
+        }
+    }
+
+    /// The proxies may send users of a primary that is gone to the standby: it need not be good, but must not be wrong.
+    fn may_fail_over(&self) -> bool {
+        match self.state {
+            State::Unassigned | State::Retired => false,
+            State::Failed | State::RollingBack(_) => !self.ponr,
+            _ => self.may_share(),
+        }
+    }
+}
