@@ -115,6 +115,7 @@ fn decision() -> ClusterDecision {
         wanted: Share::ONE,
         cap: Share::ONE,
         bound: Bound::Ramp,
+        failover: true,
         class_shares: [share; ROUTE_CLASSES],
         salt: 7,
         reason: String::new(),

@@ -104,6 +104,15 @@ pub struct Pick {
     pub why: Why,
 }
 
+/// To which side of a slot a user was drawn. The coin is the user's hash: it knows nothing of how his request will end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draw {
+    /// The threshold below which users are the shadow's: [`crate::cohort::share_below`] says which share that is.
+    pub limit: u32,
+    /// His side.
+    pub side: Side,
+}
+
 /// What a request has been through already.
 #[derive(Clone, Copy, Debug)]
 pub struct Tried<'a> {
@@ -264,7 +273,7 @@ impl ClusterTable {
             .slots
             .iter()
             .find(|slot| Some(slot.primary) == last)
-            .and_then(|slot| slot.shadow_pick(Why::FailedOver))
+            .and_then(Slot::lent)
             .filter(|pick| fresh(pick.endpoint) && accepts(pick.endpoint));
         if own_shadow.is_some() {
             return own_shadow;
@@ -290,24 +299,42 @@ impl ClusterTable {
         let shadows = || {
             self.slots
                 .iter()
-                .filter_map(|slot| slot.shadow_pick(Why::FailedOver))
+                .filter_map(Slot::lent)
                 .find(|pick| fresh(pick.endpoint) && (accepts(pick.endpoint) || tried.never_sent))
         };
         best.map(|(.., pick)| pick).or_else(shadows)
     }
 
+    /// Which side of a primary's slot a user was drawn to, and with which probability: before anybody asks who is there to
+    /// serve him. `None` where the primary has no slot with a shadow.
+    pub fn draw(&self, primary: usize, request: &Request) -> Option<Draw> {
+        let slot = self.slots.iter().find(|slot| slot.primary == primary)?;
+        slot.shadow?;
+        let limit = self.limit(slot, request);
+        let shifted = request.cohort.position(slot.salt) < limit;
+        Some(Draw {
+            limit,
+            side: if shifted { Side::Shadow } else { Side::Primary },
+        })
+    }
+
+    /// Positions below are the shadow's, for requests like this one.
+    fn limit(&self, slot: &Slot, request: &Request) -> u32 {
+        let at = request.class.index() * self.segments + self.segment(request);
+        slot.thresholds.get(at).copied().unwrap_or(0)
+    }
+
+    fn segment(&self, request: &Request) -> usize {
+        request
+            .segment
+            .map_or(self.segments - 1, |s| s.min(self.segments - 1))
+    }
+
     /// Where a user stands towards a slot: whether its shadow serves him, and whether he is on trial with its primary.
     fn sides(&self, slot: &Slot, request: &Request) -> (bool, bool) {
-        let segment = request
-            .segment
-            .map_or(self.segments - 1, |s| s.min(self.segments - 1));
         let position = request.cohort.position(slot.salt);
-        let limit = slot
-            .thresholds
-            .get(request.class.index() * self.segments + segment)
-            .copied()
-            .unwrap_or(0);
-        let edge = slot.trial.get(segment).copied().unwrap_or(0);
+        let limit = self.limit(slot, request);
+        let edge = slot.trial.get(self.segment(request)).copied().unwrap_or(0);
         (position < limit, position >= limit && position < edge)
     }
 
@@ -349,7 +376,7 @@ impl ClusterTable {
         self.slots
             .iter()
             .filter(|slot| slot.spills)
-            .filter_map(|slot| slot.shadow_pick(Why::FailedOver))
+            .filter_map(Slot::lent)
             .find(|pick| self.is_available(pick.endpoint))
     }
 

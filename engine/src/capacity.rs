@@ -108,6 +108,11 @@ impl Capacity {
         }
     }
 
+    /// What the operator's number allows; `None` where there is none.
+    pub(crate) fn granted_rps(&self, policy: &ShiftPolicy) -> Option<f64> {
+        self.configured_rps.map(|rps| rps * policy.capacity_fill)
+    }
+
     /// Requests per second that it can carry when it is well, for the sum of what is left in a cluster.
     pub(crate) fn total_rps(&self, presumed_rps: f64) -> f64 {
         self.configured_rps

@@ -5,6 +5,7 @@
 //! Holds and ramps are counted in the engine's own time, which advances by at most a quarter of a second per tick: when
 //! the process was suspended nothing has been observed, so nothing has been waited for either.
 
+mod guidance;
 mod overrides;
 mod reach;
 mod readings;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use foreshade_contract::Share;
 use rand::Rng;
 
+pub use self::guidance::Guidance;
 pub(crate) use self::overrides::OPERATOR;
 use self::overrides::Overrides;
 pub use self::overrides::{OVERRIDE_MAX, Override, OverrideError, Setting};
@@ -78,6 +80,8 @@ struct Member {
 struct Pair {
     shadow: usize,
     shift: Shift,
+    /// What the controller's plan says.
+    guidance: Guidance,
     /// This tick's decision.
     shifted: Option<Shifted>,
 }
@@ -113,6 +117,7 @@ impl Pair {
         Self {
             shadow,
             shift: Shift::new(),
+            guidance: Guidance::NONE,
             shifted: None,
         }
     }
@@ -316,6 +321,7 @@ impl ClusterEngine {
             return;
         };
         let room = shadow.capacity.room_rps(presumed, &self.spec.shift);
+        let granted = shadow.capacity.granted_rps(&self.spec.shift);
         let shadow_available = shadow.available;
         let (Some(primary), Some(shadow), Some(member)) = (
             self.assessment.endpoints.get(index),
@@ -324,6 +330,7 @@ impl ClusterEngine {
         ) else {
             return;
         };
+        let Some(pair) = &mut member.shift else { return };
         let sight = Sight {
             now: tick.now,
             dt: tick.dt,
@@ -338,14 +345,14 @@ impl ClusterEngine {
             } else {
                 fitting(room, taken, demand_rps)
             },
+            granted: granted.map_or(Share::ONE, |granted| fitting(granted, taken, demand_rps)),
             ablations: self.ablations,
-            frozen: tick.mode != Mode::Normal,
+            frozen: tick.mode != Mode::Normal || pair.guidance.frozen,
+            guidance: pair.guidance,
             policy: &self.spec.shift,
         };
         let forced = self.overrides.share_of(index, self.last);
-        if let Some(pair) = &mut member.shift {
-            pair.shifted = Some(pair.shift.step(&sight, forced, rng));
-        }
+        pair.shifted = Some(pair.shift.step(&sight, forced, rng));
     }
 
     fn publish(&mut self, tick: &Tick) -> ClusterDecision {

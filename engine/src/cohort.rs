@@ -57,6 +57,14 @@ pub fn threshold(share: Share) -> u32 {
     (share.value() * 4_294_967_296.0).round() as u32
 }
 
+/// The share of all positions that lies below a threshold: what [`threshold`] made it of, to a 2^32nd.
+pub fn share_below(limit: u32) -> Share {
+    match limit {
+        u32::MAX => Share::ONE,
+        limit => Share::clamped(f64::from(limit) / 4_294_967_296.0),
+    }
+}
+
 /// The share of one segment, when `share` of all users have moved and the segments move in order.
 ///
 /// `parts` are the segments' shares of all users; `segment` is an index into them, or `None` for whoever belongs to none
@@ -140,6 +148,18 @@ mod tests {
                 + q * segment_share(share(s), &parts, Some(1)).value()
                 + (1.0 - p - q) * segment_share(share(s), &parts, None).value();
             prop_assert!((moved - s).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn a_threshold_gives_its_share_back() {
+        for value in [0.0, 1e-9, 0.05, 0.5, 0.999_999, 1.0] {
+            let back = share_below(threshold(share(value))).value();
+            assert!((back - value).abs() < 1e-9, "{value} {back}");
+            assert_eq!(
+                threshold(share_below(threshold(share(value)))),
+                threshold(share(value))
+            );
         }
     }
 

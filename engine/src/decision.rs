@@ -45,6 +45,8 @@ pub enum Phase {
     FailOver,
     /// An operator said so.
     Override,
+    /// The controller's plan says so.
+    Directed,
 }
 
 /// What keeps a share from being larger.
@@ -68,6 +70,8 @@ pub enum Bound {
     Ramp,
     /// Cluster mode: frozen or panic.
     Mode,
+    /// The controller's plan: its ceiling, or that shares stay.
+    Plan,
 }
 
 impl Mode {
@@ -93,6 +97,7 @@ impl Phase {
             Self::Return => "return",
             Self::FailOver => "fail_over",
             Self::Override => "override",
+            Self::Directed => "directed",
         }
     }
 }
@@ -109,6 +114,7 @@ impl Bound {
             Self::Unproven => "unproven",
             Self::Ramp => "ramp",
             Self::Mode => "mode",
+            Self::Plan => "plan",
         }
     }
 }
@@ -126,6 +132,8 @@ pub struct ShiftDecision {
     pub cap: Share,
     /// What binds.
     pub bound: Bound,
+    /// Whether requests that have failed, or find their primary gone, may go to the shadow.
+    pub failover: bool,
     /// Share per route class, never below `share`; larger where a class is sick by itself.
     pub class_shares: [Share; ROUTE_CLASSES],
     /// Constant during an episode of shifting, new for the next: whose turn it is to be first.

@@ -122,6 +122,11 @@ impl ClassTally {
             .filter(|(_, count)| *count > 0)
     }
 
+    /// The same as times.
+    pub fn latencies(&self) -> impl Iterator<Item = (Duration, u32)> + '_ {
+        self.recorded().map(|(us, n)| (Duration::from_micros(us), n))
+    }
+
     fn clear(&mut self) {
         self.total = 0;
         self.bad = 0;

@@ -22,6 +22,9 @@
 //! In common cause and in panic shares stay as they are, except that the users of a primary that is gone still move to
 //! a shadow that is not: that cannot make anything worse. No traffic: nothing moves and nothing returns. A pause of
 //! the whole process is no evidence; the caller's time stands still in it.
+//!
+//! A controller's plan (`cluster::Guidance`) may bound the share, keep it, or set it. What is set holds instead of all the
+//! above but one: the users of a primary that is gone fail over, and come back to what is set on proof.
 // Concept: endpoint-gradual-shift
 
 mod canary;
@@ -39,7 +42,7 @@ use foreshade_contract::Share;
 use rand::Rng;
 
 use self::canary::{Canary, Proof};
-use self::cap::Cap;
+use self::cap::{Cap, Limits};
 use self::class::ClassShift;
 use self::episode::Episode;
 use self::latch::Latch;
@@ -49,6 +52,7 @@ pub(crate) use self::recovery::hearsay;
 use self::recovery::{Progress, Recovery};
 use crate::ablation::{Ablations, Part};
 use crate::assessment::Assessment;
+use crate::cluster::Guidance;
 use crate::decision::{Bound, Phase, ShiftDecision};
 use crate::moment::Moment;
 use crate::spec::ShiftPolicy;
@@ -75,10 +79,21 @@ pub(crate) struct Sight<'a> {
     pub(crate) demand_rps: f64,
     /// The part of that which fits the shadow.
     pub(crate) capacity: Share,
+    /// The part that the operator's number for the shadow allows, whatever is seen of it.
+    pub(crate) granted: Share,
     /// Shares stay as they are.
     pub(crate) frozen: bool,
+    /// What the controller's plan says.
+    pub(crate) guidance: Guidance,
     pub(crate) policy: &'a ShiftPolicy,
     pub(crate) ablations: Ablations,
+}
+
+impl Sight<'_> {
+    /// The primary is gone, the shadow is not, and nobody forbids it.
+    fn fails_over(&self) -> bool {
+        self.primary.is_dead() && self.shadow_available && self.guidance.failover
+    }
 }
 
 /// A decision on a pair.
@@ -151,6 +166,8 @@ impl Shift {
     ) -> Shifted {
         let (phase, cap, bound) = if let Some(share) = forced {
             self.force(share, rng)
+        } else if let Some(share) = sight.guidance.directed.filter(|_| sight.policy.enabled) {
+            self.follow(sight, share, rng)
         } else if sight.policy.enabled {
             self.decide(sight, rng)
         } else {
@@ -160,7 +177,8 @@ impl Shift {
             };
             (Phase::Normal, Share::ZERO, Bound::Policy)
         };
-        let by_class_cap = if forced.is_some() { self.share() } else { cap };
+        let is_set = forced.is_some() || phase == Phase::Directed;
+        let by_class_cap = if is_set { self.share() } else { cap };
         self.step_classes(sight, by_class_cap, rng);
         self.publish(sight, phase, cap, bound)
     }
@@ -172,6 +190,35 @@ impl Shift {
         self.share = share.value();
         self.episode = None;
         (Phase::Override, share, Bound::Policy)
+    }
+
+    /// The share that the plan sets, unless the primary is gone, or has been and is not proven yet.
+    fn follow(
+        &mut self,
+        sight: &Sight<'_>,
+        directed: Share,
+        rng: &mut (impl Rng + ?Sized),
+    ) -> (Phase, Share, Bound) {
+        let away = self.episode.as_ref().is_some_and(|episode| episode.died);
+        if sight.fails_over() || away {
+            let decided = self.decide(sight, rng);
+            if !self.is_recovering() || self.share > directed.value() {
+                self.share = self.share.max(directed.value());
+                return decided;
+            }
+        }
+        if self.nobody_moved() {
+            self.salt = rng.next_u64();
+        }
+        self.episode = None;
+        // Whether the shadow is well is what the controller has to find out, at a share that does not waver meanwhile.
+        self.share = directed.value().min(sight.granted.value());
+        let bound = if sight.granted < directed {
+            Bound::ShadowCapacity
+        } else {
+            Bound::None
+        };
+        (Phase::Directed, sight.granted, bound)
     }
 
     fn decide(&mut self, sight: &Sight<'_>, rng: &mut (impl Rng + ?Sized)) -> (Phase, Share, Bound) {
@@ -190,7 +237,11 @@ impl Shift {
             }
         }
         let Some(mut episode) = self.episode.take() else {
-            let (cap, bound) = Cap::new().step(sight, Share::ONE, sight.primary.risk);
+            let limits = Limits {
+                authority: Share::ONE,
+                ceiling: sight.guidance.ceiling,
+            };
+            let (cap, bound) = Cap::new().step(sight, limits, sight.primary.risk);
             return (idle_phase(sight), cap, bound);
         };
         let before = self.share;
@@ -226,12 +277,12 @@ impl Shift {
     /// Fast in: towards the share that the risk asks for.
     fn advance(&mut self, sight: &Sight<'_>, episode: &mut Episode) -> (Phase, Share, Bound) {
         episode.latch_worst(sight);
-        let (cap, cap_bound) = self.cap.step(sight, episode.authority, episode.worst);
+        let (cap, cap_bound) = self.cap.step(sight, episode.limits(sight), episode.worst);
         if !sight.shadow_available {
             self.canary.restart();
         }
         let target = episode.wanted.value().min(cap.value());
-        if sight.primary.is_dead() && sight.shadow_available {
+        if sight.fails_over() {
             // Unproven is better than certainly broken.
             self.share = self.share.max(target);
             episode.consider_contact(sight, self.share);
@@ -256,7 +307,7 @@ impl Shift {
                 self.share = self.share.max(target.min(sight.policy.canary.value()));
                 (Phase::Canary, Bound::Unproven)
             }
-            Proof::Better if failing && self.share < target => {
+            Proof::Better if failing && self.share < target && sight.guidance.failover => {
                 // A ramp would protect a shadow that is better already, at the price of every third request.
                 self.share = target;
                 (
@@ -295,7 +346,7 @@ impl Shift {
         episode: &mut Episode,
         rng: &mut (impl Rng + ?Sized),
     ) -> (Phase, Share, Bound) {
-        let (cap, cap_bound) = self.cap.step(sight, episode.authority, episode.worst);
+        let (cap, cap_bound) = self.cap.step(sight, episode.limits(sight), episode.worst);
         let bound = if cap.value() < 1.0 { cap_bound } else { Bound::None };
         let Some(recovery) = &mut episode.recovery else {
             return (Phase::Return, cap, bound);

@@ -4,14 +4,13 @@
 //! wedged worker does not silence the place where one would look for the reason. It holds no state: every question goes
 //! to the scorer as a [`Command`] and is given up after [`PATIENCE`].
 //!
-//! It listens on loopback or on a socket, or else asks for a token ([`token`]). A browser on the same machine is a
+//! It listens on loopback or on a socket, or else asks for a token ([`foreshade_door`]). A browser on the same machine is a
 //! stranger all the same: orders need a JSON content type and must not carry an `Origin`, so that no page can give them.
-//! Clients are bounded in number, in bytes, and in time, and each connection carries one request: then
-//! one time limit bounds everything that a slow or vanished client can do.
+//! Clients are bounded in number, in bytes, and in time.
 //!
 //! Every error is JSON with the one key `error`, and `choices` where there is something to choose from.
 
-pub mod door;
+mod controller;
 mod endpoints;
 mod explain;
 mod mirror;
@@ -20,7 +19,6 @@ mod place;
 mod refusal;
 mod reload;
 mod running;
-pub mod token;
 
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -31,24 +29,20 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::header::{CONTENT_TYPE, ORIGIN};
-use axum::http::{Method, StatusCode};
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use foreshade_door::{BEARER, Door, Keys, Limits, TOKEN_NEEDED, WEB_PAGE, is_web_page};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use self::door::{Door, Listening, Stream};
 use self::refusal::Refusal;
-use self::token::Keys;
 use crate::access_log::Writing;
 use crate::command::Command;
 use crate::health::Dropped;
+use crate::link::view::Viewed;
 use crate::metrics::{self, Extra, Process};
 use crate::mirror::Questions;
 use crate::reload::Desk;
@@ -62,20 +56,11 @@ pub const PATIENCE: Duration = Duration::from_secs(2);
 /// Connections at a time. A scraper, a dashboard and a few operators; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 64;
 
-/// How long a client may take to send the head of its request.
-const HEAD_PATIENCE: Duration = Duration::from_secs(5);
-
 /// How long a connection may last, from accept to the last byte of its answer.
 const LIFE_MAX: Duration = Duration::from_secs(30);
 
 /// Longest body of a request. Orders have a few hundred bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
-
-/// Longest head of a request.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
-
-/// After a failed accept, usually for want of file descriptors: trying again at once would spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Whether users may be sent here. All clones speak of the same proxy. Starts as not yet.
 #[derive(Clone, Debug, Default)]
@@ -126,6 +111,8 @@ pub struct Admin {
     pub connections: Connections,
     /// The way to the mirror.
     pub mirror: Questions,
+    /// The link to the controller.
+    pub link: Viewed,
 }
 
 /// Serves the admin interface until it is dropped: it says that the proxy drains for as long as it does.
@@ -133,40 +120,12 @@ pub struct Admin {
 /// # Errors
 /// When the listener cannot be registered with this runtime.
 pub async fn serve(door: Door, admin: Admin) -> io::Result<()> {
-    accept(&door.register()?, &router(admin)).await;
+    let limits = Limits {
+        connections_max: CONNECTIONS_MAX,
+        life: LIFE_MAX,
+    };
+    foreshade_door::serve(&door.register()?, &router(admin), limits).await;
     Ok(())
-}
-
-/// Dropping it ends all conversations.
-async fn accept(listener: &Listening, router: &Router) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
-                Ok(stream) => drop(connections.spawn(converse(stream, router.clone()))),
-                Err(error) => {
-                    tracing::debug!(%error, "admin connection not accepted");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            },
-        }
-    }
-}
-
-/// One connection: one request, one answer.
-async fn converse(stream: Box<dyn Stream>, router: Router) {
-    let conversation = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_PATIENCE)
-        .keep_alive(false)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    match timeout(LIFE_MAX, conversation).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "admin connection failed"),
-        Err(_) => tracing::debug!("admin client too slow"),
-    }
 }
 
 fn router(admin: Admin) -> Router {
@@ -179,6 +138,7 @@ fn router(admin: Admin) -> Router {
         .route("/v1/explain/{endpoint}", get(explain::by_endpoint))
         .route("/v1/explain/{cluster}/{endpoint}", get(explain::by_cluster))
         .route("/v1/mirror", get(mirror::show))
+        .route("/v1/controller", get(controller::show))
         .route("/v1/advisories", post(orders::advise))
         .route("/v1/overrides", post(orders::overrule))
         .route("/v1/overrides/{cluster}/{endpoint}", delete(orders::clear))
@@ -188,7 +148,7 @@ fn router(admin: Admin) -> Router {
         .route("/v1/log", get(running::log).put(running::set_log))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn(no_browsers))
-        .layer(from_fn_with_state(admin.keys.clone(), token::required))
+        .layer(from_fn_with_state(admin.keys.clone(), token_required))
         .layer(from_fn(errors_as_json))
         .with_state(admin)
 }
@@ -204,6 +164,7 @@ GET    /v1/endpoints                       every endpoint: risk, share, and the 
 GET    /v1/explain/{endpoint}              what was decided lately, and why
 GET    /v1/explain/{cluster}/{endpoint}    the same, where the name alone is ambiguous
 GET    /v1/mirror                          copies: how they ended, and where answers differ
+GET    /v1/controller                      the link to the controller, and the plan in force
 POST   /v1/advisories                      warn of an endpoint:
                                            {cluster?, endpoint, source, reason, risk, trust, half_life?, ttl}
 POST   /v1/overrides                       overrule the engine:
@@ -249,6 +210,7 @@ async fn show_metrics(State(admin): State<Admin>) -> Result<impl IntoResponse, R
         connections_open: admin.connections.open(),
         access_log: admin.access_log.as_ref().map(Writing::counts).unwrap_or_default(),
         admin_refused: admin.keys.refused(),
+        link: admin.link.as_ref().map(|link| link.borrow().clone()),
     };
     let page = metrics::render(&view, &extra);
     Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], page))
@@ -281,11 +243,19 @@ impl Admin {
     }
 }
 
-/// Browsers send `Origin` with everything that is not a plain look; operators' tools do not.
+/// Lets pass who may.
+async fn token_required(State(keys): State<Keys>, request: Request, next: Next) -> Response {
+    if keys.admit(&request) {
+        return next.run(request).await;
+    }
+    let mut refusal = Refusal::new(StatusCode::UNAUTHORIZED, TOKEN_NEEDED).into_response();
+    refusal.headers_mut().insert(WWW_AUTHENTICATE, BEARER);
+    refusal
+}
+
 async fn no_browsers(request: Request, next: Next) -> Response {
-    let looks = matches!(*request.method(), Method::GET | Method::HEAD);
-    if !looks && request.headers().contains_key(ORIGIN) {
-        return Refusal::new(StatusCode::FORBIDDEN, "a web page may not give orders").into_response();
+    if is_web_page(&request) {
+        return Refusal::new(StatusCode::FORBIDDEN, WEB_PAGE).into_response();
     }
     next.run(request).await
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use foreshade_contract::Risk;
+use foreshade_contract::{Plan, Risk};
 use foreshade_engine::assessment::Assessment;
 use foreshade_engine::cluster::{ClusterEngine, Override, Setting};
 use foreshade_engine::decision::{EndpointDecision, Mode};
@@ -12,6 +12,7 @@ use foreshade_engine::outcome::Class;
 use foreshade_engine::risk::Advisory;
 use tokio::sync::oneshot;
 
+use crate::plan::follow::Told;
 use crate::scorer::Scorer;
 use crate::tally::{Counts, Tally};
 use crate::topology::Topology;
@@ -30,6 +31,15 @@ pub enum Command {
     Override(Order, oneshot::Sender<Result<(), String>>),
     /// An operator takes an override back.
     ClearOverride(EndpointId, oneshot::Sender<Result<(), String>>),
+    /// Follow a plan, or none, from the next tick on. Answered when it is published.
+    Follow(Option<Arc<Plan>>, oneshot::Sender<()>),
+    /// Tell what was seen of the pairs under the plan: all of it, or what has changed since it was told last.
+    Tell {
+        /// All of it.
+        complete: bool,
+        /// Where to.
+        to: oneshot::Sender<Told>,
+    },
     /// Take another configuration over, with the next tick. Answered when it is published.
     Adopt(Arc<Topology>, oneshot::Sender<()>),
 }
@@ -83,6 +93,10 @@ pub struct View {
     pub lag: Duration,
     /// Workers that missed a tick.
     pub late: u64,
+    /// Requests that were not counted for a pair under analysis, for want of room.
+    pub uncounted: u64,
+    /// Probabilities that were forgotten because a pair had too many.
+    pub forgotten: u64,
 }
 
 /// One cluster.
@@ -116,6 +130,8 @@ impl Scorer {
             Command::Advise(advice, to) => drop(to.send(self.advise(advice))),
             Command::Override(order, to) => drop(to.send(self.overrule(order))),
             Command::ClearOverride(endpoint, to) => drop(to.send(self.clear_override(endpoint))),
+            Command::Follow(plan, to) => self.follow(plan, to),
+            Command::Tell { complete, to } => drop(to.send(self.tell(complete))),
             Command::Adopt(topology, to) => self.prepare(topology, to),
         }
     }
@@ -149,6 +165,8 @@ impl Scorer {
             answered_here: self.answered_here.clone(),
             lag: self.lag,
             late: self.late,
+            uncounted: self.followed.uncounted,
+            forgotten: self.followed.forgotten(),
         }
     }
 

@@ -1,16 +1,10 @@
 //! The configuration, checked: what the rest of the proxy is built from.
 //!
-//! From text to these types in four steps, one file each: `yaml` makes a tree that knows its places, `read` makes
-//! typed values out of it by the declarations in `raw`, `check` (and `cluster`) decide what needs more than one value.
+//! From text to these types in three steps: [`foreshade_settings`] makes a tree that knows its places, and typed values out
+//! of it by the declarations in `raw`; `check` (and `cluster`) decide what needs more than one value.
 //! Each step goes on after a mistake, so the result is a [`Config`] or *all* [`Mistakes`], each with its place. Nothing
 //! behind this door looks at text again: names of clusters exist, shadows are not their own primaries, and names of hosts
 //! have the addresses that whoever loads the file has learnt of them.
-
-mod yaml;
-
-mod read;
-
-mod scalar;
 
 mod text;
 
@@ -26,6 +20,8 @@ mod check;
 
 mod cluster;
 
+mod follow;
+
 mod dns;
 mod route;
 
@@ -33,13 +29,7 @@ mod edits;
 
 mod mirror;
 
-mod mistake;
-
-mod nearest;
-
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::Read as _;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
@@ -47,35 +37,22 @@ use std::time::Duration;
 
 use foreshade_contract::{Name, Share};
 use foreshade_engine::spec::{BalancePolicy, Role, ShiftPolicy};
+use foreshade_settings::{Read as _, text_of, yaml};
 use http::HeaderName;
+
+pub use foreshade_settings::{Admin, AdminAddress, Mistake, Mistakes, Place, Resolve, WithoutToken};
 
 use crate::framing::Limits;
 
-pub use self::check::Resolve;
 pub(crate) use self::check::overlap;
 pub use self::dns::{ADDRESSES_MAX, Answers, DnsName, Found};
+pub use self::follow::{Controller, ControllerTls};
 pub use self::mirror::{Mirror, MirrorTarget};
-pub use self::mistake::{Mistake, Mistakes, Place};
-pub use self::nearest::nearest;
-pub use self::operations::{
-    AccessLog, Admin, AdminAddress, Format, RequestIds, Sink, TraceMode, Traces, WithoutToken,
-};
-use self::read::{Read, Scalar, described};
-use self::scalar::Lasting;
+pub use self::operations::{AccessLog, Format, RequestIds, Sink, TraceMode, Traces};
 pub use self::shown::Source;
 use crate::client::Trust;
 use crate::path::PathPolicy;
 use crate::route::Route;
-
-/// A duration in the notation of the file, from `MS_MIN` to `MS_MAX` milliseconds: for whoever else takes durations from
-/// people. The error is a sentence.
-pub(crate) fn duration<const MS_MIN: u64, const MS_MAX: u64>(text: &str) -> Result<Duration, String> {
-    let parsed = <Lasting<MS_MIN, MS_MAX> as Scalar>::parse(text);
-    let expected = <Lasting<MS_MIN, MS_MAX> as Scalar>::expected();
-    parsed
-        .map(|lasting| lasting.0)
-        .map_err(|wrong| wrong.sentence(text, &expected))
-}
 
 /// Reads and checks a file. Names of endpoints stand for what `answers` says; host names of listeners are resolved by the
 /// system, which may block.
@@ -83,20 +60,8 @@ pub(crate) fn duration<const MS_MIN: u64, const MS_MAX: u64>(text: &str) -> Resu
 /// # Errors
 /// Everything that is wrong with the file, or that it cannot be read.
 pub fn load(path: &Path, answers: &Answers) -> Result<Config, Mistakes> {
+    let text = text_of(path)?;
     let origin = path.display().to_string();
-    let refused = |what: String| {
-        let mut mistakes = Mistakes::none_yet(&origin, "");
-        mistakes.add(Mistake::of_the_file(what));
-        mistakes
-    };
-    let mut text = String::new();
-    // One byte more than allowed: enough to see that the file is too large, however large it is.
-    let limit = u64::try_from(yaml::BYTES_MAX)
-        .unwrap_or(u64::MAX)
-        .saturating_add(1);
-    File::open(path)
-        .and_then(|file| file.take(limit).read_to_string(&mut text))
-        .map_err(|error| refused(format!("cannot be read: {error}")))?;
     parse_answered(&text, &origin, answers)
 }
 
@@ -141,14 +106,7 @@ pub fn parse_with(
 /// judge is [`parse`], which knows more (do names exist?) and takes a plain `1` for a name, which the schema does not.
 pub fn schema() -> serde_json::Value {
     let about = "Configuration of foreshade-proxy, version foreshade/v1.";
-    let mut schema = described::<raw::File>(about, None);
-    if let Some(members) = schema.as_object_mut() {
-        members.insert(
-            "$schema".to_owned(),
-            "https://json-schema.org/draft/2020-12/schema".into(),
-        );
-    }
-    schema
+    foreshade_settings::schema::<raw::File>(about)
 }
 
 /// A whole, consistent configuration.
@@ -156,6 +114,8 @@ pub fn schema() -> serde_json::Value {
 pub struct Config {
     /// Where operators look and act.
     pub admin: Admin,
+    /// Whose plans it follows; nobody's where `None`.
+    pub controller: Option<Controller>,
     /// Worker threads; one per core where the file does not say.
     pub workers: usize,
     /// Where users connect.

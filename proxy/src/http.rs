@@ -220,6 +220,7 @@ impl ProxyHttp for EdgeProxy {
         let flow = exchange.flow.take();
         local::with(|l| {
             let ended = flow.map(|mut flow| {
+                l.worker.delivered(&mut flow, session.body_bytes_sent() as u64);
                 l.worker.answered(&mut flow, status);
                 flow
             });

@@ -25,6 +25,7 @@ pub mod fields;
 pub mod framing;
 mod gather;
 pub mod http;
+pub mod ledger;
 pub mod mirror;
 pub mod outcome;
 pub mod path;
@@ -41,8 +42,10 @@ pub mod worker;
 
 pub mod clock;
 pub mod health;
+pub mod link;
 pub mod names;
 pub mod orca;
+pub mod plan;
 pub mod reload;
 pub mod scorer;
 

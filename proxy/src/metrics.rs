@@ -9,6 +9,7 @@
 //! format: prometheus.io, "Exposition formats", text format 0.0.4.
 
 mod endpoints;
+mod link;
 mod mirror;
 mod operations;
 mod page;
@@ -55,6 +56,8 @@ pub struct Extra {
     pub access_log: access_log::Counts,
     /// Requests of operators without the token.
     pub admin_refused: u64,
+    /// The link to the controller, where there is one.
+    pub link: Option<crate::link::view::View>,
 }
 
 /// Upper bounds of the latency histogram, seconds. Two or three per decade, closer where users begin to notice.
@@ -82,6 +85,7 @@ pub fn render(view: &View, extra: &Extra) -> String {
         .collect();
     write_proxy(&mut page, view, extra);
     operations::write(&mut page, extra);
+    link::write(&mut page, extra, view);
     write_clusters(&mut page, &clusters);
     let endpoints: Vec<_> = clusters
         .iter()

@@ -8,6 +8,9 @@
 //! serves users.
 //!
 //! What stays is told from what is new by `topology::ids`, and keeps its history, risk, connections and counters.
+//!
+//! Who of a pair serves is not in the file but in the controller's plan (`plan::roles`): it is laid over every
+//! configuration that is read, and when it changes, the one that runs is taken over once more.
 
 pub mod outcome;
 mod watch;
@@ -26,6 +29,7 @@ use self::watch::FileWatch;
 use crate::command::Command;
 use crate::config::{self, Cluster, Config, Mistakes};
 use crate::names::{Known, Names};
+use crate::plan::roles::Roles;
 use crate::server::{Order, listen};
 use crate::topology::Topology;
 
@@ -36,6 +40,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Operators that may wait at a time; more are told to come back.
 const WAITING_MAX: usize = 16;
 
+/// Roles that wait to be assigned, and where it is told what became of them. The link sends one at a time.
+type Assignment = (Roles, oneshot::Sender<Arc<Outcome>>);
+
 /// What became of a reload.
 pub type Outcome = Result<Applied, Refused>;
 
@@ -43,6 +50,7 @@ pub type Outcome = Result<Applied, Refused>;
 #[derive(Clone, Debug)]
 pub struct Desk {
     requests: mpsc::Sender<oneshot::Sender<Arc<Outcome>>>,
+    assignments: mpsc::Sender<Assignment>,
     /// The configuration that runs.
     pub topologies: cell::Receiver<Arc<Topology>>,
     /// What has been tried since the start.
@@ -64,11 +72,19 @@ impl Desk {
         answer.await.ok()
     }
 
+    /// Asks for other roles. `None` where the proxy is about to stop.
+    pub async fn assign(&self, roles: Roles) -> Option<Arc<Outcome>> {
+        let (to, answer) = oneshot::channel();
+        self.assignments.send((roles, to)).await.ok()?;
+        answer.await.ok()
+    }
+
     /// A desk for a configuration that will not change, for tests of what asks.
     #[cfg(test)]
     pub(crate) fn closed(topology: Arc<Topology>) -> Self {
         Self {
             requests: mpsc::channel(1).0,
+            assignments: mpsc::channel(1).0,
             status: cell::channel(Status::first(&topology)).1,
             names: cell::channel(Arc::default()).1,
             topologies: cell::channel(topology).1,
@@ -76,12 +92,24 @@ impl Desk {
     }
 }
 
+/// What runs, and what it was made of.
+#[derive(Debug)]
+pub struct Origin {
+    /// Where the configuration is read.
+    pub path: PathBuf,
+    /// As it was read.
+    pub config: Config,
+    /// What is laid over it.
+    pub roles: Roles,
+}
+
 /// The one who reloads.
 #[derive(Debug)]
 pub struct Reloader {
-    path: PathBuf,
+    origin: Origin,
     hangups: Signal,
     requests: mpsc::Receiver<oneshot::Sender<Arc<Outcome>>>,
+    assignments: mpsc::Receiver<Assignment>,
     topologies: cell::Sender<Arc<Topology>>,
     status: cell::Sender<Status>,
     names: Names,
@@ -97,6 +125,8 @@ enum Asked {
     Operator,
     /// A name has other addresses.
     Names,
+    /// The controller's plan has other roles.
+    Plan,
 }
 
 impl Reloader {
@@ -105,25 +135,28 @@ impl Reloader {
     /// # Errors
     /// When the signal cannot be caught.
     pub(crate) fn new(
-        path: PathBuf,
+        origin: Origin,
         topology: Arc<Topology>,
         names: Names,
         scorer: mpsc::Sender<Command>,
         workers: Vec<mpsc::Sender<Order>>,
     ) -> io::Result<(Self, Desk)> {
         let (ask, requests) = mpsc::channel(WAITING_MAX);
+        let (assign, assignments) = mpsc::channel(1);
         let (status, status_seen) = cell::channel(Status::first(&topology));
         let (topologies, topologies_seen) = cell::channel(topology);
         let desk = Desk {
             requests: ask,
+            assignments: assign,
             topologies: topologies_seen,
             status: status_seen,
             names: names.known().clone(),
         };
         let reloader = Self {
-            path,
+            origin,
             hangups: signal(SignalKind::hangup())?,
             requests,
+            assignments,
             topologies,
             status,
             names,
@@ -137,7 +170,7 @@ impl Reloader {
     pub async fn run(mut self) {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut file = FileWatch::new(self.path.clone());
+        let mut file = FileWatch::new(self.origin.path.clone());
         let mut known = self.names.known().clone();
         // What was learnt since the start is looked at, too.
         known.mark_changed();
@@ -149,6 +182,15 @@ impl Reloader {
                     let outcome = self.reload(Asked::Operator).await;
                     // He may have given up.
                     let _ = operator.send(outcome);
+                }
+                Some((roles, link)) = self.assignments.recv() => {
+                    let before = std::mem::replace(&mut self.origin.roles, roles);
+                    let outcome = self.reload(Asked::Plan).await;
+                    if outcome.is_err() {
+                        self.origin.roles = before;
+                    }
+                    // It may have given up.
+                    let _ = link.send(outcome);
                 }
                 Ok(()) = known.changed() => {
                     let newest = Some(known.borrow_and_update().answers.clone());
@@ -164,12 +206,13 @@ impl Reloader {
     }
 
     /// One reload, logged and counted.
-    async fn reload(&self, asked: Asked) -> Arc<Outcome> {
+    async fn reload(&mut self, asked: Asked) -> Arc<Outcome> {
         let outcome = Arc::new(match asked {
             Asked::Names => self.answer().await,
+            Asked::Plan => self.apply(self.origin.config.clone()).await,
             Asked::Signal | Asked::File | Asked::Operator => self.attempt().await,
         });
-        if matches!(asked, Asked::File | Asked::Names)
+        if matches!(asked, Asked::File | Asked::Names | Asked::Plan)
             && matches!(*outcome, Ok(Applied { changes: None, .. }))
         {
             // Touched, or asked for again with the same answer.
@@ -200,8 +243,8 @@ impl Reloader {
     }
 
     /// The file, with what its names stand for.
-    async fn attempt(&self) -> Outcome {
-        let path = self.path.clone();
+    async fn attempt(&mut self) -> Outcome {
+        let path = self.origin.path.clone();
         let answers = self.names.known().borrow().answers.clone();
         let config = blocking(move || config::load(&path, &answers)).await?;
         // Those that run are still needed if this one is refused.
@@ -213,9 +256,9 @@ impl Reloader {
     }
 
     /// The text that runs, with other answers.
-    async fn answer(&self) -> Outcome {
-        let running = self.running();
-        self.apply(self.answered(running.config().clone()).await?).await
+    async fn answer(&mut self) -> Outcome {
+        let same_text = self.origin.config.clone();
+        self.apply(self.answered(same_text).await?).await
     }
 
     /// The same text, with what its names stand for now.
@@ -229,7 +272,8 @@ impl Reloader {
     }
 
     /// Takes a checked configuration over, if it can be.
-    async fn apply(&self, config: Config) -> Outcome {
+    async fn apply(&mut self, as_read: Config) -> Outcome {
+        let config = self.origin.roles.applied(as_read.clone());
         let before = self.running();
         let same = |(a, b): (&Cluster, &Cluster)| a.endpoints == b.endpoints;
         let running = before.config();
@@ -257,6 +301,7 @@ impl Reloader {
         }
         // From here on it runs, whatever the rest says.
         self.topologies.send_replace(after.clone());
+        self.origin.config = as_read;
         let mut waiting = Vec::new();
         for (worker, opened) in self.workers.iter().zip(sockets) {
             let (done, is_done) = oneshot::channel();

@@ -14,6 +14,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use foreshade_contract::Plan;
 use foreshade_engine::cluster::ClusterEngine;
 use foreshade_engine::decision::{ClusterDecision, EndpointDecision};
 use foreshade_engine::lineage::Lineage;
@@ -27,8 +28,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use crate::clock::Clock;
 use crate::command::Command;
 use crate::health::ProbeResult;
+use crate::plan::follow::Followed;
 use crate::recorder::{Harvest, empty_harvest};
-use crate::table::{Snapshot, Table};
+use crate::table::{Snapshot, Table, Trials};
 use crate::tally::{Counts, Tally};
 use crate::topology::Topology;
 use crate::topology::descent::Descent;
@@ -76,7 +78,9 @@ pub struct Scorer {
     /// Buffers at rest, to be handed out with the next questions.
     spares: Vec<Spoils>,
     /// What this tick saw, summed over the workers.
-    seen: Harvest,
+    pub(crate) seen: Harvest,
+    /// The controller's plan.
+    pub(crate) followed: Followed,
     /// The configuration that the next tick takes over, and who waits for it.
     next: Option<(Arc<Topology>, oneshot::Sender<()>)>,
     /// Requests that no route matched, since the start.
@@ -151,7 +155,7 @@ impl Scorer {
             .into_iter()
             .map(|spec| ClusterScore::new(spec, now, &mut rng))
             .collect();
-        let table = Arc::new(Table::new(snapshot(&topology, &clusters)));
+        let table = Arc::new(Table::new(snapshot(&topology, &clusters, Arc::default())));
         let seen = empty_harvest(&topology.sizes());
         let scorer = Self {
             clock,
@@ -161,6 +165,7 @@ impl Scorer {
             clusters,
             spares: Vec::new(),
             seen,
+            followed: Followed::default(),
             next: None,
             unrouted: 0,
             refused: Counts::default(),
@@ -252,6 +257,7 @@ impl Scorer {
         for (mine, theirs) in self.clusters.iter_mut().zip(&spoils.clusters) {
             mine.total.merge(theirs);
         }
+        self.followed.add(&spoils.ledger);
         self.unrouted += spoils.unrouted;
         self.refused.merge(&spoils.refused);
         self.answered_here.merge(&spoils.answered_here);
@@ -295,6 +301,14 @@ impl Scorer {
             *spare = Spoils::empty(&topology);
         }
         self.topology = topology;
+        self.guide();
+    }
+
+    /// Begins with the plan that was kept, before anybody is served.
+    pub fn begin_with(&mut self, plan: Arc<Plan>) {
+        // Nobody waits for it.
+        self.follow(Some(plan), oneshot::channel().0);
+        self.tick();
     }
 
     /// Decides on what was seen and publishes it.
@@ -304,10 +318,13 @@ impl Scorer {
             adopted
         });
         let now = self.clock.now();
-        for (score, seen) in self.clusters.iter_mut().zip(&mut self.seen) {
+        for (score, seen) in self.clusters.iter_mut().zip(&self.seen) {
             let decision = score.engine.tick(now, seen, self.lag, &mut self.rng);
             announce(&score.spec, &score.decision, &decision);
             score.decision = decision;
+        }
+        self.keep_books();
+        for (score, seen) in self.clusters.iter_mut().zip(&mut self.seen) {
             for (counts, seen) in score.counts.iter_mut().zip(seen.iter_mut()) {
                 for (count, n) in counts.iter_mut().zip(seen.counts) {
                     *count += u64::from(n);
@@ -315,7 +332,10 @@ impl Scorer {
                 seen.clear();
             }
         }
-        self.table.publish(snapshot(&self.topology, &self.clusters));
+        let trials = self.followed.trials();
+        self.table
+            .publish(snapshot(&self.topology, &self.clusters, trials));
+        self.followed.published();
         if let Some(adopted) = adopted {
             // Whoever asked for it may have given up.
             let _ = adopted.send(());
@@ -361,9 +381,10 @@ fn announce(spec: &ClusterSpec, before: &ClusterDecision, after: &ClusterDecisio
     }
 }
 
-fn snapshot(topology: &Arc<Topology>, clusters: &[ClusterScore]) -> Snapshot {
+fn snapshot(topology: &Arc<Topology>, clusters: &[ClusterScore], trials: Arc<Trials>) -> Snapshot {
     Snapshot {
         topology: topology.clone(),
+        trials,
         clusters: clusters
             .iter()
             .map(|c| ClusterTable::new(&c.spec, &c.decision))

@@ -1,7 +1,7 @@
 //! The process: threads, sockets, signals, and the order in which they start and stop.
 //!
 //! Threads share nothing but the table. One per worker serves users, one scores, one sends
-//! copies for the mirrors; the main thread answers operators,
+//! copies for the mirrors, one talks to the controller; the main thread answers operators,
 //! probes, and waits for signals. Start: every address is claimed before anything is served, so that
 //! a port in use is an error at once and not half a proxy. Stop: readiness fails, accepting ends, requests in flight get
 //! the grace time, and the process leaves as soon as the last one is done.
@@ -25,20 +25,25 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use foreshade_door::{Door, Keys, TokenError};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::access_log::{Logger, Writing, writer};
-use crate::admin::door::Door;
-use crate::admin::token::{Keys, TokenError};
 use crate::admin::{self, Admin, Readiness};
 use crate::clock::Clock;
+use crate::command::Command;
 use crate::config::{self, Config};
 use crate::health::{self, Dropped};
+use crate::link::view::Viewed;
+use crate::link::{Inside, Link};
 use crate::mirror::{self, Mirror};
 use crate::names::Names;
-use crate::reload::Reloader;
+use crate::plan::Keeper;
+use crate::plan::file::PlanFile;
+use crate::plan::roles::Roles;
+use crate::reload::{Desk, Origin, Reloader};
 use crate::scorer::{Inputs, Question, Scorer};
 use crate::table::Table;
 use crate::topology::Topology;
@@ -107,7 +112,8 @@ pub fn run(path: PathBuf, config: Config, verbosity: Verbosity) -> Result<(), Se
     let clock = Clock::start();
     let main = runtime().map_err(ServerError::Resources)?;
     let (names, config) = main.block_on(resolved(config));
-    let topology = Topology::new(config);
+    let (origin, keeper) = with_plan(path, config);
+    let topology = Topology::new(origin.roles.applied(origin.config.clone()));
     let sockets = listen::open(&topology, None, topology.config().workers)?;
     let admin_address = topology.config().admin.address.clone();
     let door = Door::open(&admin_address).map_err(|e| ServerError::refused("admin", &admin_address, e))?;
@@ -115,7 +121,7 @@ pub fn run(path: PathBuf, config: Config, verbosity: Verbosity) -> Result<(), Se
     let connections = Connections::new(sockets.len());
     let (loggers, access_log) = start_access_log(topology.config(), sockets.len())?;
 
-    let (scorer, table) = Scorer::new(clock, topology.clone());
+    let (scorer, table) = first_scorer(clock, &topology, keeper.as_ref());
     let (end, ending) = watch::channel(Ending::NotYet);
     let (commands, commands_in) = mpsc::channel(WAITING_MAX);
     let (probes, probes_in) = mpsc::channel(WAITING_MAX);
@@ -137,15 +143,15 @@ pub fn run(path: PathBuf, config: Config, verbosity: Verbosity) -> Result<(), Se
         commands: commands_in,
         probes: probes_in,
     };
-    let scorer = spawn("scorer", move || {
-        runtime().map(|r| r.block_on(scorer.run(inputs)))
-    })?;
+    let scorer = start_scorer(scorer, inputs)?;
 
     let workers = crew.threads;
     let outcome = main.block_on(async {
-        let (reloader, desk) = Reloader::new(path, topology, names, commands.clone(), crew.orders)
+        let (reloader, desk) = Reloader::new(origin, topology, names, commands.clone(), crew.orders)
             .map_err(ServerError::Resources)?;
+        let (link, viewed) = start_link(keeper, commands.clone(), &desk)?;
         let admin = Admin {
+            link: viewed,
             commands,
             reload: desk.clone(),
             readiness: readiness.clone(),
@@ -168,6 +174,7 @@ pub fn run(path: PathBuf, config: Config, verbosity: Verbosity) -> Result<(), Se
         tracing::info!(grace_s = grace.as_secs(), "draining");
         reloading.abort();
         probing.abort();
+        drop(link);
         drain(&workers, grace, &end).await;
         outcome
     });
@@ -188,6 +195,68 @@ fn leave(workers: Vec<Thread>, others: [Thread; 2], access_log: Option<(Writing,
     if let Some((writing, thread)) = access_log {
         writing.end(thread);
     }
+}
+
+/// What the process starts with, and who keeps the plan where a controller is configured.
+fn with_plan(path: PathBuf, config: Config) -> (Origin, Option<Keeper>) {
+    let keeper = config.controller.as_ref().map(kept);
+    let plan = keeper.as_ref().and_then(Keeper::in_force);
+    let roles = plan.map(|plan| Roles::of(plan)).unwrap_or_default();
+    (Origin { path, config, roles }, keeper)
+}
+
+/// The scorer and the first table, as the plan that was kept has it.
+fn first_scorer(clock: Clock, topology: &Arc<Topology>, keeper: Option<&Keeper>) -> (Scorer, Arc<Table>) {
+    let (mut scorer, table) = Scorer::new(clock, topology.clone());
+    if let Some(plan) = keeper.and_then(Keeper::in_force) {
+        scorer.begin_with(plan.clone());
+    }
+    (scorer, table)
+}
+
+fn start_scorer(scorer: Scorer, inputs: Inputs) -> Result<Thread, ServerError> {
+    spawn("scorer", move || {
+        runtime().map(|r| r.block_on(scorer.run(inputs)))
+    })
+}
+
+/// The plan that was kept, or none.
+fn kept(controller: &config::Controller) -> Keeper {
+    let (keeper, outcome) = Keeper::start(PlanFile::new(&controller.plan_file));
+    let path = controller.plan_file.display();
+    match (keeper.id(), outcome) {
+        (_, Err(error)) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(%path, error, "starting without a plan: the proxy decides alone");
+        }
+        (Some(id), Ok(())) => {
+            let (epoch, generation) = (id.epoch.0, id.generation.0);
+            tracing::info!(%path, epoch, generation, "starting with the last good plan");
+        }
+        (None, Ok(())) => tracing::info!(%path, "no plan yet: the proxy decides alone"),
+    }
+    keeper
+}
+
+/// The link to the controller, on a thread of its own that ends when what is returned is dropped; nothing where none is
+/// configured.
+fn start_link(
+    keeper: Option<Keeper>,
+    scorer: mpsc::Sender<Command>,
+    desk: &Desk,
+) -> Result<(Option<watch::Sender<bool>>, Viewed), ServerError> {
+    let topology = desk.topology();
+    let (Some(keeper), Some(settings)) = (keeper, topology.config().controller.clone()) else {
+        return Ok((None, None));
+    };
+    let desk = desk.clone();
+    let (link, viewed) = Link::new(settings, keeper, Inside { scorer, desk });
+    let (stop, stopped) = watch::channel(false);
+    // Nobody waits for it: it may be in the middle of a write, and has nothing that could be lost.
+    spawn("link", move || {
+        runtime().and_then(|r| r.block_on(link.run(stopped)))
+    })?;
+    Ok((Some(stop), viewed))
 }
 
 fn keys(admin: &config::Admin) -> Result<Keys, ServerError> {

@@ -5,10 +5,13 @@
 //! share of one with the old availability of the other, or a route into a cluster that the tables do not have.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use foreshade_engine::balance::ClusterTable;
+use foreshade_engine::balance::{ClusterTable, Request};
 
+use crate::ledger::{Drawn, Trial};
+use crate::recorder::Place;
 use crate::topology::Topology;
 
 /// Everything that routing needs and that changes while the proxy runs.
@@ -18,6 +21,38 @@ pub struct Snapshot {
     pub topology: Arc<Topology>,
     /// By cluster index.
     pub clusters: Vec<ClusterTable>,
+    /// Pairs under analysis, by cluster and primary; empty where the plan has none.
+    pub trials: Arc<Trials>,
+}
+
+/// By cluster and primary; a cluster without any has none at all.
+pub type Trials = Vec<Vec<Option<Trial>>>;
+
+impl Snapshot {
+    /// To which side a request was drawn at the slot of this primary, where that is under analysis.
+    pub fn drawn(&self, cluster: usize, primary: usize, request: &Request) -> Option<Drawn> {
+        let trial = self.trial(cluster, primary)?;
+        let draw = self.clusters.get(cluster)?.draw(primary, request)?;
+        let place = Place {
+            cluster,
+            endpoint: primary,
+        };
+        Some(Drawn::new(
+            primary,
+            self.topology.endpoint_id(place)?,
+            draw,
+            trial,
+        ))
+    }
+
+    /// Above which latencies requests drawn at this primary count as over.
+    pub fn thresholds(&self, cluster: usize, primary: usize) -> Option<&[Duration; 4]> {
+        self.trial(cluster, primary)?.thresholds.as_ref()
+    }
+
+    fn trial(&self, cluster: usize, primary: usize) -> Option<&Trial> {
+        self.trials.get(cluster)?.get(primary)?.as_ref()
+    }
 }
 
 /// Where the newest snapshot lies.

@@ -10,6 +10,7 @@
 
 mod admission;
 mod copies;
+mod drawn;
 mod spoils;
 mod takeover;
 mod told;
@@ -28,6 +29,7 @@ use rand::rngs::SmallRng;
 
 use crate::clock::Clock;
 use crate::framing::Refusal;
+use crate::ledger::{Drawn, Ledger};
 use crate::mirror::Rule;
 use crate::outcome::Failure;
 use crate::recorder::{Place, Recorded, Recorder};
@@ -66,6 +68,8 @@ pub struct Worker {
     /// By cluster index.
     clusters: Vec<ClusterState>,
     recorder: Recorder,
+    /// How requests ended at pairs that are under analysis.
+    ledger: Ledger,
     deadlines: Deadlines<Waiting>,
     rng: SmallRng,
     unrouted: u64,
@@ -116,6 +120,8 @@ pub struct Flow {
     changes: Option<Changes>,
     /// By which rule a copy of the request is to be made, until it has been.
     mirror: Option<Arc<Rule>>,
+    /// To which side of a pair under analysis it was drawn.
+    drawn: Option<Drawn>,
 }
 
 /// One attempt at one endpoint.
@@ -177,6 +183,7 @@ impl Worker {
                 .map(|n| ClusterState::new(*n, workers, now))
                 .collect(),
             recorder: Recorder::new(&sizes),
+            ledger: Ledger::new(&sizes),
             generation: topology.generation(),
             retired: Vec::new(),
             topology,
@@ -239,6 +246,9 @@ impl Worker {
         // Full only if a caller starts more attempts than `fail` granted; then there is nowhere left to go.
         flow.tried.try_push(pick.endpoint).ok()?;
         flow.tried_ids.try_push(self.topology.endpoint_id(place)?).ok()?;
+        if flow.tried.len() == 1 {
+            flow.drawn = self.snapshot.drawn(flow.cluster, pick.primary, &flow.request);
+        }
         state.loads.begin(pick.endpoint);
         state.tally.picked.add(pick.why.label(), 1);
         let recorded = self.recorder.begin(place, now);
@@ -300,7 +310,7 @@ impl Worker {
                 .renew(armed, pause_ends, |waiting| waiting.limit = pause_ends);
         }
         self.recorder.first_byte(attempt.place, &mut attempt.recorded);
-        self.count(flow, Class::of_status(status, retry_after), now);
+        self.count(flow, Class::of_status(status, retry_after), Some(status), now);
         if matches!(status, 502..=504) {
             let what = Failure::Status(status, retry_after).consequence();
             if let Some(stage) = what.stage
@@ -346,7 +356,7 @@ impl Worker {
         let consequence = failure.consequence();
         flow.failure = Some(failure);
         if flow.attempt.is_some() {
-            self.count(flow, consequence.class, now);
+            self.count(flow, consequence.class, None, now);
         }
         self.release(flow, now);
         if let Some(pick) = granted {
@@ -354,6 +364,7 @@ impl Worker {
             if let Some(state) = self.clusters.get_mut(flow.cluster) {
                 state.tally.moved.add(consequence.reason, 1);
             }
+            self.retried(flow);
             return Next::Elsewhere;
         }
         match consequence.stage {
@@ -413,6 +424,7 @@ impl Worker {
         for (state, tally) in self.clusters.iter_mut().zip(&mut spare.clusters) {
             std::mem::swap(&mut state.tally, tally);
         }
+        std::mem::swap(&mut self.ledger, &mut spare.ledger);
         spare.unrouted = std::mem::take(&mut self.unrouted);
         std::mem::swap(&mut self.refused, &mut spare.refused);
         std::mem::swap(&mut self.answered_here, &mut spare.answered_here);
@@ -438,7 +450,7 @@ impl Worker {
     }
 
     /// Counts the attempt's outcome. A second, bad one counts an answer that broke off.
-    fn count(&mut self, flow: &mut Flow, class: Class, now: Moment) {
+    fn count(&mut self, flow: &mut Flow, class: Class, status: Option<u16>, now: Moment) {
         let Some(attempt) = flow.attempt.as_mut() else {
             return;
         };
@@ -453,12 +465,13 @@ impl Worker {
         };
         attempt.outcome = Some(outcome);
         self.recorder.count(attempt.place, &outcome);
+        self.settle(flow, class, status, outcome.latency);
     }
 
     /// The attempt holds its endpoint no longer.
     fn release(&mut self, flow: &mut Flow, now: Moment) {
         if flow.attempt.as_ref().is_some_and(|a| a.outcome.is_none()) {
-            self.count(flow, Class::Cancelled, now);
+            self.count(flow, Class::Cancelled, None, now);
         }
         let Some(Attempt {
             place,
@@ -518,6 +531,7 @@ impl Worker {
             Verdict::Move { cost } if state.budget.try_spend(cost, now) => {
                 flow.next = Some(pick);
                 state.tally.moved.add(reason, 1);
+                self.retried(flow);
                 true
             }
             Verdict::Move { .. } => {

@@ -202,11 +202,11 @@ fn the_log_level_is_raised_for_a_time_while_the_proxy_runs() {
         ask(&proxy, "GET /v1/log", None, "").1["falls_back_in_seconds"],
         Value::Null
     );
-    let order = json!({ "filter": "info,foreshade_proxy=debug", "ttl": "2s" }).to_string();
+    let order = json!({ "filter": "info,foreshade_door=debug", "ttl": "2s" }).to_string();
     let (status, body) = ask(&proxy, "PUT /v1/log", None, &order);
     assert_eq!(
         (status, &body["filter"]),
-        (200, &json!("info,foreshade_proxy=debug"))
+        (200, &json!("info,foreshade_door=debug"))
     );
     // At debug, and only there, the log tells of an operator's connection that breaks off.
     exchange(proxy.admin, b"no http\r\n\r\n");
@@ -228,7 +228,7 @@ fn the_log_level_is_raised_for_a_time_while_the_proxy_runs() {
         said.contains("log filter changed") && said.contains("log filter has fallen back"),
         "{said}"
     );
-    assert_eq!(said.matches("admin connection failed").count(), 1, "{said}");
+    assert_eq!(said.matches("operator's connection failed").count(), 1, "{said}");
 }
 
 /// Every label of the page with its value: what series are made of.

@@ -350,7 +350,8 @@ fn a_client_that_goes_away_takes_its_copy_with_it() {
     let a = Scripted::start(|stream| drop(stream.read_to_end(&mut Vec::new())));
     let mut proxy = proxy(a.address, next.address, "share: 1%, writes: { share: 100% }");
     let mut user = connect(proxy.users);
-    user.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")
+    // More than is taken whole before an endpoint is asked.
+    user.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 70000\r\n\r\nhalf")
         .unwrap();
     next.next_head().unwrap();
     user.shutdown(Shutdown::Both).unwrap();

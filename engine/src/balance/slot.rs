@@ -40,6 +40,8 @@ pub(super) struct Slot {
     /// What does not lie within the share may still go to the shadow when nobody else is left. Not when the shadow is
     /// full: shedding beats spreading the fire.
     pub(super) spills: bool,
+    /// Failed requests, and those who find their primary gone, may go to the shadow.
+    pub(super) lends: bool,
 }
 
 impl Target {
@@ -95,6 +97,7 @@ impl Slot {
             trial: segments()
                 .map(|s| threshold(segment_share(edge, parts, s)))
                 .collect(),
+            lends: shift.is_none_or(|shift| shift.failover),
             spills: shift.is_none_or(|shift| shift.bound != Bound::ShadowCapacity),
         }
     }
@@ -104,6 +107,11 @@ impl Slot {
         available(self.primary)
             || self.shadow.is_some_and(available)
             || self.trial.iter().any(|edge| *edge > 0)
+    }
+
+    /// The shadow, for what its share does not send there.
+    pub(super) fn lent(&self) -> Option<Pick> {
+        self.shadow_pick(Why::FailedOver).filter(|_| self.lends)
     }
 
     pub(super) fn shadow_pick(&self, why: Why) -> Option<Pick> {

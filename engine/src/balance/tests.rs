@@ -76,6 +76,7 @@ fn shift(share: f64) -> ShiftDecision {
         wanted: Share::clamped(share),
         cap: Share::ONE,
         bound: Bound::None,
+        failover: true,
         class_shares: [Share::clamped(share); ROUTE_CLASSES],
         salt: 11,
         reason: String::new(),
@@ -330,6 +331,60 @@ fn a_failed_request_goes_to_the_shadow_first_and_never_back() {
     assert_eq!(next(&[0, 3, 1]).unwrap().endpoint, 4);
     assert_eq!(next(&[0, 3, 1, 4]).unwrap().endpoint, 2);
     assert_eq!(next(&[0, 1, 2, 3, 4, 5]), None);
+}
+
+#[test]
+fn a_shadow_that_may_not_be_failed_over_to_gets_its_share_and_nothing_else() {
+    let spec = spec(1);
+    let mut decided = decision(&spec);
+    decided.endpoints[0].shift = Some(ShiftDecision {
+        failover: false,
+        ..shift(0.25)
+    });
+    let (loads, mut rng) = (Loads::new(2), StdRng::seed_from_u64(1));
+    let counts = picked(&ClusterTable::new(&spec, &decided), 2, 8000);
+    assert!((1700..2300).contains(&counts[1]), "{counts:?}");
+    let unshifted = (0..).map(request).find(|r| {
+        let draw = ClusterTable::new(&spec, &decided).draw(0, r);
+        draw.is_some_and(|draw| draw.side == Side::Primary)
+    });
+    let unshifted = unshifted.unwrap();
+    for available in [true, false] {
+        decided.endpoints[0].available = available;
+        let table = ClusterTable::new(&spec, &decided);
+        let tried = Tried {
+            endpoints: &[0],
+            never_sent: true,
+        };
+        assert_eq!(table.alternative(&unshifted, tried, &loads, &mut rng, NOW), None);
+        let pick = table.pick(&unshifted, &loads, &mut rng, NOW);
+        assert_eq!(pick.map(|pick| pick.endpoint), available.then_some(0));
+    }
+}
+
+#[test]
+fn a_draw_is_what_the_pick_goes_by_while_both_are_there_and_stays_when_one_is_not() {
+    let spec = spec(1);
+    let mut decided = decision(&spec);
+    decided.endpoints[0].shift = Some(shift(0.3));
+    let table = ClusterTable::new(&spec, &decided);
+    let (loads, mut rng) = (Loads::new(2), StdRng::seed_from_u64(1));
+    decided.endpoints[1].available = false;
+    let alone = ClusterTable::new(&spec, &decided);
+    let mut shifted = 0;
+    for user in 0..2000 {
+        let request = request(user);
+        let draw = table.draw(0, &request).unwrap();
+        assert_eq!(draw.limit, threshold(Share::clamped(0.3)));
+        let pick = table.pick(&request, &loads, &mut rng, NOW).unwrap();
+        assert_eq!(pick.side, draw.side);
+        assert_eq!(alone.draw(0, &request), Some(draw));
+        let pick = alone.pick(&request, &loads, &mut rng, NOW).unwrap();
+        assert_eq!(pick.endpoint, 0);
+        shifted += u32::from(draw.side == Side::Shadow);
+    }
+    assert!((500..700).contains(&shifted), "{shifted}");
+    assert_eq!(table.draw(1, &request(1)), None, "a shadow has no slot");
 }
 
 #[test]

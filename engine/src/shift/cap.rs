@@ -55,6 +55,15 @@ pub(super) fn authority(primary: &Assessment) -> Share {
     Share::clamped(authority)
 }
 
+/// What bounds a share beside the shadow.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// What the causes of the risk may move by themselves.
+    pub(super) authority: Share,
+    /// What the controller's plan allows.
+    pub(super) ceiling: Share,
+}
+
 /// The cap of one shift, smoothed over time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cap {
@@ -75,14 +84,15 @@ impl Cap {
     }
 
     /// The cap and what it is due to.
-    pub(super) fn step(&mut self, sight: &Sight<'_>, authority: Share, worst: Risk) -> (Share, Bound) {
+    pub(super) fn step(&mut self, sight: &Sight<'_>, limits: Limits, worst: Risk) -> (Share, Bound) {
         if !sight.frozen {
             // What hits most endpoints hits the shadow too; moving its users back would help nobody.
             self.by_risk = by_shadow_risk(sight, worst, self.by_risk);
         }
         let shadow = self.smooth(sight);
         let limits = [
-            (authority.value(), Bound::Authority),
+            (limits.authority.value(), Bound::Authority),
+            (limits.ceiling.value(), Bound::Plan),
             (sight.policy.share_max.value(), Bound::Policy),
         ];
         let (cap, bound) =
@@ -142,6 +152,11 @@ mod tests {
     use super::super::fixture::{Bench, known, term};
     use super::*;
 
+    const WIDE: Limits = Limits {
+        authority: Share::ONE,
+        ceiling: Share::ONE,
+    };
+
     #[test]
     fn a_forecast_may_prepare_and_only_evidence_may_commit() {
         let mut primary = known(0.4);
@@ -161,11 +176,7 @@ mod tests {
         let mut bench = Bench::new();
         let mut cap = Cap::new();
         bench.shadow_available = false;
-        let (value, bound) = cap.step(
-            &bench.sight(&known(0.9), &known(0.9)),
-            Share::ONE,
-            Risk::clamped(0.9),
-        );
+        let (value, bound) = cap.step(&bench.sight(&known(0.9), &known(0.9)), WIDE, Risk::clamped(0.9));
         assert_eq!((value, bound), (Share::ZERO, Bound::ShadowRisk));
     }
 
@@ -175,7 +186,7 @@ mod tests {
         let mut cap = Cap::new();
         let worst = Risk::clamped(0.9);
         let mut step = |bench: &Bench| {
-            cap.step(&bench.sight(&known(0.9), &known(0.0)), Share::ONE, worst)
+            cap.step(&bench.sight(&known(0.9), &known(0.0)), WIDE, worst)
                 .0
                 .value()
         };
@@ -199,11 +210,7 @@ mod tests {
         let mut value = 1.0;
         for _ in 0..10 {
             value = cap
-                .step(
-                    &bench.sight(&known(0.5), &known(0.8)),
-                    Share::ONE,
-                    Risk::clamped(0.6),
-                )
+                .step(&bench.sight(&known(0.5), &known(0.8)), WIDE, Risk::clamped(0.6))
                 .0
                 .value();
         }

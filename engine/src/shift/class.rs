@@ -1,7 +1,7 @@
 //! The shift of one route class that is sick by itself, while the rest of its endpoint is well.
 //!
 //! A path that fails must not take all users of its endpoint with it, and must not be left to fail either. Its law is
-//! the shift's in small: latch, canary for two seconds, doubling, hold, and the same [recovery](super::recovery) by
+//! the shift's in small: latch, canary for two seconds, doubling, hold, and the same [`recovery`] by
 //! contact and proof, on the class's own evidence. One thing is simpler: balancing does not avoid the endpoint for a
 //! class's sake, so what returns needs no trial to be served.
 

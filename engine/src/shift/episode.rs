@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use foreshade_contract::{Risk, Share};
 
+use super::cap::Limits;
 use super::loss::Loss;
 use super::recovery::Recovery;
 use super::{Sight, cap, loss, memory, ramp, recovery};
@@ -102,6 +103,16 @@ impl Episode {
             Share::clamped(asked.value().min(share + STEP))
         } else {
             asked
+        }
+    }
+
+    /// What bounds the share beside the shadow. A plan's ceiling does not bind whoever has fled from a primary that was
+    /// gone: he comes back on proof.
+    pub(super) fn limits(&self, sight: &Sight<'_>) -> Limits {
+        let fled = self.died && sight.guidance.failover;
+        Limits {
+            authority: self.authority,
+            ceiling: if fled { Share::ONE } else { sight.guidance.ceiling },
         }
     }
 

@@ -7,6 +7,7 @@ use foreshade_contract::{Risk, Share};
 use super::{Reference, Sight};
 use crate::ablation::Ablations;
 use crate::assessment::{Assessment, Group, Standing, Term, TickEvidence};
+use crate::cluster::Guidance;
 use crate::moment::Moment;
 use crate::spec::ShiftPolicy;
 
@@ -54,7 +55,9 @@ impl Bench {
             },
             demand_rps: self.demand_rps,
             capacity: self.capacity,
+            granted: Share::ONE,
             frozen: self.frozen,
+            guidance: Guidance::NONE,
             policy: &self.policy,
             ablations: Ablations::default(),
         }

@@ -9,6 +9,10 @@ use crate::outcome::ROUTE_CLASSES;
 impl Shift {
     pub(super) fn publish(&self, sight: &Sight<'_>, phase: Phase, cap: Share, bound: Bound) -> Shifted {
         let share = self.share();
+        let bound = match bound {
+            Bound::Mode if sight.guidance.frozen => Bound::Plan,
+            bound => bound,
+        };
         let mut class_shares = [share; ROUTE_CLASSES];
         for class in &self.classes {
             if let Some(own) = class_shares.get_mut(class.class().index())
@@ -33,6 +37,7 @@ impl Shift {
                 wanted,
                 cap,
                 bound,
+                failover: sight.guidance.failover,
                 class_shares,
                 salt: self.salt,
                 reason: self.reason(sight, phase, bound),
@@ -44,6 +49,7 @@ impl Shift {
         let Some(episode) = &self.episode else {
             return match phase {
                 Phase::Override => "an operator set the share".to_owned(),
+                Phase::Directed => "the controller's plan sets the share".to_owned(),
                 Phase::Prepare => "risk is rising, nothing moves yet".to_owned(),
                 _ if !sight.policy.enabled => "shifting is switched off".to_owned(),
                 _ => "no reason to move anybody".to_owned(),
@@ -56,6 +62,9 @@ impl Shift {
             (Phase::FailOver, _) if sight.primary.is_dead() => "primary is gone".to_owned(),
             (Phase::FailOver, _) => "primary fails most requests, shadow does not".to_owned(),
             (_, Bound::Unproven | Bound::ShadowRisk) => self.canary.state(sight.now),
+            (_, Bound::Plan) if sight.guidance.frozen => {
+                "the controller's plan keeps shares as they are".to_owned()
+            }
             (_, Bound::Mode) => "most endpoints are in trouble together, shares stay".to_owned(),
             _ => format!(
                 "worst risk {} since engaged wants {}",

@@ -74,6 +74,8 @@ pub(crate) fn view() -> View {
         refused,
         lag: Duration::from_micros(1500),
         late: 2,
+        uncounted: 4,
+        forgotten: 6,
     }
 }
 
@@ -132,6 +134,7 @@ fn slow() -> EndpointView {
         wanted: Share::clamped(0.9),
         cap: Share::clamped(0.5),
         bound: Bound::Ramp,
+        failover: true,
         class_shares,
         salt: 7,
         reason: "risk 0.70 (performance)".to_owned(),

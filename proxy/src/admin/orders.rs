@@ -21,7 +21,6 @@ use super::place::Found;
 use super::refusal::Refusal;
 use super::{Admin, BODY_BYTES_MAX, place};
 use crate::command::{Advice, Command, Order};
-use crate::config;
 
 /// Shortest life of an order: a few ticks, so that it takes effect at all.
 const TTL_MS_MIN: u64 = 1_000;
@@ -220,7 +219,7 @@ impl<const MS_MIN: u64, const MS_MAX: u64> Visitor<'_> for SpanVisitor<MS_MIN, M
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-        config::duration::<MS_MIN, MS_MAX>(text)
+        foreshade_settings::duration::<MS_MIN, MS_MAX>(text)
             .map(Span)
             .map_err(E::custom)
     }

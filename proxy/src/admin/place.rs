@@ -3,9 +3,9 @@
 
 use axum::http::StatusCode;
 use foreshade_contract::Name;
+use foreshade_settings::nearest;
 
 use super::refusal::Refusal;
-use crate::config::nearest;
 use crate::recorder::Place;
 use crate::topology::Topology;
 use crate::topology::ids::EndpointId;

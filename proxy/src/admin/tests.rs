@@ -9,7 +9,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use super::token::tests::Secret;
 use super::*;
 use crate::clock::Clock;
 use crate::command::{Advice, Order};
@@ -53,7 +52,11 @@ async fn stand_with(keys: Keys) -> Stand {
                 Command::Advise(advice, _) => tell.send(Told::Advice(advice.clone())).unwrap(),
                 Command::Override(order, _) => tell.send(Told::Order(order.clone())).unwrap(),
                 Command::ClearOverride(id, _) => tell.send(Told::Cleared(*id)).unwrap(),
-                Command::View(_) | Command::Explain(..) | Command::Adopt(..) => {}
+                Command::View(_)
+                | Command::Explain(..)
+                | Command::Follow(..)
+                | Command::Tell { .. }
+                | Command::Adopt(..) => {}
             }
             match command {
                 Command::View(to) => drop(to.send(fixture::view())),
@@ -73,6 +76,7 @@ async fn stand_before(
     let readiness = Readiness::default();
     readiness.serving();
     let admin = Admin {
+        link: None,
         commands,
         reload: Desk::closed(fixture::topology()),
         readiness: readiness.clone(),
@@ -436,8 +440,12 @@ async fn the_log_filter_is_shown_changed_and_refused() {
 
 #[tokio::test]
 async fn without_the_token_only_what_is_open_is_answered() {
-    let secret = Secret::new("admin", b"correct-horse-battery\n", 0o600);
-    let mut stand = stand_with(Keys::load(&secret.0, WithoutToken::Health).unwrap()).await;
+    let secret = std::env::temp_dir().join(format!("foreshade-admin-token-{}", std::process::id()));
+    std::fs::write(&secret, "correct-horse-battery\n").unwrap();
+    std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let keys = Keys::load(&secret, WithoutToken::Health).unwrap();
+    std::fs::remove_file(&secret).unwrap();
+    let mut stand = stand_with(keys).await;
     assert_eq!(stand.call("GET /readyz", "").await.0, 200);
     for line in [
         "GET /metrics",

@@ -4,26 +4,17 @@
 //! from an earlier mistake: a name is "unknown" only where all names could be read. `None` for a part means that
 //! something is wrong with it, and reported.
 
-use std::collections::HashMap;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use foreshade_contract::Name;
+use foreshade_settings::{At, List, Mistake, Mistakes, Names, Resolve, address, quoted};
 
 use super::dns::Answers;
 use super::mirror::Clusters;
-use super::mistake::{Mistake, Mistakes, quoted};
-use super::read::{At, List};
-use super::scalar::Reference;
-use super::text::Address;
 use super::text::route::Network;
-use super::{AdminAddress, Config, Listener, Source, cluster, operations, raw, route};
+use super::{AdminAddress, Config, Listener, Source, cluster, follow, raw, route};
 use crate::client::{ToldBy, Trust};
 use crate::path::PathPolicy;
-
-/// How a host name and a port become addresses, the preferred one first.
-pub type Resolve<'a> = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + 'a;
 
 /// Checks a file as a whole.
 pub(super) fn config(
@@ -49,7 +40,7 @@ pub(super) fn config(
         mistakes,
     );
 
-    let admin = operations::admin(file.admin, resolve, mistakes);
+    let admin = foreshade_settings::admin(file.admin.into(), resolve, mistakes);
     let mut taken: Vec<_> = admin
         .iter()
         .filter_map(|admin| match admin.address {
@@ -89,6 +80,10 @@ pub(super) fn config(
     let raw::ApiVersion = file.api_version?;
     Some(Config {
         admin: admin?,
+        controller: match file.follow {
+            Some(keys) => Some(follow::controller(keys, mistakes)?),
+            None => None,
+        },
         access_log: file.access_log.into(),
         request_ids: file.request_id.into(),
         traces: file.trace.into(),
@@ -174,126 +169,5 @@ fn trust(proxies: List<At<Network>, 0>, told_by: &At<ToldBy>, mistakes: &mut Mis
     Trust {
         proxies: proxies.items.into_iter().map(|network| network.value.0).collect(),
         told_by: told_by.value,
-    }
-}
-
-/// The socket address behind what was written.
-pub(super) fn address(
-    written: Option<&At<Address>>,
-    resolve: &Resolve<'_>,
-    mistakes: &mut Mistakes,
-) -> Option<At<SocketAddr>> {
-    let written = written?;
-    let (host, port) = match &written.value {
-        Address::Ip(address) => return Some(written.with(*address)),
-        Address::Host(host, port) => (host, *port),
-    };
-    let fault = match resolve(host, port) {
-        Ok(addresses) => match addresses.first() {
-            Some(address) => return Some(written.with(*address)),
-            None => "no addresses".to_owned(),
-        },
-        Err(error) => error.to_string(),
-    };
-    mistakes.add(
-        Mistake::at(
-            written.place(),
-            format!("address: the host {} cannot be resolved: {fault}", quoted(host)),
-        )
-        .expected("a host that has an address when the file is loaded")
-        .hint("write its IP address, or check the name and the resolver of this machine".to_owned()),
-    );
-    None
-}
-
-/// The names of one kind of thing, each with the position of the first that bears it.
-pub(super) struct Names {
-    positions: HashMap<Name, usize>,
-    in_order: Vec<Name>,
-    /// Whether every name could be read.
-    whole: bool,
-    /// Whether no name occurs twice.
-    pub(super) unique: bool,
-}
-
-impl Names {
-    /// Collects the names and reports those that occur twice.
-    pub(super) fn collect<'a>(
-        kind: &str,
-        names: impl IntoIterator<Item = Option<&'a At<Name>>>,
-        whole: bool,
-        mistakes: &mut Mistakes,
-    ) -> Self {
-        let mut all = Self {
-            positions: HashMap::new(),
-            in_order: Vec::new(),
-            whole,
-            unique: true,
-        };
-        let mut lines = Vec::new();
-        for (position, name) in names.into_iter().enumerate() {
-            lines.push(name.and_then(At::place).map(|place| place.line));
-            let Some(name) = name else {
-                all.whole = false;
-                continue;
-            };
-            let first = *all.positions.entry(name.value.clone()).or_insert(position);
-            if first == position {
-                all.in_order.push(name.value.clone());
-            } else {
-                all.unique = false;
-                let what = format!("duplicate {kind} name {}", quoted(name.value.as_str()));
-                let line = lines.get(first).copied().flatten();
-                mistakes.add(
-                    Mistake::at(name.place(), what)
-                        .expected(format!("a name that no other {kind} has"))
-                        .hint(line.map(|line| format!("line {line} has the same name"))),
-                );
-            }
-        }
-        all
-    }
-
-    /// The name at a position, where all names are distinct.
-    pub(super) fn name(&self, position: usize) -> Option<Name> {
-        self.in_order.get(position).cloned()
-    }
-
-    /// Whether something bears this name.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.positions.contains_key(name)
-    }
-
-    /// The position of what a reference names. `wanted` says what kind of thing that should be.
-    pub(super) fn find(
-        &self,
-        wanted: &str,
-        reference: Option<&At<Reference>>,
-        mistakes: &mut Mistakes,
-    ) -> Option<usize> {
-        let reference = reference?;
-        let word = reference.value.0.as_str();
-        let position = self.positions.get(word).copied();
-        if position.is_none() && self.whole {
-            let what = format!("unknown {wanted} {}", quoted(word));
-            let hint = mistakes.did_you_mean(word, self.in_order.iter().map(Name::as_str));
-            mistakes.add(
-                Mistake::at(reference.place(), what)
-                    .expected(self.listed())
-                    .hint(hint),
-            );
-        }
-        position
-    }
-
-    /// Some of the names, for a message.
-    fn listed(&self) -> String {
-        const SHOWN_MAX: usize = 10;
-        let shown: Vec<_> = self.in_order.iter().take(SHOWN_MAX).map(Name::as_str).collect();
-        let shown = shown.join(", ");
-        match self.in_order.len().saturating_sub(SHOWN_MAX) {
-            0 => format!("one of {shown}"),
-            more => format!("one of {shown} and {more} more"),
-        }
     }
 }

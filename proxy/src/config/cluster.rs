@@ -9,11 +9,10 @@ use std::net::SocketAddr;
 
 use foreshade_contract::Share;
 use foreshade_engine::spec::ShiftPolicy;
+use foreshade_settings::{At, List, Mistake, Mistakes, Names, Place, quoted};
 
-use super::check::{Names, overlap};
+use super::check::overlap;
 use super::dns::{self, Answers, DnsName};
-use super::mistake::{Mistake, Mistakes, Place, quoted};
-use super::read::{At, List};
 use super::text::Origin;
 use super::{Cluster, CohortKey, HealthCheck, Probe, Segment, SegmentRule, raw};
 

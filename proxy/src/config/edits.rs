@@ -1,11 +1,10 @@
 //! Edits of headers, checked: what they name may be edited, their values are made of variables that there are, and no list
 //! of them is endless.
 
+use foreshade_settings::{At, List, Mistake, Mistakes, Place, quoted};
 use http::HeaderName;
 
-use super::mistake::{Mistake, Mistakes, Place, quoted};
 use super::raw;
-use super::read::{At, List};
 use super::route::each;
 use super::text::Header;
 use super::text::route::Text;

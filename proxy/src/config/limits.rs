@@ -3,12 +3,9 @@
 //! Beside `raw` and by its rules: each key is declared here once, and nowhere else. The defaults are those of
 //! [`Limits`], so that what is written down is what holds where nothing is written.
 
-use serde_json::{Map, Value as Json, json};
+use foreshade_settings::{Count, Lasting, Scalar, Shown, Wrong, section};
+use serde_json::{Value as Json, json};
 
-use super::mistake::Mistakes;
-use super::read::{Entries, Read, Scalar, Section, Shown, Wrong, described, section, section_schema};
-use super::scalar::{Count, Lasting};
-use super::yaml::Node;
 use crate::framing;
 
 /// A time that a client is granted.

@@ -3,13 +3,10 @@
 use std::time::Duration;
 
 use foreshade_contract::{Name, Share};
+use foreshade_settings::{At, Mistake, Mistakes, Names, Part, Reference, quoted};
 use http::HeaderName;
 
-use super::check::Names;
-use super::mistake::{Mistake, Mistakes, quoted};
 use super::raw;
-use super::read::At;
-use super::scalar::{Part, Reference};
 use crate::route::Action;
 
 /// The word for the shadow of the endpoint that serves a request.

@@ -6,24 +6,21 @@
 mod mirror;
 mod route;
 
-use std::time::Duration;
-
 use foreshade_contract::Name;
 use foreshade_engine::spec::{BalancePolicy, HealthPolicy, ShiftPolicy};
-use serde_json::{Map, Value as Json, json};
+use foreshade_settings::{
+    Address, At, Choice, Count, Elsewhere, Lasting, Level, List, Mistake, Mistakes, Node, Part, Rate, Read,
+    Reference, Section, Shown, Value, Weight, millis, scalar, seconds, section, unexpected, word,
+};
+use serde_json::{Value as Json, json};
 
+use super::follow::ControllerKeys as Controller;
 use super::limits::Limits;
-use super::mistake::{Mistake, Mistakes};
 use super::operations::{
     AccessLogKeys as AccessLog, AdminKeys as Admin, RequestIdKeys as RequestId, TraceKeys as Trace,
 };
-use super::read::{
-    At, Entries, List, Read, Section, Shown, described, scalar, section, section_schema, unexpected,
-};
-use super::scalar::{Choice, Count, Lasting, Level, Part, Rate, Reference, Weight, word};
 use super::text::route::Network;
-use super::text::{Address, Authority, Content, Cookie, Header, Origin, Target};
-use super::yaml::{Node, Value};
+use super::text::{Authority, Content, Cookie, Header, Origin, Target};
 use crate::client::ToldBy;
 
 use self::route::Paths;
@@ -39,14 +36,6 @@ type Limit = Lasting<1, 3_600_000>;
 /// A span that may be nothing.
 type Span = Lasting<0, 3_600_000>;
 
-const fn seconds<const MIN: u64, const MAX: u64>(seconds: u64) -> Lasting<MIN, MAX> {
-    Lasting(Duration::from_secs(seconds))
-}
-
-const fn millis<const MIN: u64, const MAX: u64>(millis: u64) -> Lasting<MIN, MAX> {
-    Lasting(Duration::from_millis(millis))
-}
-
 section! {
     /// The whole file.
     File "the file":
@@ -54,6 +43,8 @@ section! {
     api_version "apiVersion": required ApiVersion;
     /// Where operators look and act.
     admin "admin": nested Admin;
+    /// The controller whose plans this proxy follows. It decides alone where left out.
+    follow "follow": optional Controller;
     /// A line per request: off, stdout, or a mapping.
     access_log "accessLog": default AccessLog = AccessLog::Off;
     /// Names for requests, by which their traces are found in the logs of others.
@@ -68,6 +59,8 @@ section! {
     grace "grace": default Span = seconds(30);
     /// How names of endpoints become addresses.
     dns "dns": nested Dns;
+    /// The controller's; known here, and checked by foreshade-controller.
+    _controller "controller": optional Elsewhere;
     /// Where users connect.
     listeners "listeners": required List<Listener, 1>;
     /// Where requests go.
@@ -219,38 +212,44 @@ section! {
     /// The long form of [`Balance`].
     BalanceSection "a balance section":
     /// The policy.
-    policy "policy": required BalancePolicy;
+    policy "policy": required BalanceWord;
 }
 
-impl Choice for BalancePolicy {
+/// The word for a policy of the engine.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct BalanceWord(BalancePolicy);
+
+impl Choice for BalanceWord {
     const ALL: &'static [(&'static str, Self)] = &[
-        ("least-load", Self::LeastLoad),
-        ("weighted-random", Self::WeightedRandom),
-        ("round-robin", Self::RoundRobin),
-        ("consistent-hash", Self::ConsistentHash),
+        ("least-load", Self(BalancePolicy::LeastLoad)),
+        ("weighted-random", Self(BalancePolicy::WeightedRandom)),
+        ("round-robin", Self(BalancePolicy::RoundRobin)),
+        ("consistent-hash", Self(BalancePolicy::ConsistentHash)),
     ];
 }
 
 impl Read for Balance {
     fn read(node: &Node, key: &str, mistakes: &mut Mistakes) -> Option<Self> {
         if matches!(node.value, Value::Map(_)) {
-            return BalanceSection::read(node, key, mistakes)?.policy.map(Self);
+            return BalanceSection::read(node, key, mistakes)?
+                .policy
+                .map(|word| Self(word.0));
         }
-        scalar(node, key, &Self::title(), mistakes).map(Self)
+        scalar(node, key, &Self::title(), mistakes).map(|word: BalanceWord| Self(word.0))
     }
 
     fn title() -> String {
-        BalancePolicy::title()
+        <BalanceWord as Read>::title()
     }
 
     fn schema() -> Json {
-        json!({ "anyOf": [<BalancePolicy as Read>::schema(), BalanceSection::schema()] })
+        json!({ "anyOf": [<BalanceWord as Read>::schema(), BalanceSection::schema()] })
     }
 }
 
 impl Shown for Balance {
     fn shown(&self) -> Json {
-        word(self.0).into()
+        word(BalanceWord(self.0)).into()
     }
 }
 

@@ -3,13 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::check::Names;
+use foreshade_settings::{At, List, Mistake, Mistakes, Names, Place, Reference, quoted};
+
 use super::edits::header_edits;
 use super::mirror::{Clusters, mirror};
-use super::mistake::{Mistake, Mistakes, Place, quoted};
 use super::raw;
-use super::read::{At, List};
-use super::scalar::Reference;
 use super::text::route::{Prefix, Text, Written};
 use crate::edit::{Edits, HeaderEdits};
 use crate::mirror::Rule;

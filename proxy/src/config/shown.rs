@@ -11,15 +11,15 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use foreshade_settings::{Node, Value};
 use serde_json::Value as Json;
-
-use super::yaml::{Node, Value};
 
 /// What stands where a secret was.
 const HIDDEN: &str = "(hidden)";
 
-/// Keys below which nothing is shown: `value` is that of a header or a cookie.
-const SECRET: [&str; 5] = ["value", "values", "token", "password", "secret"];
+/// Keys below which nothing is shown: `value` is that of a header or a cookie, and URLs of a controller's hooks are often
+/// secrets themselves.
+const SECRET: [&str; 6] = ["value", "values", "token", "password", "secret", "controller"];
 
 /// Keys whose entries are headers or query parameters: their names are shown, their values are not. An access log has a
 /// `query`, too, which is a word.
@@ -108,9 +108,8 @@ fn below(key: &str, node: &Node, shown: Shown) -> Shown {
 
 #[cfg(test)]
 mod tests {
-    use super::super::mistake::Mistakes;
-    use super::super::yaml;
     use super::*;
+    use foreshade_settings::{Mistakes, yaml};
     use serde_json::json;
     use std::collections::BTreeSet;
 
@@ -155,6 +154,8 @@ e: { http: { path: '/healthz?key=s3cret' }, to: { path: /healthz } }
         clusters.endpoints.shadow clusters.health.http.host clusters.health.http.path clusters.name
         clusters.segments.match.cookie.name clusters.segments.match.header.name clusters.segments.name
         clusters.shadows.name clusters.shadows.region
+        follow.name follow.planFile follow.tls.caFile follow.tls.certFile follow.tls.keyFile
+        follow.tls.serverName follow.tokenFile
         listeners.name listeners.routes.cluster listeners.routes.clusters.name listeners.routes.name
         listeners.routes.match.headers.name listeners.routes.match.host listeners.routes.match.methods
         listeners.routes.match.path.exact listeners.routes.match.path.prefix listeners.routes.match.path.regex

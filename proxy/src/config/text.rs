@@ -9,73 +9,12 @@ use std::fmt::Display;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
+use foreshade_settings::{Address, Scalar, Wrong, is_host_name, text};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
 use serde_json::{Value as Json, json};
 
 use super::dns::DnsName;
-use super::read::{Scalar, Shown, Wrong};
-
-/// A host and a port, not resolved yet.
-#[derive(Clone, Debug)]
-pub(super) enum Address {
-    Ip(SocketAddr),
-    Host(String, u16),
-}
-
-impl Scalar for Address {
-    fn expected() -> String {
-        "an address, as 127.0.0.1:8080, [::1]:8080 or host:8080".to_owned()
-    }
-
-    fn parse(text: &str) -> Result<Self, Wrong> {
-        if let Some((_, rest)) = text.split_once("://") {
-            let rest = rest.trim_end_matches('/');
-            return Err(Wrong::because("has a scheme").hint(format!("write {rest}")));
-        }
-        if text.parse::<Ipv6Addr>().is_ok() {
-            return Err(Wrong::because("has no port").hint(format!("write [{text}]:8080")));
-        }
-        let Some((host, port)) = text.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) else {
-            return Err(Wrong::because("has no port").hint(format!("write {text}:8080")));
-        };
-        let port: u16 = port
-            .parse()
-            .map_err(|_| Wrong::because("has a port that is not from 1 to 65535"))?;
-        if port == 0 {
-            return Err(Wrong::because("has port 0").hint("write the port that is meant".to_owned()));
-        }
-        if let Ok(address) = text.parse() {
-            return Ok(Self::Ip(address));
-        }
-        if host.is_empty() || host == "*" {
-            let hint = format!("write 0.0.0.0:{port} to listen on every address");
-            return Err(Wrong::because("has no host").hint(hint));
-        }
-        if host.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
-            return Err(Wrong::because(
-                "has a host that is neither an IPv4 address nor a name",
-            ));
-        }
-        if !is_host_name(host) {
-            return Err(Wrong::because("has a host with characters that no host has"));
-        }
-        Ok(Self::Host(host.to_owned(), port))
-    }
-
-    fn schema() -> Json {
-        json!({ "type": "string", "pattern": "^.+:[0-9]{1,5}$" })
-    }
-}
-
-impl Shown for Address {
-    fn shown(&self) -> Json {
-        match self {
-            Self::Ip(address) => address.to_string().into(),
-            Self::Host(host, port) => format!("{host}:{port}").into(),
-        }
-    }
-}
 
 /// Where an endpoint is: an address, or a name that stands for some.
 #[derive(Clone, Debug)]
@@ -114,45 +53,6 @@ impl Scalar for Origin {
         json!({ "type": "string", "pattern": "^.+:[0-9]{1,5}$|^_[^.]+\\._[^.]+\\..+$" })
     }
 }
-
-fn is_host_name(text: &str) -> bool {
-    // 253 is what the DNS can carry; `_` is no letter of a host name, but of many a container's.
-    let letters = text
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
-    letters && (1..=253).contains(&text.len()) && !text.starts_with('.')
-}
-
-/// A scalar that is a checked text.
-macro_rules! text {
-    ($(#[doc = $doc:literal])+ $Name:ident($Inner:ty), $expected:literal, $parse:expr, $pattern:literal) => {
-        $(#[doc = $doc])+
-        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-        pub(in crate::config) struct $Name(pub(in crate::config) $Inner);
-
-        impl Scalar for $Name {
-            fn expected() -> String {
-                $expected.to_owned()
-            }
-
-            fn parse(text: &str) -> Result<Self, Wrong> {
-                let parse: fn(&str) -> Result<$Inner, Wrong> = $parse;
-                parse(text).map(Self)
-            }
-
-            fn schema() -> Json {
-                json!({ "type": "string", "pattern": $pattern })
-            }
-        }
-
-        impl Shown for $Name {
-            fn shown(&self) -> Json {
-                self.0.as_str().into()
-            }
-        }
-    };
-}
-use text;
 
 text! {
     /// The host that users ask for, in lower case, without port.
@@ -227,40 +127,6 @@ fn parsed<T: FromStr<Err: Display>>(text: &str) -> Result<T, Wrong> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_has_a_host_and_a_port() {
-        for text in [
-            "127.0.0.1:80",
-            "[::1]:80",
-            "localhost:80",
-            "my_app.svc.local.:65535",
-        ] {
-            assert!(Address::parse(text).is_ok(), "{text}");
-        }
-        for text in [
-            "",
-            ":",
-            ":80",
-            "*:80",
-            "localhost",
-            "127.0.0.1",
-            "::1",
-            "[::1]",
-            "a:0",
-            "a:65536",
-            "a:x",
-            "a:-1",
-            "http://a:80",
-            "256.1.1.1:80",
-            "a b:80",
-            "[::1:80",
-            "[x]:80",
-            "é:80",
-        ] {
-            assert!(Address::parse(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn a_host_has_no_port_and_no_case() {

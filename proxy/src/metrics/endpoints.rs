@@ -17,7 +17,7 @@ pub(super) const STANDINGS: [(Standing, &str); 3] = [
     (Standing::Dead, "dead"),
 ];
 
-pub(super) const PHASES: [Phase; 8] = [
+pub(super) const PHASES: [Phase; 9] = [
     Phase::Normal,
     Phase::Prepare,
     Phase::Canary,
@@ -26,9 +26,10 @@ pub(super) const PHASES: [Phase; 8] = [
     Phase::Return,
     Phase::FailOver,
     Phase::Override,
+    Phase::Directed,
 ];
 
-pub(super) const BOUNDS: [Bound; 8] = [
+pub(super) const BOUNDS: [Bound; 9] = [
     Bound::None,
     Bound::ShadowCapacity,
     Bound::ShadowRisk,
@@ -37,6 +38,7 @@ pub(super) const BOUNDS: [Bound; 8] = [
     Bound::Unproven,
     Bound::Ramp,
     Bound::Mode,
+    Bound::Plan,
 ];
 
 /// A gauge: name, help, and where its value comes from; no sample where there is none.

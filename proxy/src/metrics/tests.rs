@@ -22,6 +22,7 @@ fn page() -> String {
             dropped_failed: 7,
         },
         admin_refused: 8,
+        link: Some(crate::link::view::View::sample()),
     };
     render(&fixture::view(), &extra)
 }
@@ -122,6 +123,11 @@ fn numbers_are_those_of_the_view() {
         "foreshade_connections_accepted_total 9",
         "foreshade_connections_open 3",
         "foreshade_admin_refused_total 8",
+        "foreshade_controller_connected 0",
+        "foreshade_plan_generation 0",
+        "foreshade_plan_refused_total{reason=\"stale_epoch\"} 0",
+        "foreshade_uncounted_requests_total 4",
+        "foreshade_forgotten_segments_total 6",
         "foreshade_access_log_lines_total 100",
         "foreshade_access_log_dropped_total{reason=\"behind\"} 6",
         "foreshade_access_log_dropped_total{reason=\"failed\"} 7",

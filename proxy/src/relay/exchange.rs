@@ -70,6 +70,8 @@ pub(super) struct Exchange<'a> {
     half_closed: bool,
     /// The status that the client has seen; 0 for none.
     seen: u16,
+    /// Bytes of the answer's body that the client has been sent, with their framing.
+    delivered: u64,
     /// The policy has been told how it ended.
     concluded: bool,
 }
@@ -124,6 +126,7 @@ impl<'a> Exchange<'a> {
             took_body: false,
             half_closed: false,
             seen: 0,
+            delivered: 0,
             concluded: false,
         }
     }
@@ -167,7 +170,10 @@ impl<'a> Exchange<'a> {
     /// The policy is told how it ended, with `status`, or 0 where nothing could be said.
     fn conclude(&mut self, status: u16) {
         self.concluded = true;
-        local::with(|l| l.worker.answered(&mut self.flow, status));
+        local::with(|l| {
+            l.worker.delivered(&mut self.flow, self.delivered);
+            l.worker.answered(&mut self.flow, status);
+        });
     }
 
     /// One attempt at one endpoint.
@@ -402,6 +408,7 @@ impl<'a> Exchange<'a> {
             self.buffers.out.extend_from_slice(piece);
             self.buffers.answer.clear();
             self.deliver().await?;
+            self.delivered += taken as u64;
             if body.as_ref().is_some_and(Body::is_done) {
                 return Ok(taken == here);
             }

@@ -218,6 +218,7 @@ pub(super) fn needs_restart(before: &Config, after: &Config) -> Vec<String> {
     for (key, changed) in [
         ("the rest of admin", same_address && before.admin != after.admin),
         ("accessLog", before.access_log != after.access_log),
+        ("controller", before.controller != after.controller),
     ] {
         if changed {
             changes.push(format!("{key} changes, which needs a restart"));

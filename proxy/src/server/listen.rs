@@ -68,17 +68,6 @@ pub fn claim(address: SocketAddr) -> io::Result<()> {
     socket(address)?.bind(&address.into())
 }
 
-/// The only listening socket on `address`, ready for tokio.
-///
-/// # Errors
-/// What `bind` or `listen` says.
-pub fn exclusive(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = socket(address)?;
-    socket.bind(&address.into())?;
-    socket.listen(i32::try_from(BACKLOG).unwrap_or(i32::MAX))?;
-    Ok(socket.into())
-}
-
 /// One of several listening sockets on `address`, ready for tokio.
 ///
 /// # Errors

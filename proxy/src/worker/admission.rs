@@ -101,6 +101,7 @@ impl Worker {
             attempt: None,
             first_byte: None,
             failure: None,
+            drawn: None,
             changes,
             mirror: mirror.filter(|rule| rule.wants(view.method, &mut self.rng)),
         })

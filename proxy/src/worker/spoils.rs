@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use foreshade_engine::observation::Observation;
 
+use crate::ledger::Ledger;
 use crate::recorder::{Harvest, empty_harvest};
 use crate::tally::{Counts, Tally};
 use crate::topology::Topology;
@@ -19,6 +20,8 @@ pub struct Spoils {
     pub topology: Arc<Topology>,
     /// By cluster and endpoint index.
     pub endpoints: Harvest,
+    /// What was counted of pairs under analysis.
+    pub ledger: Ledger,
     /// By cluster index.
     pub clusters: Vec<Tally>,
     /// Requests that no route matched.
@@ -36,6 +39,7 @@ impl Spoils {
         Self {
             topology: topology.clone(),
             endpoints: empty_harvest(&sizes),
+            ledger: Ledger::new(&sizes),
             clusters: sizes.iter().map(|_| Tally::default()).collect(),
             unrouted: 0,
             refused: Counts::default(),
@@ -44,9 +48,11 @@ impl Spoils {
     }
 
     /// The same figures by the indices of another configuration. Those of who is gone are gone, too.
-    pub fn carried(self, descent: &Descent, topology: &Arc<Topology>) -> Self {
+    pub fn carried(mut self, descent: &Descent, topology: &Arc<Topology>) -> Self {
+        self.ledger.reshape(descent);
         Self {
             topology: topology.clone(),
+            ledger: self.ledger,
             endpoints: descent.carry(self.endpoints, Observation::default),
             clusters: descent.clusters.carry(self.clusters, |_| Tally::default()),
             unrouted: self.unrouted,
@@ -58,6 +64,7 @@ impl Spoils {
     /// Empties the buffers and keeps their memory.
     pub fn clear(&mut self) {
         self.endpoints.iter_mut().flatten().for_each(|o| o.clear());
+        self.ledger.clear();
         self.clusters.iter_mut().for_each(Tally::clear);
         self.unrouted = 0;
         self.refused.clear();

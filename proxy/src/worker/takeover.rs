@@ -39,6 +39,7 @@ impl Worker {
         let descent = Descent::between(&before, &self.topology);
         self.retire(&before);
         self.recorder.reshape(&descent);
+        self.ledger.reshape(&descent);
         self.carry_clusters(&descent);
         for entry in self.deadlines.entries() {
             let waiting = &mut entry.what;
@@ -135,6 +136,12 @@ impl Worker {
                 .place(*id)
                 .map_or(Place::GONE, |place| place.endpoint);
         }
+        if let Some(drawn) = &mut flow.drawn {
+            drawn.primary = self
+                .topology
+                .place(drawn.id)
+                .map_or(Place::GONE, |place| place.endpoint);
+        }
         // Decided on a table that does not hold any more; the next attempt asks the new one.
         flow.next = None;
         if let (Some(attempt), Some(endpoint)) = (&mut flow.attempt, flow.tried.last()) {
@@ -226,7 +233,11 @@ mod tests {
             let (_, table) = Scorer::new(self.clock, self.topology.clone());
             let clusters = table.newest().clusters.clone();
             let topology = self.topology.clone();
-            self.table.publish(Snapshot { topology, clusters });
+            self.table.publish(Snapshot {
+                topology,
+                clusters,
+                trials: Arc::default(),
+            });
         }
 
         fn reload(&mut self, config: config::Config) {

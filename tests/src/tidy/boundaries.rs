@@ -4,15 +4,23 @@ use super::code::{code, has_word, is_word};
 use super::{File, Finding};
 
 /// Who may depend on whom inside the workspace. What is not here may not exist.
-const MAY_DEPEND: [(&str, &[&str]); 8] = [
+const MAY_DEPEND: [(&str, &[&str]); 10] = [
     ("contract", &[]),
     ("engine", &["contract"]),
+    ("settings", &["contract"]),
+    ("door", &["settings"]),
     ("proxy/sys", &[]),
-    ("proxy", &["contract", "engine", "sys"]),
-    ("controller", &["contract", "engine"]),
+    ("proxy", &["contract", "engine", "settings", "door", "sys"]),
+    ("controller", &["contract", "engine", "settings", "door"]),
     ("fuzz", &["proxy"]),
-    ("bench", &["contract", "engine", "proxy", "controller"]),
-    ("tests", &["contract", "engine", "proxy", "controller", "bench"]),
+    (
+        "bench",
+        &["contract", "engine", "settings", "proxy", "controller"],
+    ),
+    (
+        "tests",
+        &["contract", "engine", "settings", "proxy", "controller", "bench"],
+    ),
 ];
 
 /// Where pingora may be named in code. Everywhere else the policy stays free of its substrate.
@@ -39,7 +47,7 @@ const IMPURE: [&str; 12] = [
     "std::io",
 ];
 
-/// `contract <- engine <- {proxy, controller} <- {bench, tests}`, read from the manifests.
+/// `contract <- {engine, settings <- door} <- {proxy, controller} <- {bench, tests}`, read from the manifests.
 pub fn dependencies(file: &File) -> Vec<Finding> {
     let Some(folder) = file.path.strip_suffix("/Cargo.toml") else {
         return Vec::new();

@@ -1,16 +1,11 @@
 //! The keys of a mirror: which requests are copied, where the copies go, and what bounds them.
 
-use serde_json::{Map, Value as Json, json};
+use foreshade_settings::{At, Count, List, Part, Rate, Reference, Scalar, Shown, Wrong, seconds, section};
+use serde_json::{Value as Json, json};
 
-use super::{Limit, seconds};
+use super::Limit;
 use crate::config::limits::Size;
-use crate::config::mistake::Mistakes;
-use crate::config::read::{
-    At, Entries, List, Read, Scalar, Section, Shown, Wrong, described, section, section_schema,
-};
-use crate::config::scalar::{Count, Part, Rate, Reference};
 use crate::config::text::Header;
-use crate::config::yaml::Node;
 
 // Concept: store-stream
 section! {

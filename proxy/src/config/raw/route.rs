@@ -1,23 +1,20 @@
 //! The keys of a route: which requests it takes, what becomes of them, what is changed on the way.
 
-use serde_json::{Map, Value as Json};
+use foreshade_settings::{At, Choice, Count, List, Reference, Shown, Weight, seconds, section, word};
+use serde_json::Value as Json;
 
 use foreshade_contract::Name;
 use foreshade_engine::failover::ATTEMPTS_MAX_NEVER_SENT;
 
 use crate::client::ToldBy;
-use crate::config::mistake::Mistakes;
-use crate::config::read::{At, Entries, List, Read, Section, Shown, described, section, section_schema};
-use crate::config::scalar::{Choice, Count, Reference, Weight};
 use crate::config::text::route::{
     Exact, HostPattern, MediaType, Method, Network, NewTarget, Prefix, Replacement, Text, Written,
 };
 use crate::config::text::{Authority, Header, Host};
-use crate::config::yaml::Node;
 use crate::path::{DuplicateSlashes, EncodedSlashes};
 use crate::route::answer::Scheme;
 
-use super::{Limit, Mirror, seconds, word};
+use super::{Limit, Mirror};
 
 /// How often one request is sent at most: what failover never exceeds is the most that can be allowed.
 type Attempts = Count<1, ATTEMPTS_MAX_NEVER_SENT>;

@@ -3,14 +3,14 @@
 //! A path that no request can have, because every request's path is brought to its normal form first, is a mistake here
 //! with that form as the hint: a rule that never holds would be found in an incident.
 
+use foreshade_settings::{Scalar, Wrong, text};
 use http::uri::PathAndQuery;
 use serde_json::{Value as Json, json};
 
 use crate::cidr::{Cidr, CidrError};
-use crate::config::read::{Scalar, Shown, Wrong};
 use crate::path::{DuplicateSlashes, EncodedSlashes, PathPolicy, normal};
 
-use super::{host, parsed, text};
+use super::{host, parsed};
 
 /// What some listener lets through, a path of a route may have.
 const LOOSEST: PathPolicy = PathPolicy {

@@ -1,8 +1,8 @@
 //! From a tree of nodes to typed values, reporting every mistake on the way instead of stopping at the first.
 //!
-//! Each key of the format is declared once, in `raw`, by [`section!`]: its name, type, default and meaning. The reader
-//! and the JSON schema both come out of that declaration, so they cannot drift apart. serde's derive would give the
-//! reader, too, but one that stops at the first mistake; schemars would give the schema, but from a second set of
+//! Each key of a format is declared once, by [`section!`](crate::section!): its name, type, default and meaning. The
+//! reader and the JSON schema both come out of that declaration, so they cannot drift apart. serde's derive would give
+//! the reader, too, but one that stops at the first mistake; schemars would give the schema, but from a second set of
 //! attributes.
 //!
 //! A section that is read always yields a value, however many of its keys were wrong: a missing piece is `None`, and
@@ -12,11 +12,12 @@ use std::fmt;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::mistake::{Mistake, Mistakes, Place, quoted};
-use super::yaml::{Entry, Node, Value};
+use crate::mistake::{Mistake, Mistakes, Place, quoted};
+use crate::nearest::nearest;
+use crate::yaml::{Entry, Node, Value};
 
 /// What can be read from a node.
-pub(super) trait Read: Sized {
+pub trait Read: Sized {
     /// The value, or `None` and at least one mistake. `key` is the key that the node belongs to, for messages.
     fn read(node: &Node, key: &str, mistakes: &mut Mistakes) -> Option<Self>;
 
@@ -27,8 +28,8 @@ pub(super) trait Read: Sized {
     fn schema() -> Json;
 }
 
-/// A mapping with known keys, made by [`section!`].
-pub(super) trait Section: Sized {
+/// A mapping with known keys, made by [`section!`](crate::section!).
+pub trait Section: Sized {
     /// Reads what is there; defaults stand for what is not.
     fn of(entries: &mut Entries<'_>) -> Self;
 
@@ -49,7 +50,7 @@ pub(super) trait Section: Sized {
 }
 
 /// A value that is written as one word or number.
-pub(super) trait Scalar: Sized {
+pub trait Scalar: Sized {
     /// What is expected, with its article: `a number above 0`.
     fn expected() -> String;
     /// Reads the text.
@@ -59,13 +60,14 @@ pub(super) trait Scalar: Sized {
 }
 
 /// A default, in the notation of the file.
-pub(super) trait Shown {
+pub trait Shown {
+    /// The value as the file would have it.
     fn shown(&self) -> Json;
 }
 
 /// Why a text is not the scalar that was expected.
 #[derive(Debug, Default)]
-pub(super) struct Wrong {
+pub struct Wrong {
     /// The fault, to be appended to the quoted value; absent where what is expected says it all.
     fault: Option<String>,
     hint: Option<String>,
@@ -73,7 +75,7 @@ pub(super) struct Wrong {
 
 impl Wrong {
     /// The fault as a predicate: `has no port`.
-    pub(super) fn because(fault: impl Into<String>) -> Self {
+    pub fn because(fault: impl Into<String>) -> Self {
         Self {
             fault: Some(fault.into()),
             hint: None,
@@ -81,13 +83,15 @@ impl Wrong {
     }
 
     /// The fault and the hint as one sentence, where there is no table of mistakes.
-    pub(super) fn sentence(self, text: &str, expected: &str) -> String {
+    pub fn sentence(self, text: &str, expected: &str) -> String {
         let fault = self.fault.unwrap_or_else(|| "is not what is expected".to_owned());
         let hint = self.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
         format!("{} {fault}: expected {expected}{hint}", quoted(text))
     }
 
-    pub(super) fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
+    /// What was probably meant.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
         self.hint = hint.into();
         self
     }
@@ -108,12 +112,7 @@ impl<T: Scalar> Read for T {
 }
 
 /// Reads a scalar where `expected` may be more than one: the short form of something that has a long form, too.
-pub(super) fn scalar<T: Scalar>(
-    node: &Node,
-    key: &str,
-    expected: &str,
-    mistakes: &mut Mistakes,
-) -> Option<T> {
+pub fn scalar<T: Scalar>(node: &Node, key: &str, expected: &str, mistakes: &mut Mistakes) -> Option<T> {
     let Value::Text(text) = &node.value else {
         mistakes.add(unexpected(node, key, expected));
         return None;
@@ -131,16 +130,35 @@ pub(super) fn scalar<T: Scalar>(
     }
 }
 
+/// A part of the file that another program reads and checks: known here, and nothing more.
+#[derive(Clone, Copy, Debug)]
+pub struct Elsewhere;
+
+impl Read for Elsewhere {
+    fn read(_: &Node, _: &str, _: &mut Mistakes) -> Option<Self> {
+        Some(Self)
+    }
+
+    fn title() -> String {
+        "what another program reads and checks".to_owned()
+    }
+
+    fn schema() -> Json {
+        json!({})
+    }
+}
+
 /// A value and its place, for what is checked against other parts of the file later.
 #[derive(Clone, Debug)]
-pub(super) struct At<T> {
+pub struct At<T> {
     place: Option<Place>,
-    pub(super) value: T,
+    /// The value.
+    pub value: T,
 }
 
 impl<T> At<T> {
     /// Another value, written at the same place.
-    pub(super) fn with<U>(&self, value: U) -> At<U> {
+    pub fn with<U>(&self, value: U) -> At<U> {
         At {
             place: self.place,
             value,
@@ -148,7 +166,7 @@ impl<T> At<T> {
     }
 
     /// Where the value was written; `None` for a default.
-    pub(super) fn place(&self) -> Option<Place> {
+    pub fn place(&self) -> Option<Place> {
         self.place
     }
 }
@@ -194,12 +212,13 @@ impl<T> From<T> for At<T> {
 
 /// A list of at least `LEAST` items, without those that could not be read.
 #[derive(Debug)]
-pub(super) struct List<T, const LEAST: usize> {
-    pub(super) items: Vec<T>,
+pub struct List<T, const LEAST: usize> {
+    /// What could be read, in order.
+    pub items: Vec<T>,
     /// Whether no item is left out, so that what is not in `items` is not in the file either.
-    pub(super) whole: bool,
+    pub whole: bool,
     /// Whether nothing at all is wrong inside of it.
-    pub(super) sound: bool,
+    pub sound: bool,
 }
 
 impl<T: Read, const LEAST: usize> Read for List<T, LEAST> {
@@ -209,7 +228,14 @@ impl<T: Read, const LEAST: usize> Read for List<T, LEAST> {
             return None;
         };
         if nodes.len() < LEAST {
-            mistakes.add(Mistake::at(node.place, format!("{key} is empty")).expected("at least one entry"));
+            let (what, expected) = match (nodes.len(), LEAST) {
+                (_, 1) => (format!("{key} is empty"), "at least one entry".to_owned()),
+                (found, _) => (
+                    format!("{key} has {found} of the entries that it needs"),
+                    format!("at least {LEAST} entries"),
+                ),
+            };
+            mistakes.add(Mistake::at(node.place, what).expected(expected));
             return None;
         }
         let before = mistakes.count();
@@ -223,7 +249,11 @@ impl<T: Read, const LEAST: usize> Read for List<T, LEAST> {
     }
 
     fn title() -> String {
-        if LEAST == 0 { "a list" } else { "a list, not empty" }.to_owned()
+        match LEAST {
+            0 => "a list".to_owned(),
+            1 => "a list, not empty".to_owned(),
+            _ => format!("a list of at least {LEAST}"),
+        }
     }
 
     fn schema() -> Json {
@@ -233,7 +263,7 @@ impl<T: Read, const LEAST: usize> Read for List<T, LEAST> {
 
 impl<T, const LEAST: usize> List<T, LEAST> {
     /// What stands for a list that could not be read.
-    pub(super) fn unread() -> Self {
+    pub fn unread() -> Self {
         Self {
             items: Vec::new(),
             whole: false,
@@ -243,7 +273,7 @@ impl<T, const LEAST: usize> List<T, LEAST> {
 }
 
 /// The keys of a mapping while a section is read.
-pub(super) struct Entries<'a> {
+pub struct Entries<'a> {
     place: Place,
     entries: &'a [Entry],
     /// Known keys that an unknown one resembles: not reported as missing on top of that.
@@ -253,7 +283,7 @@ pub(super) struct Entries<'a> {
 
 impl<'a> Entries<'a> {
     /// The entries of a node that has to be a mapping; reports the keys that are not `known`.
-    pub(super) fn of(
+    pub fn of(
         node: &'a Node,
         key: &str,
         called: &str,
@@ -270,7 +300,7 @@ impl<'a> Entries<'a> {
             .iter()
             .filter(|entry| !known.contains(&entry.key.as_str()))
         {
-            if let Some(candidate) = super::nearest::nearest(&entry.key, known.iter().copied()) {
+            if let Some(candidate) = nearest(&entry.key, known.iter().copied()) {
                 meant.extend(known.iter().filter(|key| **key == candidate));
             }
             mistakes.add(
@@ -298,12 +328,12 @@ impl<'a> Entries<'a> {
     }
 
     /// A key that may be left out.
-    pub(super) fn optional<T: Read>(&mut self, key: &str) -> Option<T> {
+    pub fn optional<T: Read>(&mut self, key: &str) -> Option<T> {
         T::read(self.node(key)?, key, self.mistakes)
     }
 
     /// A key that must be there.
-    pub(super) fn required<T: Read>(&mut self, key: &'static str) -> Option<T> {
+    pub fn required<T: Read>(&mut self, key: &'static str) -> Option<T> {
         if self.node(key).is_none() && !self.meant.contains(&key) {
             let place = Place {
                 width: 1,
@@ -316,12 +346,12 @@ impl<'a> Entries<'a> {
     }
 
     /// A key with a default.
-    pub(super) fn default<T: Read>(&mut self, key: &str, default: T) -> T {
+    pub fn default<T: Read>(&mut self, key: &str, default: T) -> T {
         self.optional(key).unwrap_or(default)
     }
 
     /// A list that may be left out.
-    pub(super) fn list<T: Read>(&mut self, key: &'static str) -> List<T, 0> {
+    pub fn list<T: Read>(&mut self, key: &'static str) -> List<T, 0> {
         if self.node(key).is_none() && !self.meant.contains(&key) {
             return List {
                 items: Vec::new(),
@@ -333,13 +363,13 @@ impl<'a> Entries<'a> {
     }
 
     /// A section whose keys all may be left out, and so may it.
-    pub(super) fn nested<T: Read + Section>(&mut self, key: &str) -> T {
+    pub fn nested<T: Read + Section>(&mut self, key: &str) -> T {
         self.optional(key).unwrap_or_else(T::unwritten)
     }
 }
 
 /// A node of the wrong kind.
-pub(super) fn unexpected(node: &Node, key: &str, expected: impl Into<String>) -> Mistake {
+pub fn unexpected(node: &Node, key: &str, expected: impl Into<String>) -> Mistake {
     let kind = match &node.value {
         Value::Nothing => {
             return Mistake::at(node.place, format!("{key} has no value"))
@@ -353,8 +383,16 @@ pub(super) fn unexpected(node: &Node, key: &str, expected: impl Into<String>) ->
     Mistake::at(node.place, format!("{key} is {kind}")).expected(expected)
 }
 
+/// The keys of a section, each with its schema.
+pub type Properties = Map<String, Json>;
+
+/// The schema of a text with an inner form.
+pub fn patterned(pattern: &str) -> Json {
+    json!({ "type": "string", "pattern": pattern })
+}
+
 /// What the schema says of one thing: the type's schema and title, its meaning and its default.
-pub(super) fn described<T: Read>(doc: &str, default: Option<Json>) -> Json {
+pub fn described<T: Read>(doc: &str, default: Option<Json>) -> Json {
     let mut schema = T::schema();
     if let Json::Object(members) = &mut schema {
         members.insert("title".to_owned(), T::title().into());
@@ -365,7 +403,7 @@ pub(super) fn described<T: Read>(doc: &str, default: Option<Json>) -> Json {
 }
 
 /// The schema of a section.
-pub(super) fn section_schema(properties: &Map<String, Json>, required: &[Option<&str>]) -> Json {
+pub fn section_schema(properties: &Properties, required: &[Option<&str>]) -> Json {
     json!({
         "type": "object",
         "properties": properties,
@@ -373,73 +411,3 @@ pub(super) fn section_schema(properties: &Map<String, Json>, required: &[Option<
         "additionalProperties": false,
     })
 }
-
-/// Declares a section: a mapping, by its keys.
-///
-/// ```text
-/// section! {
-///     /// What it is.
-///     Name "what messages call it":
-///     /// What the key means.
-///     field "key": required Type;          // Option<Type>; reported where missing
-///     field "key": optional Type;          // Option<Type>
-///     field "key": default Type = value;   // Type
-///     field "key": list List<Type, 0>;     // List<Type, 0>, empty where left out
-///     field "key": nested OtherSection;    // OtherSection, whose keys all have defaults
-/// }
-/// ```
-macro_rules! section {
-    (
-        $(#[doc = $about:literal])+
-        $Name:ident $called:literal:
-        $( $(#[doc = $doc:literal])+ $field:ident $key:literal: $kind:ident $T:ty $(= $default:expr)?; )+
-    ) => {
-        $(#[doc = $about])+
-        #[derive(Debug)]
-        pub(in crate::config) struct $Name {
-            $( $(#[doc = $doc])+ pub(in crate::config) $field: section!(@type $kind $T), )+
-        }
-
-        impl Section for $Name {
-            fn of(entries: &mut Entries<'_>) -> Self {
-                Self { $( $field: section!(@read $kind entries $key $T $(, $default)?), )+ }
-            }
-        }
-
-        impl Read for $Name {
-            fn read(node: &Node, key: &str, mistakes: &mut Mistakes) -> Option<Self> {
-                Entries::of(node, key, $called, &[$($key),+], mistakes).map(|mut entries| Self::of(&mut entries))
-            }
-
-            fn title() -> String {
-                $called.to_owned()
-            }
-
-            fn schema() -> Json {
-                let mut properties = Map::new();
-                let required = [$(section!(@needed $kind $key)),+];
-                $(
-                    let default = section!(@default $T $(, $default)?);
-                    let schema = described::<$T>(concat!($($doc),+), default);
-                    properties.insert($key.to_owned(), schema);
-                )+
-                section_schema(&properties, &required)
-            }
-        }
-    };
-    (@type required $T:ty) => { Option<$T> };
-    (@type optional $T:ty) => { Option<$T> };
-    (@type default $T:ty) => { $T };
-    (@type list $T:ty) => { $T };
-    (@type nested $T:ty) => { $T };
-    (@read required $entries:ident $key:literal $T:ty) => { $entries.required::<$T>($key) };
-    (@read optional $entries:ident $key:literal $T:ty) => { $entries.optional::<$T>($key) };
-    (@read default $entries:ident $key:literal $T:ty, $default:expr) => { $entries.default::<$T>($key, $default.into()) };
-    (@read list $entries:ident $key:literal $T:ty) => { $entries.list($key) };
-    (@read nested $entries:ident $key:literal $T:ty) => { $entries.nested::<$T>($key) };
-    (@needed required $key:literal) => { Some($key) };
-    (@needed $kind:ident $key:literal) => { None };
-    (@default $T:ty) => { None };
-    (@default $T:ty, $default:expr) => { Some(<$T as Shown>::shown(&$default.into())) };
-}
-pub(super) use section;

@@ -9,12 +9,12 @@ use std::time::Duration;
 use foreshade_contract::{Name, NameError};
 use serde_json::{Value as Json, json};
 
-use super::nearest::nearest;
-use super::read::{Scalar, Shown, Wrong};
+use crate::nearest::nearest;
+use crate::read::{Scalar, Shown, Wrong};
 
 /// A duration from `MIN` to `MAX` milliseconds.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Lasting<const MIN: u64, const MAX: u64>(pub(super) Duration);
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct Lasting<const MIN: u64, const MAX: u64>(pub Duration);
 
 impl<const MIN: u64, const MAX: u64> Scalar for Lasting<MIN, MAX> {
     fn expected() -> String {
@@ -73,9 +73,32 @@ fn written(ms: u64) -> String {
     }
 }
 
+/// So many seconds.
+pub const fn seconds<const MIN: u64, const MAX: u64>(seconds: u64) -> Lasting<MIN, MAX> {
+    Lasting(Duration::from_secs(seconds))
+}
+
+/// So many milliseconds.
+pub const fn millis<const MIN: u64, const MAX: u64>(millis: u64) -> Lasting<MIN, MAX> {
+    Lasting(Duration::from_millis(millis))
+}
+
+/// A duration in the notation of the file, from `MS_MIN` to `MS_MAX` milliseconds: for whoever else takes durations
+/// from people.
+///
+/// # Errors
+/// What is wrong with it, as a sentence.
+pub fn duration<const MS_MIN: u64, const MS_MAX: u64>(text: &str) -> Result<Duration, String> {
+    let parsed = <Lasting<MS_MIN, MS_MAX> as Scalar>::parse(text);
+    let expected = <Lasting<MS_MIN, MS_MAX> as Scalar>::expected();
+    parsed
+        .map(|lasting| lasting.0)
+        .map_err(|wrong| wrong.sentence(text, &expected))
+}
+
 /// A share above 0, up to all. None of it never makes sense where the format asks for one.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Part(pub(super) f64);
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct Part(pub f64);
 
 impl Scalar for Part {
     fn expected() -> String {
@@ -99,8 +122,8 @@ impl Shown for Part {
 }
 
 /// A risk above 0.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Level(pub(super) f64);
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct Level(pub f64);
 
 impl Scalar for Level {
     fn expected() -> String {
@@ -144,7 +167,7 @@ fn fraction_schema() -> Json {
 
 /// A whole number from `MIN` to `MAX`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Count<const MIN: u32, const MAX: u32>(pub(super) u32);
+pub struct Count<const MIN: u32, const MAX: u32>(pub u32);
 
 impl<const MIN: u32, const MAX: u32> Scalar for Count<MIN, MAX> {
     fn expected() -> String {
@@ -175,7 +198,7 @@ impl<const MIN: u32, const MAX: u32> Shown for Count<MIN, MAX> {
 
 /// A relative weight.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Weight(pub(super) f64);
+pub struct Weight(pub f64);
 
 impl Weight {
     const MAX: f64 = 1000.0;
@@ -208,7 +231,7 @@ impl Shown for Weight {
 
 /// Requests per second.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rate(pub(super) f64);
+pub struct Rate(pub f64);
 
 impl Rate {
     /// More than any endpoint serves.
@@ -289,7 +312,7 @@ impl Scalar for Name {
 
 /// The name of something that stands elsewhere in the file. What no name could be is simply not found there.
 #[derive(Clone, Debug)]
-pub(super) struct Reference(pub(super) String);
+pub struct Reference(pub String);
 
 impl Scalar for Reference {
     fn expected() -> String {
@@ -306,7 +329,7 @@ impl Scalar for Reference {
 }
 
 /// One word out of several, each with its meaning.
-pub(super) trait Choice: Copy + 'static {
+pub trait Choice: Copy + 'static {
     /// The words.
     const ALL: &'static [(&'static str, Self)];
     /// Words that will mean something one day.
@@ -341,7 +364,7 @@ impl<T: Choice> Scalar for T {
 }
 
 /// The word for a choice.
-pub(super) fn word<T: Choice + PartialEq>(choice: T) -> &'static str {
+pub fn word<T: Choice + PartialEq>(choice: T) -> &'static str {
     T::ALL
         .iter()
         .find(|(_, value)| *value == choice)

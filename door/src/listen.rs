@@ -1,8 +1,8 @@
-//! Where the admin interface listens: a TCP address, or a socket in the file system.
+//! Where operators are listened to: a TCP address, or a socket in the file system.
 //!
-//! A socket is bound by nobody else while its owner lives, and is left behind when the owner dies without notice. So one
-//! that nobody answers on is replaced, one that somebody answers on is in use, and what is no socket is not touched. Its
-//! permissions are set before it listens: until then nobody can connect.
+//! A socket is bound by nobody else while its owner lives, and is left behind when the owner dies without notice. So
+//! one that nobody answers on is replaced, one that somebody answers on is in use, and what is no socket is not
+//! touched. Its permissions are set before it listens: until then nobody can connect.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -11,12 +11,10 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use foreshade_settings::AdminAddress;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-
-use crate::config::AdminAddress;
-use crate::server::listen;
 
 /// Operators' connections that may wait to be accepted.
 const BACKLOG: i32 = 128;
@@ -42,16 +40,19 @@ impl Drop for Remove {
 
 /// A [`Door`] that a runtime knows.
 #[derive(Debug)]
-pub(super) enum Listening {
+pub enum Listening {
+    /// On a TCP address.
     Tcp(TcpListener),
+    /// In the file system.
     Unix(
         UnixListener,
-        #[expect(dead_code, reason = "removes the file when dropped")] Remove,
+        /// Removes the file when dropped.
+        Remove,
     ),
 }
 
 /// A conversation, over whatever it goes.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 impl Door {
@@ -61,7 +62,7 @@ impl Door {
     /// What the system says: in use, no permission, no such folder.
     pub fn open(address: &AdminAddress) -> io::Result<Self> {
         match address {
-            AdminAddress::Tcp(address) => listen::exclusive(*address).map(Self::Tcp),
+            AdminAddress::Tcp(address) => exclusive(*address).map(Self::Tcp),
             AdminAddress::Unix { path, mode } => {
                 make_room(path)?;
                 let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
@@ -83,7 +84,10 @@ impl Door {
     }
 
     /// Registers it with this runtime.
-    pub(super) fn register(self) -> io::Result<Listening> {
+    ///
+    /// # Errors
+    /// When the runtime takes no more.
+    pub fn register(self) -> io::Result<Listening> {
         match self {
             Self::Tcp(listener) => {
                 listener.set_nonblocking(true)?;
@@ -98,12 +102,30 @@ impl Door {
 }
 
 impl Listening {
-    pub(super) async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+    /// The next conversation.
+    ///
+    /// # Errors
+    /// What the system says, usually that there are too many open files.
+    pub async fn accept(&self) -> io::Result<Box<dyn Stream>> {
         match self {
             Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Box::new(stream) as _),
             Self::Unix(listener, _) => listener.accept().await.map(|(stream, _)| Box::new(stream) as _),
         }
     }
+}
+
+/// The only listening socket on `address`.
+fn exclusive(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.nonblocking(),
+        Some(Protocol::TCP),
+    )?;
+    // Connections of a predecessor in TIME_WAIT must not keep its successor from starting.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// Removes the socket of a predecessor that is gone.

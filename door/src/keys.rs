@@ -1,9 +1,9 @@
 //! Who may ask: everybody, or whoever knows the token.
 //!
 //! The token is a bearer token (RFC 6750) out of a file that others cannot read, compared in constant time and never
-//! logged; it is read once, at the start. Probes and scrapers often cannot send one, so what they ask may be open, as the
-//! configuration says; an order never is. Without a token everything is open: then the socket or the loopback address is
-//! the door.
+//! logged; it is read once, at the start. Probes and scrapers often cannot send one, so what they ask may be open, as
+//! the configuration says; an order never is. Without a token everything is open: then the socket or the loopback
+//! address is the door.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -13,14 +13,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
-
-use super::refusal::Refusal;
-use crate::config::WithoutToken;
+use axum::extract::Request;
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, Method};
+use foreshade_settings::WithoutToken;
 
 /// Shortest token: sixteen characters of 64 are 96 bits.
 const BYTES_MIN: usize = 16;
@@ -66,22 +62,10 @@ impl Keys {
     /// The token in this file is asked for, but by what is open without.
     ///
     /// # Errors
-    /// When the file is no token that only this proxy and its operators know.
+    /// When the file is no token that only this program and its operators know.
     pub fn load(path: &Path, without: WithoutToken) -> Result<Self, TokenError> {
-        let file = File::open(path)?;
-        // Of the open file, so that nobody can exchange it in between.
-        let mode = file.metadata()?.permissions().mode() & 0o7777;
-        if mode & FORBIDDEN_BITS != 0 {
-            return Err(TokenError::Mode(mode));
-        }
-        let mut text = Vec::new();
-        file.take(BYTES_MAX as u64 + 2).read_to_end(&mut text)?;
-        let token = text.trim_ascii_end();
-        if !(BYTES_MIN..=BYTES_MAX).contains(&token.len()) || !token.iter().all(u8::is_ascii_graphic) {
-            return Err(TokenError::Content);
-        }
         Ok(Self {
-            token: Some(Token(token.into())),
+            token: Some(Token(read_token(path)?.into())),
             without: Some(without),
             refused: Arc::default(),
         })
@@ -90,6 +74,19 @@ impl Keys {
     /// Requests that did not have the token.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request may come in. Who may not is counted.
+    pub fn admit(&self, request: &Request) -> bool {
+        let opens = self.opens(request);
+        if !opens {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(
+                path = request.uri().path(),
+                "operator's request without the token"
+            );
+        }
+        opens
     }
 
     fn opens(&self, request: &Request) -> bool {
@@ -104,11 +101,31 @@ impl Keys {
     }
 }
 
+/// The token in a file.
+///
+/// # Errors
+/// When the file is no token that only this program and its operators know.
+pub fn read_token(path: &Path) -> Result<Vec<u8>, TokenError> {
+    let file = File::open(path)?;
+    // Of the open file, so that nobody can exchange it in between.
+    let mode = file.metadata()?.permissions().mode() & 0o7777;
+    if mode & FORBIDDEN_BITS != 0 {
+        return Err(TokenError::Mode(mode));
+    }
+    let mut text = Vec::new();
+    file.take(BYTES_MAX as u64 + 2).read_to_end(&mut text)?;
+    let token = text.trim_ascii_end();
+    if !(BYTES_MIN..=BYTES_MAX).contains(&token.len()) || !token.iter().all(u8::is_ascii_graphic) {
+        return Err(TokenError::Content);
+    }
+    Ok(token.to_vec())
+}
+
 /// What is asked for; `None` for orders, which are never open.
 fn asked(method: &Method, path: &str) -> Option<WithoutToken> {
     match (matches!(*method, Method::GET | Method::HEAD), path) {
         (false, _) => None,
-        (true, "/livez" | "/readyz") => Some(WithoutToken::Health),
+        (true, "/livez" | "/healthz" | "/readyz") => Some(WithoutToken::Health),
         (true, "/metrics") => Some(WithoutToken::Metrics),
         (true, _) => Some(WithoutToken::Reading),
     }
@@ -122,30 +139,17 @@ fn presented(headers: &HeaderMap) -> Option<&[u8]> {
         .then(|| token.trim_ascii())
 }
 
-/// Lets pass who may.
-pub(super) async fn required(State(keys): State<Keys>, request: Request, next: Next) -> Response {
-    if keys.opens(&request) {
-        return next.run(request).await;
-    }
-    keys.refused.fetch_add(1, Ordering::Relaxed);
-    tracing::debug!(path = request.uri().path(), "admin request without the token");
-    let why = "this needs the token: Authorization: Bearer <the content of the configured tokenFile>";
-    let mut refusal = Refusal::new(StatusCode::UNAUTHORIZED, why).into_response();
-    let scheme = HeaderValue::from_static("Bearer");
-    refusal.headers_mut().insert(WWW_AUTHENTICATE, scheme);
-    refusal
-}
-
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
+    use axum::http::HeaderValue;
     use std::path::PathBuf;
 
     /// A file of its own, removed when dropped.
-    pub(in crate::admin) struct Secret(pub(in crate::admin) PathBuf);
+    struct Secret(PathBuf);
 
     impl Secret {
-        pub(in crate::admin) fn new(name: &str, content: &[u8], mode: u32) -> Self {
+        fn new(name: &str, content: &[u8], mode: u32) -> Self {
             let path = std::env::temp_dir().join(format!("foreshade-token-{}-{name}", std::process::id()));
             std::fs::write(&path, content).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use super::nearest::nearest;
+use crate::nearest::nearest;
 
 /// Mistakes kept and shown; the rest is only counted. Nobody repairs a hundred mistakes without checking again.
 const KEPT_MAX: usize = 100;
@@ -43,14 +43,16 @@ pub struct Mistake {
 }
 
 impl Mistake {
-    pub(super) fn at(place: impl Into<Option<Place>>, what: impl Into<String>) -> Self {
+    /// Something is wrong at a place; of a default there is none.
+    pub fn at(place: impl Into<Option<Place>>, what: impl Into<String>) -> Self {
         Self {
             place: place.into(),
             ..Self::of_the_file(what)
         }
     }
 
-    pub(super) fn of_the_file(what: impl Into<String>) -> Self {
+    /// Something is wrong with the file as a whole.
+    pub fn of_the_file(what: impl Into<String>) -> Self {
         Self {
             place: None,
             what: what.into(),
@@ -59,12 +61,16 @@ impl Mistake {
         }
     }
 
-    pub(super) fn expected(mut self, expected: impl Into<String>) -> Self {
+    /// What would be right.
+    #[must_use]
+    pub fn expected(mut self, expected: impl Into<String>) -> Self {
         self.expected = Some(expected.into());
         self
     }
 
-    pub(super) fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
+    /// What the author probably meant, or should do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
         self.hint = hint.into();
         self
     }
@@ -98,7 +104,7 @@ pub struct Mistakes {
 
 impl Mistakes {
     /// No mistakes yet, in a file called `origin` with the text `source`.
-    pub(super) fn none_yet(origin: &str, source: &str) -> Self {
+    pub fn none_yet(origin: &str, source: &str) -> Self {
         Self {
             origin: origin.to_owned(),
             source: source.to_owned(),
@@ -107,7 +113,8 @@ impl Mistakes {
         }
     }
 
-    pub(super) fn add(&mut self, mistake: Mistake) {
+    /// One more.
+    pub fn add(&mut self, mistake: Mistake) {
         // Something behind a YAML alias is read once per alias; its author made the mistake once.
         if self.kept.contains(&mistake) {
             return;
@@ -120,7 +127,7 @@ impl Mistakes {
     }
 
     /// A question for the candidate that is most like `word`, if one is like it at all.
-    pub(super) fn did_you_mean<'a>(
+    pub fn did_you_mean<'a>(
         &self,
         word: &str,
         candidates: impl IntoIterator<Item = &'a str>,
@@ -133,7 +140,10 @@ impl Mistakes {
     }
 
     /// `Ok` where there are no mistakes; else all of them, sorted by place.
-    pub(super) fn or(mut self, value: Option<super::Config>) -> Result<super::Config, Self> {
+    ///
+    /// # Errors
+    /// The mistakes, where there is one.
+    pub fn or<T>(mut self, value: Option<T>) -> Result<T, Self> {
         self.kept.sort_by_key(|mistake| mistake.place);
         match value {
             Some(value) if self.kept.is_empty() => Ok(value),
@@ -220,7 +230,7 @@ fn masked(c: char) -> char {
 }
 
 /// The text in quotes, escaped and cropped, to be repeated in a message.
-pub(super) fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     if text.chars().count() <= QUOTED_MAX {
         return format!("{text:?}");
     }
@@ -235,7 +245,7 @@ mod tests {
     fn rendered(source: &str, mistakes: impl IntoIterator<Item = Mistake>) -> String {
         let mut all = Mistakes::none_yet("x.yaml", source);
         mistakes.into_iter().for_each(|mistake| all.add(mistake));
-        all.or(None).unwrap_err().to_string()
+        all.or::<()>(None).unwrap_err().to_string()
     }
 
     fn place(line: usize, column: usize, width: usize) -> Place {

@@ -12,10 +12,10 @@ use std::collections::hash_map::Entry as Slot;
 
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, options};
 
-use super::mistake::{Mistake, Mistakes, Place, quoted};
+use crate::mistake::{Mistake, Mistakes, Place, quoted};
 
 /// Largest file in bytes: several thousand endpoints. A larger one is a wrong file.
-pub(super) const BYTES_MAX: usize = 1 << 20;
+pub const BYTES_MAX: usize = 1 << 20;
 
 /// Most nodes, aliases expanded. A mebibyte of honest configuration has fewer.
 const NODES_MAX: usize = 1 << 18;
@@ -25,31 +25,39 @@ const DEPTH_MAX: usize = 32;
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
-    pub(super) place: Place,
-    pub(super) value: Value,
+pub struct Node {
+    /// Where it stands.
+    pub place: Place,
+    /// What stands there.
+    pub value: Value,
 }
 
+/// What stands at a place.
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub enum Value {
     /// A key without a value, `~` or `null`.
     Nothing,
     /// A scalar, as it was written.
     Text(String),
+    /// A sequence.
     List(Vec<Node>),
+    /// A mapping, in the order of the file.
     Map(Vec<Entry>),
 }
 
 /// A key and its value. No key occurs twice in a mapping.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) key: String,
-    pub(super) key_place: Place,
-    pub(super) node: Node,
+pub struct Entry {
+    /// The key, as it was written.
+    pub key: String,
+    /// Where the key stands.
+    pub key_place: Place,
+    /// The value.
+    pub node: Node,
 }
 
 /// Reads the only document of a text. `None` where nothing usable came out; the reason is among the mistakes then.
-pub(super) fn read(text: &str, mistakes: &mut Mistakes) -> Option<Node> {
+pub fn read(text: &str, mistakes: &mut Mistakes) -> Option<Node> {
     if text.len() > BYTES_MAX {
         mistakes.add(Mistake::of_the_file(format!(
             "the file has more than {BYTES_MAX} bytes"
@@ -317,7 +325,7 @@ mod tests {
     fn reading(text: &str) -> (Option<Node>, String) {
         let mut mistakes = Mistakes::none_yet("x.yaml", text);
         let node = read(text, &mut mistakes);
-        (node, mistakes.or(None).unwrap_err().to_string())
+        (node, mistakes.or::<()>(None).unwrap_err().to_string())
     }
 
     #[test]
