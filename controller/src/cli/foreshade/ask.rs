@@ -1,0 +1,238 @@
+//! Calls of the API. An order has a key of its own, so that it can be sent again when its answer was lost: it is
+//! carried out once.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, IF_MATCH};
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode};
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+
+use super::arguments::{Place, Said, Server};
+use crate::client::{self, CallError, Target};
+use crate::operator::Actor;
+use crate::operator::view::Outcome;
+
+/// For one call: a little more than the API grants its operator.
+const PATIENCE: Duration = Duration::from_secs(12);
+
+/// How often an order is sent whose answer was lost.
+const ATTEMPTS: u32 = 2;
+
+/// Longest token.
+const TOKEN_BYTES_MAX: usize = 4096;
+
+/// Why there is nothing to show.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// The controller is not there.
+    #[error("{hint}")]
+    Away {
+        /// What to do.
+        hint: String,
+        /// What happened.
+        #[source]
+        source: CallError,
+    },
+    /// It does not want to.
+    #[error("{detail}")]
+    Refused {
+        /// The status of its answer.
+        status: u16,
+        /// Its words.
+        detail: String,
+    },
+    /// What it said makes no sense.
+    #[error(
+        "{0} answered something that this program does not understand; is it foreshade-controller, and as old as this?"
+    )]
+    Gibberish(String),
+    /// The token cannot be read.
+    #[error("the token in {0} cannot be read")]
+    Token(PathBuf, #[source] std::io::Error),
+    /// The token is none.
+    #[error("{0} holds no token: one line of visible characters")]
+    NoToken(PathBuf),
+    /// Nobody says who he is.
+    #[error("who are you? Say it with --actor, or in FORESHADE_ACTOR")]
+    Nobody,
+    /// It cannot be shown.
+    #[error("cannot print")]
+    Print(#[from] std::io::Error),
+}
+
+impl AskError {
+    /// Whether nobody was there to refuse.
+    pub(super) fn is_away(&self) -> bool {
+        matches!(self, Self::Away { .. })
+    }
+}
+
+/// The controller's API.
+pub(super) struct Controller {
+    target: Target,
+    host: HeaderValue,
+    /// What stands before each path: the URL's own.
+    prefix: String,
+    token: Option<HeaderValue>,
+}
+
+impl Controller {
+    pub(super) fn new(server: Server) -> Result<Self, AskError> {
+        let token = server.token_file.map(token).transpose()?;
+        let (target, host, prefix) = match server.server {
+            Place::Unix(path) => (Target::Unix(path), "localhost".to_owned(), String::new()),
+            Place::Url(url) => {
+                let host = url
+                    .uri()
+                    .authority()
+                    .map(|authority| authority.to_string())
+                    .unwrap_or_default();
+                let prefix = url.uri().path().trim_end_matches('/').to_owned();
+                // A URL is checked to have either scheme.
+                let target = Target::of(url.uri()).unwrap_or_else(|| Target::Tcp(host.clone(), 80));
+                (target, host, prefix)
+            }
+        };
+        Ok(Self {
+            target,
+            host: HeaderValue::try_from(host).unwrap_or(HeaderValue::from_static("localhost")),
+            prefix,
+            token,
+        })
+    }
+
+    /// Looks at something.
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, AskError> {
+        let answer = client::call(
+            &self.target,
+            self.request(Method::GET, path, Body::empty()),
+            PATIENCE,
+        )
+        .await;
+        self.read(&answer.map_err(|error| self.away(error))?)
+    }
+
+    /// Orders something. Every attempt has the same key.
+    pub(super) async fn order(
+        &self,
+        method: Method,
+        path: &str,
+        body: &Json,
+        said: &Said,
+    ) -> Result<Outcome, AskError> {
+        let key = format!("{:032x}", rand::random::<u128>());
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let mut request = self.request(method.clone(), path, Body::from(body.to_string()));
+            let headers = request.headers_mut();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            if let Ok(key) = HeaderValue::try_from(key.as_str()) {
+                headers.insert("idempotency-key", key);
+            }
+            if let Some(expected) = said
+                .if_generation
+                .and_then(|number| HeaderValue::try_from(format!("\"{number}\"")).ok())
+            {
+                headers.insert(IF_MATCH, expected);
+            }
+            match client::call(&self.target, request, PATIENCE).await {
+                Ok(answer) => return self.read(&answer),
+                Err(CallError::Broken(..) | CallError::Body(..) | CallError::Late(..))
+                    if attempt < ATTEMPTS => {}
+                Err(error) => return Err(self.away(error)),
+            }
+        }
+    }
+
+    /// Listens: the answer does not end.
+    pub(super) async fn listen(&self, path: &str, after: Option<u64>) -> Result<Body, AskError> {
+        let mut request = self.request(Method::GET, path, Body::empty());
+        if let Some(after) = after {
+            request.headers_mut().insert("last-event-id", after.into());
+        }
+        let answer = tokio::time::timeout(PATIENCE, client::open(&self.target, request)).await;
+        let answer = answer.unwrap_or_else(|_| Err(CallError::Late(self.target.clone(), PATIENCE)));
+        let answer = answer.map_err(|error| self.away(error))?;
+        if answer.status() != StatusCode::OK {
+            let (head, body) = answer.into_parts();
+            let body = axum::body::to_bytes(body, 1 << 16).await.unwrap_or_default();
+            return Err(self.refused(head.status, &body));
+        }
+        Ok(answer.into_body())
+    }
+
+    fn request(&self, method: Method, path: &str, body: Body) -> Request<Body> {
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        // Names, numbers and words of ours need no escapes.
+        *request.uri_mut() = format!("{}{path}", self.prefix).parse().unwrap_or_default();
+        request.headers_mut().insert(HOST, self.host.clone());
+        if let Some(token) = &self.token {
+            request.headers_mut().insert(AUTHORIZATION, token.clone());
+        }
+        request
+    }
+
+    fn read<T: DeserializeOwned>(&self, answer: &Response<Bytes>) -> Result<T, AskError> {
+        if !answer.status().is_success() {
+            return Err(self.refused(answer.status(), answer.body()));
+        }
+        serde_json::from_slice(answer.body()).map_err(|_| AskError::Gibberish(self.target.to_string()))
+    }
+
+    fn refused(&self, status: StatusCode, body: &[u8]) -> AskError {
+        let problem: Option<Json> = serde_json::from_slice(body).ok();
+        match problem
+            .as_ref()
+            .and_then(|problem| problem.get("detail")?.as_str())
+        {
+            Some(detail) => AskError::Refused {
+                status: status.as_u16(),
+                detail: detail.to_owned(),
+            },
+            None => AskError::Gibberish(self.target.to_string()),
+        }
+    }
+
+    fn away(&self, source: CallError) -> AskError {
+        let hint = "no answer from the controller; is it running, and is this its address (--server)?";
+        AskError::Away {
+            hint: hint.to_owned(),
+            source,
+        }
+    }
+}
+
+fn token(path: PathBuf) -> Result<HeaderValue, AskError> {
+    let text = std::fs::read_to_string(&path).map_err(|error| AskError::Token(path.clone(), error))?;
+    let token = text.trim_end();
+    let sound =
+        !token.is_empty() && token.len() <= TOKEN_BYTES_MAX && token.bytes().all(|b| b.is_ascii_graphic());
+    let header = sound
+        .then(|| HeaderValue::try_from(format!("Bearer {token}")).ok())
+        .flatten();
+    let mut header = header.ok_or(AskError::NoToken(path))?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+/// Who gives an order: who says so, or whoever is at this machine.
+pub(super) fn actor(said: &Said) -> Result<Actor, AskError> {
+    if let Some(actor) = &said.actor {
+        return Ok(actor.clone());
+    }
+    let user = std::env::var("USER")
+        .or_else(|_| std::env::var("LOGNAME"))
+        .unwrap_or_default();
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = match (user.trim(), host.trim()) {
+        ("", _) => return Err(AskError::Nobody),
+        (user, "") => user.to_owned(),
+        (user, host) => format!("{user}@{host}"),
+    };
+    Actor::try_from(name).map_err(|_| AskError::Nobody)
+}

@@ -1,0 +1,67 @@
+//! Orders on their way: who waits for which, and what the lifecycle's answer means to him.
+
+use std::collections::HashMap;
+
+use foreshade_contract::PairId;
+use foreshade_engine::lifecycle::Pair;
+use foreshade_engine::lifecycle::command::{self as engine, Answer};
+
+use super::Reply;
+use crate::operator::Fault;
+use crate::operator::view::Outcome;
+
+/// Orders whose outcome is not written down yet, each with its verb. Bounded by the orders that the loop takes.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting(HashMap<(PairId, String), (String, Reply<Outcome>)>);
+
+impl Waiting {
+    /// Somebody waits for this order.
+    pub(crate) fn add(&mut self, pair: PairId, key: String, verb: String, reply: Reply<Outcome>) {
+        if let Some((_, before)) = self.0.insert((pair, key), (verb, reply)) {
+            // The same key twice at once: the second one waits for what the first one is told.
+            let _ = before.send(Err(Fault::Busy));
+        }
+    }
+
+    /// What came of an order, and where it left the pair.
+    pub(crate) fn answer(&mut self, pair: &Pair, answer: &Answer) {
+        if let Some((verb, reply)) = self.0.remove(&(pair.id.clone(), answer.key.clone())) {
+            let _ = reply.send(outcome(pair, &verb, answer, false));
+        }
+    }
+
+    /// Nothing can be written, so nobody is kept waiting for it. Returns whose orders are to be forgotten.
+    pub(crate) fn give_up(&mut self, why: &str) -> Vec<(PairId, String)> {
+        let given_up = std::mem::take(&mut self.0)
+            .into_iter()
+            .map(|(order, (_, reply))| {
+                let _ = reply.send(Err(Fault::ReadOnly(why.to_owned())));
+                order
+            });
+        given_up.collect()
+    }
+}
+
+/// What an order came to, or would come to.
+pub(crate) fn outcome(pair: &Pair, verb: &str, answer: &Answer, dry_run: bool) -> Result<Outcome, Fault> {
+    let changed = match &answer.outcome {
+        engine::Outcome::Done => true,
+        engine::Outcome::Unchanged => false,
+        engine::Outcome::Refused(refusal) => return Err(refusal.clone().into()),
+    };
+    let sentence = if changed {
+        format!("{verb}: {} is {} now", pair.id, pair.state)
+    } else {
+        format!("{verb}: it is so already; {} is {}", pair.id, pair.state)
+    };
+    Ok(Outcome {
+        pair: pair.id.to_string(),
+        command: verb.to_owned(),
+        changed,
+        dry_run,
+        state: pair.state.to_string(),
+        generation: pair.generation.0,
+        drill: None,
+        sentence,
+    })
+}

@@ -1,0 +1,301 @@
+//! What all proxies have said, made into what is known of each pair.
+//!
+//! A proxy reports sums since a round began, so whatever is lost, comes twice or comes late does no harm: what counts is
+//! the difference to the last sums of the same start of the same proxy in the same round. Differences of all proxies are
+//! gathered by the probability under which their requests were routed, until the next tick takes them for the judge.
+//!
+//! A proxy that says nothing is not taken for one that sees nothing wrong: after [`STALE`] its voice no longer counts,
+//! after [`FORGOTTEN`] it is nobody any more, and until then a plan that it has not acknowledged is not acknowledged by
+//! all. Memory: a proxy that has never had traffic for a pair costs some sixty bytes there, and nothing is kept of
+//! what is not in the plan.
+
+mod flow;
+mod voice;
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use foreshade_contract::plan::PlanId;
+use foreshade_contract::report::{ArmCounters, BootId, Report, Status};
+use foreshade_contract::{Arm, Epoch, Generation, Name, PairId, Round, Share};
+use foreshade_engine::lifecycle::sight::ArmSight;
+use foreshade_engine::moment::Moment;
+
+use self::flow::Flow;
+use self::voice::Voice;
+
+/// How old a voice may be that is listened to: some reports.
+pub const STALE: Duration = Duration::from_secs(5);
+
+/// How long a proxy that is gone is still waited for. A restart takes less; who is scaled in is not coming back.
+pub const FORGOTTEN: Duration = Duration::from_secs(60);
+
+/// Most proxies. Each one more is one more link, and one more voice for each pair.
+pub const PROXIES_MAX: usize = 4096;
+
+/// A number for a proxy while it is known, in place of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Number(u16);
+
+/// A proxy that has said who it is.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    number: Number,
+    /// This start of it.
+    pub boot: BootId,
+    /// The plan in force there.
+    pub plan: Option<PlanId>,
+    /// When it was last heard.
+    pub heard: Moment,
+    /// Whether its link is up.
+    pub linked: bool,
+}
+
+/// Requests of one interval that were routed under one probability.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Batch {
+    /// The probability with which the arm that does not serve was drawn.
+    pub share: Share,
+    /// By arm.
+    pub arms: [ArmCounters; 2],
+}
+
+/// What is known of one pair, of the last few seconds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PairView {
+    /// By arm; the capacity is not a proxy's to know.
+    pub arms: [ArmSight; 2],
+    /// Requests per second, an upper estimate.
+    pub demand_rps: f64,
+    /// The share that the arm that does not serve has, over all proxies; nothing where none was heard.
+    pub share: Option<f64>,
+    /// Since the last look, in this round.
+    pub batches: Vec<Batch>,
+}
+
+/// Everything that proxies have said.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    proxies: BTreeMap<Name, Proxy>,
+    pairs: HashMap<PairId, Heard>,
+    next: u16,
+}
+
+/// All about one pair.
+#[derive(Debug, Default)]
+struct Heard {
+    round: Round,
+    /// By proxy, in order.
+    voices: Vec<(Number, Voice)>,
+    flow: Flow,
+    /// The round began before this leader did.
+    is_resumed: bool,
+}
+
+impl Fleet {
+    /// A proxy has connected.
+    ///
+    /// # Errors
+    /// When there are too many already.
+    pub fn greet(
+        &mut self,
+        name: &Name,
+        boot: BootId,
+        plan: Option<PlanId>,
+        now: Moment,
+    ) -> Result<(), TooMany> {
+        if let Some(proxy) = self.proxies.get_mut(name) {
+            (proxy.boot, proxy.plan, proxy.heard, proxy.linked) = (boot, plan, now, true);
+            return Ok(());
+        }
+        if self.proxies.len() >= PROXIES_MAX {
+            return Err(TooMany);
+        }
+        let proxy = Proxy {
+            number: self.free_number(),
+            boot,
+            plan,
+            heard: now,
+            linked: true,
+        };
+        self.proxies.insert(name.clone(), proxy);
+        Ok(())
+    }
+
+    /// A number that nobody has. There are more of them than proxies.
+    fn free_number(&mut self) -> Number {
+        loop {
+            self.next = self.next.wrapping_add(1);
+            let number = Number(self.next);
+            if self.proxies.values().all(|proxy| proxy.number != number) {
+                return number;
+            }
+        }
+    }
+
+    /// A proxy's link is down.
+    pub fn lose(&mut self, proxy: &Name) {
+        if let Some(proxy) = self.proxies.get_mut(proxy) {
+            proxy.linked = false;
+        }
+    }
+
+    /// A proxy says what became of plans.
+    pub fn acknowledge(&mut self, proxy: &Name, status: &Status, now: Moment) {
+        if let Some(proxy) = self.proxies.get_mut(proxy) {
+            (proxy.plan, proxy.heard) = (status.plan, now);
+        }
+    }
+
+    /// A proxy says what it saw. Pairs that are not [watched](Self::watch) are no concern of ours.
+    pub fn report(&mut self, proxy: &Name, report: &Report, now: Moment) {
+        let Some(proxy) = self.proxies.get_mut(proxy) else {
+            return;
+        };
+        proxy.heard = now;
+        let (number, boot) = (proxy.number, proxy.boot);
+        for said in &report.pairs {
+            let Some(heard) = self.pairs.get_mut(&said.pair) else {
+                continue;
+            };
+            let is_resumed = heard.is_resumed;
+            let more = heard.voice(number).hear((boot, is_resumed), said, now);
+            let is_current = said.round == heard.round;
+            heard.flow.take(&more, is_current, now);
+        }
+    }
+
+    /// These pairs are listened to from now on, each in its round; of others everything is forgotten.
+    pub fn watch(&mut self, rounds: impl IntoIterator<Item = (PairId, Round)>) {
+        let mut before = std::mem::take(&mut self.pairs);
+        for (pair, round) in rounds {
+            let mut heard = before.remove(&pair).unwrap_or_default();
+            heard.begin(round);
+            self.pairs.insert(pair, heard);
+        }
+    }
+
+    /// The same for a leader who takes over: of rounds that began before him, what the first report of a proxy says is where
+    /// counting begins. It may be counted already in what was written down.
+    pub fn resume(&mut self, rounds: impl IntoIterator<Item = (PairId, Round)>) {
+        self.watch(rounds);
+        self.pairs.values_mut().for_each(|heard| heard.is_resumed = true);
+    }
+
+    /// Proxies that are linked; of them, those that follow this plan or a later one, and those not heard of lately.
+    pub fn counts(&self, plan: PlanId, now: Moment) -> (usize, usize, usize) {
+        let linked = || self.proxies.values().filter(|proxy| proxy.linked);
+        let follows = |proxy: &&Proxy| proxy.plan.is_some_and(|in_force| in_force >= plan);
+        let is_stale = |proxy: &&Proxy| now.since(proxy.heard) > STALE;
+        (
+            linked().count(),
+            linked().filter(follows).count(),
+            linked().filter(is_stale).count(),
+        )
+    }
+
+    /// Forgets proxies that have been gone for too long.
+    pub fn tidy(&mut self, now: Moment) {
+        let gone = |proxy: &Proxy| !proxy.linked && now.since(proxy.heard) > FORGOTTEN;
+        let numbers: Vec<_> = self
+            .proxies
+            .values()
+            .filter(|proxy| gone(proxy))
+            .map(|proxy| proxy.number)
+            .collect();
+        if numbers.is_empty() {
+            return;
+        }
+        self.proxies.retain(|_, proxy| !gone(proxy));
+        for heard in self.pairs.values_mut() {
+            heard.voices.retain(|(number, _)| !numbers.contains(number));
+        }
+    }
+
+    /// What is known of a pair in this round; what was counted since the last look is handed over with it.
+    pub fn look(&mut self, pair: &PairId, round: Round, now: Moment) -> PairView {
+        let Some(heard) = self.pairs.get_mut(pair) else {
+            return PairView::default();
+        };
+        heard.begin(round);
+        heard.view(now)
+    }
+
+    /// τ50, τ90, τ99 and τ99.9 of an arm over the last minutes; `None` before it has served enough.
+    pub fn thresholds(&self, pair: &PairId, arm: Arm) -> Option<[Duration; 4]> {
+        self.pairs.get(pair)?.flow.thresholds(arm)
+    }
+
+    /// The highest generation of this epoch that more than half of the proxies follow, and the one that all do.
+    pub fn followed(&self, epoch: Epoch) -> (Generation, Generation) {
+        let of = |proxy: &Proxy| {
+            proxy
+                .plan
+                .filter(|plan| plan.epoch == epoch)
+                .map_or(Generation(0), |plan| plan.generation)
+        };
+        let mut followed: Vec<_> = self.proxies.values().map(of).collect();
+        followed.sort_unstable();
+        let all = followed.first().copied().unwrap_or_default();
+        // So many are below it that those at or above it are more than half.
+        let below = followed.len().saturating_sub(1) / 2;
+        (followed.get(below).copied().unwrap_or_default(), all)
+    }
+
+    /// Everybody who is known, in the order of names.
+    pub fn proxies(&self) -> impl Iterator<Item = (&Name, &Proxy)> {
+        self.proxies.iter()
+    }
+}
+
+/// More proxies than one controller is built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{PROXIES_MAX} proxies are known already")]
+pub struct TooMany;
+
+impl Heard {
+    fn voice(&mut self, number: Number) -> &mut Voice {
+        let at = match self.voices.binary_search_by_key(&number, |(number, _)| *number) {
+            Ok(at) => at,
+            Err(at) => {
+                self.voices.insert(at, (number, Voice::default()));
+                at
+            }
+        };
+        #[expect(clippy::indexing_slicing, reason = "found or inserted just above")]
+        &mut self.voices[at].1
+    }
+
+    /// What was counted in another round is no evidence in this one.
+    fn begin(&mut self, round: Round) {
+        if self.round != round {
+            self.round = round;
+            self.is_resumed = false;
+            self.flow.begin_round();
+        }
+    }
+
+    fn view(&mut self, now: Moment) -> PairView {
+        let fresh = || {
+            let voices = self.voices.iter().map(|(_, voice)| voice);
+            voices.filter(|voice| now.since(voice.heard) <= STALE)
+        };
+        let arm = |arm: Arm| {
+            let (health, down) = voice::health(fresh(), arm);
+            ArmSight {
+                health,
+                down,
+                severe: self.flow.is_severe(arm),
+                risk: voice::risk(fresh(), arm),
+                capacity_rps: None,
+            }
+        };
+        let (arms, share) = (Arm::ALL.map(arm), voice::share(fresh()));
+        PairView {
+            arms,
+            share,
+            demand_rps: self.flow.demand_rps(now),
+            batches: self.flow.drain(),
+        }
+    }
+}

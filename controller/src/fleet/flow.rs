@@ -1,0 +1,176 @@
+//! The traffic of one pair over all proxies: what the judge has not had yet, how much there is, and how fast it is served.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use foreshade_contract::histogram::Histogram;
+use foreshade_contract::report::ArmCounters;
+use foreshade_contract::{Arm, Share};
+use foreshade_engine::moment::Moment;
+use foreshade_engine::verdict::burst::Outage;
+
+use super::Batch;
+use super::voice::More;
+
+/// Over which time requests are counted for a rate. Reports come once a second or less, so a shorter one would see them
+/// come in lumps.
+const RATE_WINDOW: Duration = Duration::from_secs(2);
+
+/// In which the highest rate seen loses half of itself: a minute after a peak it may well come again.
+const PEAK_HALF_LIFE_S: f64 = 30.0;
+
+/// How long latencies are kept: one window whole, and the next as far as it is.
+const LATENCY_WINDOW: Duration = Duration::from_secs(60);
+
+/// Requests before a quantile is one: of fewer, one in a thousand is a guess.
+const QUANTILE_REQUESTS_MIN: u64 = 200;
+
+/// The quantiles that a plan has thresholds for.
+const QUANTILES: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
+
+/// Most probabilities that are counted apart between two looks. Each proxy has one or two at a time.
+const BATCHES_MAX: usize = 256;
+
+/// What flows through one pair.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    /// By the probability of the draw, in parts of [`SHARE_PARTS`].
+    batches: BTreeMap<u32, [ArmCounters; 2]>,
+    demand: Demand,
+    latency: [Recent; 2],
+    outages: [Outage; 2],
+}
+
+/// Probabilities are told apart to a hundred-thousandth.
+const SHARE_PARTS: f64 = 100_000.0;
+
+impl Flow {
+    /// Takes what a report brings. Only what belongs to the round at hand is evidence; all of it is demand.
+    pub(super) fn take(&mut self, more: &More, is_current: bool, now: Moment) {
+        self.demand.add(more.requests(), now);
+        for ((recent, latency), arm) in self.latency.iter_mut().zip(&more.latency).zip(Arm::ALL) {
+            // Of an arm that only gets a part of the users only what it did as the primary says what is usual.
+            if more.serving == Some(arm) {
+                recent.add(latency, now);
+            }
+        }
+        let [primary, shadow] = more.arms.map(|arm| (arm.requests, arm.errors()));
+        for (outage, (this, other)) in self
+            .outages
+            .iter_mut()
+            .zip([(primary, shadow), (shadow, primary)])
+        {
+            outage.observe([other.0, this.0], [other.1, this.1]);
+        }
+        if is_current {
+            for batch in &more.batches {
+                self.add(batch);
+            }
+        }
+    }
+
+    fn add(&mut self, batch: &Batch) {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a share lies between 0 and 1"
+        )]
+        let parts = (batch.share.value() * SHARE_PARTS).round() as u32;
+        if self.batches.len() >= BATCHES_MAX && !self.batches.contains_key(&parts) {
+            return;
+        }
+        let sums = self.batches.entry(parts).or_default();
+        for (sum, more) in sums.iter_mut().zip(&batch.arms) {
+            sum.add(more);
+        }
+    }
+
+    /// What has been gathered since the last time.
+    pub(super) fn drain(&mut self) -> Vec<Batch> {
+        let batch = |(parts, arms)| Batch {
+            share: Share::clamped(f64::from(parts) / SHARE_PARTS),
+            arms,
+        };
+        std::mem::take(&mut self.batches).into_iter().map(batch).collect()
+    }
+
+    pub(super) fn begin_round(&mut self) {
+        self.batches.clear();
+        self.outages = Default::default();
+    }
+
+    pub(super) fn demand_rps(&self, now: Moment) -> f64 {
+        self.demand.rps(now)
+    }
+
+    pub(super) fn is_severe(&self, arm: Arm) -> bool {
+        self.outages
+            .get(arm.index())
+            .is_some_and(|outage| outage.is_severe())
+    }
+
+    pub(super) fn thresholds(&self, arm: Arm) -> Option<[Duration; 4]> {
+        self.latency.get(arm.index())?.thresholds()
+    }
+}
+
+/// An upper estimate of a rate: the highest of late, slowly forgotten.
+#[derive(Clone, Copy, Debug, Default)]
+struct Demand {
+    since: Moment,
+    requests: u64,
+    peak_rps: f64,
+    peak_at: Moment,
+}
+
+impl Demand {
+    fn add(&mut self, requests: u64, now: Moment) {
+        let elapsed = now.since(self.since);
+        if elapsed >= RATE_WINDOW {
+            let rps = self.requests as f64 / elapsed.as_secs_f64();
+            if rps >= self.rps(now) {
+                (self.peak_rps, self.peak_at) = (rps, now);
+            }
+            (self.since, self.requests) = (now, 0);
+        }
+        self.requests = self.requests.saturating_add(requests);
+    }
+
+    fn rps(&self, now: Moment) -> f64 {
+        self.peak_rps * (-now.seconds_since(self.peak_at) / PEAK_HALF_LIFE_S).exp2()
+    }
+}
+
+/// Latencies of the last minute or two.
+#[derive(Clone, Debug, Default)]
+struct Recent {
+    whole: Histogram,
+    begun: Histogram,
+    since: Moment,
+}
+
+impl Recent {
+    fn add(&mut self, latency: &Histogram, now: Moment) {
+        if now.since(self.since) >= LATENCY_WINDOW {
+            self.whole = std::mem::take(&mut self.begun);
+            self.since = now;
+        }
+        self.begun.merge(latency);
+    }
+
+    /// At the upper edges of buckets, so that counting above them is exact.
+    fn thresholds(&self) -> Option<[Duration; 4]> {
+        let mut both = self.whole.clone();
+        both.merge(&self.begun);
+        if both.total() < QUANTILE_REQUESTS_MIN {
+            return None;
+        }
+        let mut last = Duration::ZERO;
+        let mut thresholds = [Duration::ZERO; 4];
+        for (threshold, quantile) in thresholds.iter_mut().zip(QUANTILES) {
+            last = last.max(both.quantile(quantile)?);
+            *threshold = last.max(Duration::from_micros(1));
+        }
+        Some(thresholds)
+    }
+}

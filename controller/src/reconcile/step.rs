@@ -1,0 +1,290 @@
+//! One step of pairs that are led together: decided from what is seen, written down as one, and only then taken over.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Instant, Outcome, Shown, Tracked};
+use crate::fleet::{Fleet, PairView};
+use crate::journal::{Audited, DRILLS_MAX, DrillRecord, Entry, Journal, Kept};
+use crate::leader::{LeaderError, Leadership};
+use foreshade_contract::{Epoch, Generation, PairId};
+use foreshade_engine::lifecycle::command::{Answer, Command, Order, Outcome as Answered};
+use foreshade_engine::lifecycle::group::{Given, Group};
+use foreshade_engine::lifecycle::sight::{Acks, Sight, Sync};
+use foreshade_engine::lifecycle::{Pair, Step};
+
+/// How often evidence is written down while it grows: what a crash can cost of it.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// A step that may be taken once it is written down.
+#[derive(Debug)]
+pub(super) struct Decided {
+    id: PairId,
+    step: Step,
+    sight: Sight,
+    kept: Kept,
+    /// The orders that the step answers.
+    answered: Vec<Order>,
+    at: Instant,
+    /// It has to be written down.
+    pub(super) is_news: bool,
+}
+
+/// Decides for each pair of a unit. Nothing is changed by it but what is known.
+pub(super) fn decide(
+    pairs: &mut BTreeMap<PairId, Tracked>,
+    unit: &[PairId],
+    (epoch, followed): (Epoch, (Generation, Generation)),
+    fleet: &mut Fleet,
+    at: Instant,
+) -> Vec<Decided> {
+    let mut sights = Vec::with_capacity(unit.len());
+    for id in unit {
+        let Some(tracked) = pairs.get_mut(id) else {
+            continue;
+        };
+        let round = tracked.kept.pair.round;
+        let view = fleet.look(id, round, at.now);
+        tracked.evidence.learn(&tracked.kept.pair, &view.batches, at.now);
+        tracked.last.share = view.share;
+        let mut sight = tracked.sight(&view, (epoch, followed), at.wall_ms);
+        sight.thresholds = fleet.thresholds(id, tracked.kept.pair.serving);
+        sights.push((id, sight));
+    }
+    let steps = steps(pairs, &sights, at.wall_ms);
+    let decided = sights.into_iter().zip(steps).filter_map(|((id, sight), step)| {
+        let tracked = pairs.get_mut(id)?;
+        Some(tracked.decide(step, sight, at))
+    });
+    decided.collect()
+}
+
+fn steps(pairs: &BTreeMap<PairId, Tracked>, sights: &[(&PairId, Sight)], wall_ms: u64) -> Vec<Step> {
+    let members: Vec<_> = sights
+        .iter()
+        .filter_map(|(id, sight)| Some((pairs.get(*id)?, sight)))
+        .collect();
+    let orders: Vec<Vec<_>> = members
+        .iter()
+        .map(|(tracked, _)| tracked.orders.iter().cloned().collect())
+        .collect();
+    if let ([(tracked, sight)], [orders]) = (members.as_slice(), orders.as_slice()) {
+        return vec![
+            tracked
+                .kept
+                .pair
+                .step(sight, orders, &tracked.spec.policy, wall_ms),
+        ];
+    }
+    let given: Vec<_> = members
+        .iter()
+        .zip(&orders)
+        .map(|((tracked, sight), orders)| Given {
+            sight,
+            orders,
+            policy: &tracked.spec.policy,
+        })
+        .collect();
+    let all: Vec<Pair> = members
+        .iter()
+        .map(|(tracked, _)| tracked.kept.pair.clone())
+        .collect();
+    // A configuration with a group that is none was refused when it was read.
+    Group::new(all)
+        .map(|mut group| group.step(&given, wall_ms))
+        .unwrap_or_default()
+}
+
+/// Writes down what belongs together, and takes it over. Where the store fails nothing of it has happened.
+pub(super) async fn commit(
+    (pairs, audited): (&mut BTreeMap<PairId, Tracked>, &mut u64),
+    journal: &Journal,
+    decided: Vec<Decided>,
+    leadership: &Leadership,
+    outcome: &mut Outcome,
+) -> Result<(), LeaderError> {
+    if decided.is_empty() {
+        return Ok(());
+    }
+    let mut last = *audited;
+    let orders: Vec<Vec<Audited>> = decided.iter().map(|decided| decided.audited(&mut last)).collect();
+    let entries: Vec<_> = decided
+        .iter()
+        .zip(&orders)
+        .map(|(decided, orders)| Entry {
+            kept: &decided.kept,
+            transition: decided.step.transition.as_ref(),
+            audited: orders,
+        })
+        .collect();
+    match journal.write(leadership, &entries).await {
+        Ok(()) => {
+            *audited = last;
+            outcome.wrote = true;
+            adopt(pairs, decided, outcome);
+            Ok(())
+        }
+        Err(LeaderError::Store(error)) => {
+            tracing::warn!(%error, pairs = decided.len(), "what was decided could not be written down, so it waits");
+            outcome.unwritten = Some(error.to_string());
+            Ok(())
+        }
+        Err(deposed) => Err(deposed),
+    }
+}
+
+/// Takes steps over.
+pub(super) fn adopt(pairs: &mut BTreeMap<PairId, Tracked>, decided: Vec<Decided>, outcome: &mut Outcome) {
+    for decided in decided {
+        let Decided {
+            id,
+            step,
+            sight,
+            kept,
+            at,
+            is_news,
+            ..
+        } = decided;
+        let Some(tracked) = pairs.get_mut(&id) else {
+            continue;
+        };
+        tracked
+            .orders
+            .retain(|order| !step.answers.iter().any(|answer| answer.key == order.key));
+        if is_news {
+            tracked.saved = at.now;
+            tracked.evidence.saved();
+        }
+        if step.transition.is_some() {
+            // What gates were asked about is past.
+            tracked.gates.clear();
+        }
+        if tracked.plan != step.plan {
+            tracked.is_changed = true;
+            tracked.plan = step.plan;
+        }
+        tracked.kept = kept;
+        outcome.transitions.extend(step.transition);
+        outcome
+            .answers
+            .extend(step.answers.into_iter().map(|answer| (id.clone(), answer)));
+        outcome
+            .effects
+            .extend(step.effects.iter().cloned().map(|effect| (id.clone(), effect)));
+        tracked.last = Shown {
+            sight,
+            share: tracked.last.share,
+            waiting: step.waiting,
+            health: step.health,
+        };
+    }
+}
+
+impl Decided {
+    /// The orders that were answered, numbered on from `last`.
+    fn audited(&self, last: &mut u64) -> Vec<Audited> {
+        let orders = self.step.answers.iter().zip(&self.answered);
+        orders
+            .map(|(answer, order)| {
+                *last += 1;
+                Audited {
+                    seq: *last,
+                    at_ms: self.at.wall_ms,
+                    pair: self.id.clone(),
+                    order: order.clone(),
+                    answer: answer.clone(),
+                    generation: self.step.pair.generation,
+                }
+            })
+            .collect()
+    }
+}
+
+impl Tracked {
+    /// All that is known of the pair now.
+    fn sight(
+        &self,
+        view: &PairView,
+        (epoch, (quorum, all)): (Epoch, (Generation, Generation)),
+        wall_ms: u64,
+    ) -> Sight {
+        Sight {
+            epoch,
+            placement: self.spec.shadow.clone(),
+            arms: view.arms,
+            demand_rps: view.demand_rps,
+            share: view.share.unwrap_or_default(),
+            // Replicated state and forecasts are not this version's.
+            sync: Sync::Nothing,
+            growth_foreseen: false,
+            finding: Some(self.evidence.finding()),
+            mirror: None,
+            bake: self.evidence.bake(),
+            acks: Acks {
+                quorum: self.followed(quorum),
+                all: self.followed(all),
+            },
+            gates: self
+                .gates
+                .iter()
+                .map(|(gate, open)| (gate.clone(), *open))
+                .collect(),
+            blocked: self.spec.blocked(wall_ms).map(|(why, _)| why),
+            ..Sight::default()
+        }
+    }
+
+    fn decide(&self, step: Step, sight: Sight, at: Instant) -> Decided {
+        let is_due = self.evidence.is_unsaved() && at.now.since(self.saved) >= SAVE_EVERY;
+        let is_said = step.transition.is_some() || !step.answers.is_empty() || step.plan != self.plan;
+        let is_news = !step.deposed && (is_said || is_due);
+        let mut kept = Kept {
+            pair: step.pair.clone(),
+            ..self.kept.clone()
+        };
+        if is_news {
+            (kept.judge, kept.bake) = self.evidence.save();
+            kept.records += u64::from(step.transition.is_some());
+        }
+        if let Some(transition) = &step.transition {
+            kept.reason = transition.cause.to_string();
+        }
+        let find = |answer: &Answer| self.orders.iter().find(|order| order.key == answer.key).cloned();
+        let answered: Vec<_> = step.answers.iter().filter_map(find).collect();
+        note_drills(&mut kept, &self.kept.pair, (&step, &answered), at.wall_ms);
+        Decided {
+            id: self.kept.pair.id.clone(),
+            step,
+            sight,
+            kept,
+            answered,
+            at,
+            is_news,
+        }
+    }
+}
+
+/// Keeps what drills there were: begun by an order that was obeyed, ended by a report that was not there before.
+fn note_drills(kept: &mut Kept, before: &Pair, (step, answered): (&Step, &[Order]), wall_ms: u64) {
+    for (answer, order) in step.answers.iter().zip(answered) {
+        if let (Command::Drill { scenario }, Answered::Done) = (&order.command, &answer.outcome) {
+            if kept.drills.len() >= DRILLS_MAX {
+                kept.drills.pop_front();
+            }
+            kept.drills.push_back(DrillRecord {
+                started_ms: wall_ms,
+                scenario: *scenario,
+                actor: order.actor.clone(),
+                ended: None,
+            });
+        }
+    }
+    let report = step
+        .pair
+        .last_drill
+        .as_ref()
+        .filter(|_| before.last_drill != step.pair.last_drill);
+    if let (Some(report), Some(last)) = (report, kept.drills.back_mut()) {
+        last.ended.get_or_insert_with(|| (wall_ms, report.clone()));
+    }
+}

@@ -1,0 +1,405 @@
+//! The loop with a real store and real leadership, and proxies that are played: what a bad shadow, a crash, a full disk and
+//! a deposed leader come to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use foreshade_contract::histogram::Histogram;
+use foreshade_contract::report::{ArmCounters, BootId, Health as Seen, PairReport, Report, Segment, Status};
+use foreshade_contract::{Arm, Name, Share};
+use foreshade_engine::lifecycle::Mode;
+use foreshade_engine::lifecycle::command::{Command, Outcome as Came};
+use foreshade_engine::lifecycle::state::{Shifting, State};
+use foreshade_engine::verdict::JudgePolicy;
+
+use super::*;
+use crate::leader::Campaign;
+use crate::store::{Memory, Store};
+
+/// What one arm does to requests: how many per tick, and how many of them fail.
+type Does = (u64, u64);
+
+/// A leader, one played proxy, and the pair shop/a.
+struct Play {
+    store: Arc<Memory>,
+    leadership: Leadership,
+    reconciler: Reconciler,
+    fleet: Fleet,
+    id: PairId,
+    tick: u64,
+    sums: [ArmCounters; 2],
+    segments: Vec<Segment>,
+    latency: [Histogram; 2],
+    round: foreshade_contract::Round,
+}
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn spec() -> Spec {
+    Spec {
+        pairs: vec![PairSpec {
+            id: pair(),
+            shadow: Some(name("a-standby")),
+            mode: Mode::Live,
+            policy_name: name("default"),
+            policy: Arc::default(),
+            judge: Arc::new(JudgePolicy::default()),
+            windows: Vec::new(),
+            hooks: std::collections::HashMap::new(),
+        }],
+        groups: Vec::new(),
+    }
+}
+
+fn pair() -> PairId {
+    PairId {
+        cluster: name("shop"),
+        primary: name("a"),
+    }
+}
+
+async fn lead(store: &Arc<Memory>) -> (Leadership, Reconciler, Fleet) {
+    let journal = Journal::new("/foreshade");
+    let shared: Arc<dyn Store> = store.clone();
+    let campaign = Campaign::new(shared, journal.leader().unwrap(), "me", Duration::from_secs(15)).unwrap();
+    let leadership = campaign.win().await.unwrap();
+    let kept = journal.load(store.as_ref()).await.unwrap();
+    let audited = journal
+        .audit(store.as_ref())
+        .await
+        .unwrap()
+        .last()
+        .map_or(0, |last| last.seq);
+    let reconciler = Reconciler::new(&spec(), &journal, (kept, audited), leadership.epoch()).unwrap();
+    let mut fleet = Fleet::default();
+    fleet.resume(reconciler.rounds());
+    (leadership, reconciler, fleet)
+}
+
+impl Play {
+    async fn new() -> Self {
+        let store = Arc::new(Memory::new());
+        let (leadership, reconciler, fleet) = lead(&store).await;
+        Self {
+            store,
+            leadership,
+            reconciler,
+            fleet,
+            id: pair(),
+            tick: 0,
+            sums: Default::default(),
+            segments: Vec::new(),
+            latency: Default::default(),
+            round: foreshade_contract::Round(0),
+        }
+    }
+
+    /// The controller dies, and another one takes over from what is in the store.
+    async fn crash(&mut self) {
+        let store = self.store.clone();
+        let dead = std::mem::replace(&mut self.leadership, lead_again(&store).await);
+        drop(dead);
+        let journal = Journal::new("/foreshade");
+        let kept = journal.load(store.as_ref()).await.unwrap();
+        self.reconciler = Reconciler::new(&spec(), &journal, (kept, 0), self.leadership.epoch()).unwrap();
+        self.fleet = Fleet::default();
+        self.fleet.resume(self.reconciler.rounds());
+    }
+
+    fn view(&self) -> View<'_> {
+        self.reconciler.view(&self.id).unwrap()
+    }
+
+    fn state(&self) -> State {
+        self.view().pair.state
+    }
+
+    fn at(&self) -> Instant {
+        Instant {
+            now: Moment::from_micros(self.tick * 250_000),
+            wall_ms: 1_700_000_000_000 + self.tick * 250,
+        }
+    }
+
+    /// One tick, in which the arms did this, and the proxy follows whatever plan there is.
+    async fn tick(&mut self, primary: Does, shadow: Does) -> Outcome {
+        self.tick += 1;
+        let at = self.at();
+        let plan = self.reconciler.plan.clone();
+        let proxy = name("edge");
+        self.fleet
+            .greet(&proxy, BootId(7), plan.as_ref().map(Plan::id), at.now)
+            .unwrap();
+        let planned = plan.as_ref().and_then(|plan| plan.pair(&self.id)).cloned();
+        if let Some(planned) = planned {
+            self.serve(&planned, [primary, shadow]);
+            let report = Report {
+                sequence: self.tick,
+                complete: true,
+                pairs: vec![self.reported(&planned)],
+            };
+            self.fleet.report(&proxy, &report, at.now);
+        }
+        let status = Status {
+            plan: plan.as_ref().map(Plan::id),
+            ..Status::default()
+        };
+        self.fleet.acknowledge(&proxy, &status, at.now);
+        self.reconciler
+            .tick(&self.leadership, &mut self.fleet, at)
+            .await
+            .unwrap()
+    }
+
+    fn serve(&mut self, planned: &PairPlan, did: [Does; 2]) {
+        if planned.round != self.round {
+            (self.round, self.sums, self.segments) = (planned.round, Default::default(), Vec::new());
+            self.latency = Default::default();
+        }
+        let share = planned.directed.unwrap_or(Share::ZERO);
+        if !self.segments.iter().any(|segment| segment.share == share) {
+            self.segments.push(Segment {
+                share,
+                arms: Default::default(),
+            });
+        }
+        let segment = self
+            .segments
+            .iter_mut()
+            .find(|segment| segment.share == share)
+            .unwrap();
+        for (index, (requests, failed)) in did.into_iter().enumerate() {
+            // Each tenth request is slow, on either arm.
+            let counted = ArmCounters {
+                requests,
+                status_5xx: failed,
+                over: [requests / 2, requests / 10, requests / 100, 0],
+                ..ArmCounters::default()
+            };
+            self.sums[index].add(&counted);
+            segment.arms[index].add(&counted);
+            self.latency[index].record(Duration::from_millis(5), requests - requests / 10);
+            self.latency[index].record(Duration::from_millis(20), requests / 10);
+        }
+    }
+
+    fn reported(&self, planned: &PairPlan) -> PairReport {
+        PairReport {
+            pair: self.id.clone(),
+            round: planned.round,
+            serving: planned.serving,
+            share: planned.directed.unwrap_or(Share::ZERO),
+            risk: [None; 2],
+            health: [Seen::Up; 2],
+            arms: self.sums,
+            segments: self.segments.clone(),
+            latency: self.latency.clone(),
+            network: Default::default(),
+        }
+    }
+
+    /// Until the pair is in a state like this; the number of ticks that it took.
+    async fn until(&mut self, (primary, shadow): (Does, Does), most: u64, is: impl Fn(State) -> bool) -> u64 {
+        for tick in 0..most {
+            if is(self.state()) {
+                return tick;
+            }
+            self.tick(primary, shadow).await;
+        }
+        panic!("{} after {most} ticks: {:?}", self.state(), self.view().waiting);
+    }
+
+    /// A warm shadow, and an order to promote it, obeyed.
+    async fn shifting() -> Self {
+        let mut play = Self::new().await;
+        play.until(((250, 1), (0, 0)), 200, |state| matches!(state, State::Warm(_)))
+            .await;
+        for _ in 0..8 {
+            play.tick((250, 1), (0, 0)).await;
+        }
+        play.reconciler.order(&play.id, order("k1")).unwrap();
+        play.until(((250, 1), (0, 0)), 200, |state| {
+            matches!(state, State::Shifting(_))
+        })
+        .await;
+        play
+    }
+}
+
+/// So many of ten thousand requests a second.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a part lies between 0 and 1"
+)]
+fn per_tick(part: f64) -> u64 {
+    (2500.0 * part).round() as u64
+}
+
+async fn lead_again(store: &Arc<Memory>) -> Leadership {
+    // The dead one's lease has not ended; what it held is deleted, as its end would.
+    let journal = Journal::new("/foreshade");
+    let key = journal.leader().unwrap();
+    let txn = crate::store::Txn::new().then(crate::store::Op::Delete(crate::store::KeyRange::key(&key)));
+    store.txn(txn).await.unwrap();
+    let shared: Arc<dyn Store> = store.clone();
+    Campaign::new(shared, key, "next", Duration::from_secs(15))
+        .unwrap()
+        .win()
+        .await
+        .unwrap()
+}
+
+fn order(key: &str) -> Order {
+    Order {
+        command: Command::Promote { full: false },
+        actor: "me".to_owned(),
+        reason: "a new build".to_owned(),
+        key: key.to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn a_shadow_that_fails_ten_times_as_often_is_rolled_back_within_seconds() {
+    let mut play = Play::shifting().await;
+    // A thousand requests a second; the primary fails one in five hundred, the shadow one in fifty.
+    let ticks = play
+        .until(((240, 0), (12, 4)), 400, |state| {
+            matches!(state, State::RollingBack(_) | State::Failed)
+        })
+        .await;
+    assert!(ticks < 40, "{ticks} ticks");
+    let plan = play
+        .reconciler
+        .plan
+        .as_ref()
+        .and_then(|plan| plan.pair(&play.id))
+        .unwrap();
+    assert_eq!(plan.serving, Arm::Primary);
+}
+
+#[tokio::test]
+async fn a_shadow_that_is_as_good_goes_up_the_steps_and_serves_everybody() {
+    let mut play = Play::shifting().await;
+    let mut seen = Vec::new();
+    for _ in 0..60_000 {
+        // Ten thousand requests a second, as many of them as the plan says.
+        let [primary, shadow] = play
+            .view()
+            .pair
+            .weights()
+            .map(|weight| per_tick(weight.fraction()));
+        play.tick((primary, primary / 500), (shadow, shadow / 500)).await;
+        if seen.last() != Some(&play.state()) {
+            seen.push(play.state());
+        }
+        if play.state() == State::Baking {
+            break;
+        }
+    }
+    assert_eq!(play.state(), State::Baking, "{seen:?} {:?}", play.view().waiting);
+    assert_eq!(play.view().pair.serving, Arm::Shadow);
+    let plan = play
+        .reconciler
+        .plan
+        .as_ref()
+        .and_then(|plan| plan.pair(&play.id))
+        .unwrap();
+    assert_eq!(plan.serving, Arm::Shadow);
+}
+
+#[tokio::test]
+async fn a_controller_that_dies_leaves_what_the_next_one_goes_on_from_and_does_not_reset_alpha() {
+    let mut play = Play::shifting().await;
+    for _ in 0..12 {
+        play.tick((240, 1), (12, 0)).await;
+    }
+    let (before, counted) = (
+        play.view().pair.clone(),
+        play.reconciler.explain(&play.id).unwrap(),
+    );
+    play.crash().await;
+    let after = play.view().pair.clone();
+    assert_eq!(
+        (after.state, after.round, after.share),
+        (before.state, before.round, before.share)
+    );
+    let resumed = play.reconciler.explain(&play.id).unwrap();
+    let [now, then] = [&resumed, &counted].map(|explained| explained.requests[0]);
+    // At most what a second may cost, and nothing twice.
+    assert!(now <= then && now + 5 * 240 >= then, "{now} of {then}");
+    play.tick((240, 1), (12, 0)).await;
+    assert!(play.reconciler.explain(&play.id).unwrap().requests[0] <= then);
+    // The plan is of the new epoch, and says the same.
+    let plan = play.reconciler.plan.clone().unwrap();
+    assert_eq!(plan.id().epoch, play.leadership.epoch());
+    assert_eq!(plan.pair(&play.id).unwrap().directed, Some(after.share.share()));
+}
+
+#[tokio::test]
+async fn an_order_that_comes_twice_is_obeyed_once_and_stands_in_the_audit() {
+    let mut play = Play::shifting().await;
+    let records = play.reconciler.pairs[&play.id].kept.records;
+    play.reconciler.order(&play.id, order("k1")).unwrap();
+    let outcome = play.tick((240, 1), (12, 0)).await;
+    let [(_, answer)] = outcome.answers.as_slice() else {
+        panic!("{:?}", outcome.answers)
+    };
+    assert_eq!((answer.key.as_str(), &answer.outcome), ("k1", &Came::Done));
+    assert_eq!(play.reconciler.pairs[&play.id].kept.records, records);
+    let audit = Journal::new("/foreshade")
+        .audit(play.store.as_ref())
+        .await
+        .unwrap();
+    assert!(audit.iter().all(|entry| entry.order.actor == "me"));
+    assert_eq!(audit.first().map(|entry| entry.seq), Some(1));
+}
+
+#[tokio::test]
+async fn a_deposed_leader_writes_nothing_and_says_so() {
+    let mut play = Play::shifting().await;
+    let before = Journal::new("/foreshade")
+        .load(play.store.as_ref())
+        .await
+        .unwrap();
+    let _next = lead_again(&play.store).await;
+    play.tick += 40;
+    let at = play.at();
+    play.reconciler.order(&play.id, order("k2")).unwrap();
+    let deposed = play.reconciler.tick(&play.leadership, &mut play.fleet, at).await;
+    assert!(matches!(deposed, Err(LeaderError::Deposed(_))), "{deposed:?}");
+    assert_eq!(
+        Journal::new("/foreshade")
+            .load(play.store.as_ref())
+            .await
+            .unwrap(),
+        before
+    );
+}
+
+#[tokio::test]
+async fn a_proxy_that_says_nothing_is_no_evidence_and_confirms_nothing() {
+    let mut play = Play::shifting().await;
+    for _ in 0..4 {
+        play.tick((240, 1), (12, 0)).await;
+    }
+    let (before, seen) = (
+        play.view().pair.share,
+        play.reconciler.explain(&play.id).unwrap().requests,
+    );
+    for _ in 0..80 {
+        play.tick += 1;
+        let at = play.at();
+        play.reconciler
+            .tick(&play.leadership, &mut play.fleet, at)
+            .await
+            .unwrap();
+    }
+    // It holds: nobody moves, in either direction.
+    assert_eq!(play.state(), State::Shifting(Shifting::Holding));
+    assert_eq!(play.view().pair.share, before);
+    assert_eq!(play.reconciler.explain(&play.id).unwrap().requests, seen);
+    assert_eq!(play.view().share, None);
+}

@@ -1,0 +1,198 @@
+//! Proxy and controller as two processes that read one file: a shadow that fails is rolled back, one that does not is led
+//! to its users, and a controller that is killed comes back to where it was.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed"
+)]
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use foreshade_bench::client;
+use foreshade_tests::proxy::{Proxy, binary, free_address};
+use foreshade_tests::wire::{Scripted, exchange};
+use serde_json::{Value, json};
+
+/// One file for both, and who runs by it.
+struct System {
+    proxy: Proxy,
+    controller: Child,
+    api: SocketAddr,
+    file: PathBuf,
+    shadow_fails: Arc<AtomicBool>,
+    _endpoints: [Scripted; 2],
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        let _ = self.controller.kill();
+        let _ = self.controller.wait();
+    }
+}
+
+fn answering(name: &'static str, fails: Arc<AtomicBool>) -> Scripted {
+    Scripted::start(move |stream| {
+        let status = if fails.load(Ordering::Relaxed) {
+            "500 Internal Server Error"
+        } else {
+            "200 OK"
+        };
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 1\r\nConnection: close\r\n\r\n{name}");
+        let _ = stream.write_all(answer.as_bytes());
+    })
+}
+
+impl System {
+    fn start() -> Self {
+        let shadow_fails = Arc::<AtomicBool>::default();
+        let endpoints = [
+            answering("a", Arc::default()),
+            answering("s", shadow_fails.clone()),
+        ];
+        let (link, api) = (free_address(), free_address());
+        let mut file = PathBuf::new();
+        let [a, standby] = [endpoints[0].address, endpoints[1].address];
+        let mut proxy = Proxy::spawn(|place| {
+            let (users, admin, folder) = (place.users, place.admin, place.folder.display().to_string());
+            let text = format!(
+                "apiVersion: foreshade/v1\nadmin: {{ address: {admin} }}\nworkers: 1\n\
+                 follow: {{ address: \"{link}\", name: edge, planFile: {folder}/plan }}\n\
+                 controller:\n  store: {folder}/controller.redb\n  link: {{ address: {link} }}\n  api: {{ address: {api} }}\n  \
+                 policies: [{{ name: default, steps: [50%, 100%], times: {{ stepMin: 1s }} }}]\n\
+                 listeners: [{{ name: web, address: {users}, routes: [{{ cluster: shop }}] }}]\n\
+                 clusters:\n  - name: shop\n    cohort: {{ header: x-user }}\n    slowStart: 0s\n    \
+                 endpoints: [{{ name: a, address: \"{a}\", shadow: a-standby }}]\n    \
+                 shadows: [{{ name: a-standby, address: \"{standby}\" }}]\n"
+            );
+            file = place.folder.join("whole.yaml");
+            fs::write(&file, &text).unwrap();
+            text
+        });
+        proxy.wait_until("ready", |p| {
+            client::request(p.admin, "GET", "/readyz", "").is_ok_and(|(status, _)| status == 200)
+        });
+        let controller = run(&file);
+        let mut system = Self {
+            proxy,
+            controller,
+            api,
+            file,
+            shadow_fails,
+            _endpoints: endpoints,
+        };
+        system.until("warm", |pair| pair["state"] == "Warm.Idle");
+        system
+    }
+
+    fn pair(&self) -> Option<Value> {
+        let (status, body) = client::request(self.api, "GET", "/v1/pairs/shop/a", "").ok()?;
+        let pair: Value = serde_json::from_str(&body).ok()?;
+        (status == 200).then(|| pair["summary"].clone())
+    }
+
+    /// Users come, each with a request of his own, until the pair is like this.
+    fn until(&mut self, what: &str, is: impl Fn(&Value) -> bool) {
+        let (api, mut user) = (self.api, 0_u32);
+        self.proxy.wait_until(what, |proxy| {
+            for _ in 0..20 {
+                user += 1;
+                let request =
+                    format!("GET / HTTP/1.1\r\nHost: x\r\nx-user: u{user}\r\nConnection: close\r\n\r\n");
+                exchange(proxy.users, request.as_bytes());
+            }
+            let found = client::request(api, "GET", "/v1/pairs/shop/a", "").ok();
+            let pair = found.and_then(|(_, body)| serde_json::from_str::<Value>(&body).ok());
+            pair.is_some_and(|pair| is(&pair["summary"]))
+        });
+    }
+
+    fn order(&self, verb: &str) -> (u16, Value) {
+        let body = json!({ "actor": "tests", "reason": "to see what happens" }).to_string();
+        let request = format!(
+            "POST /v1/pairs/shop/a/{verb} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = exchange(self.api, request.as_bytes());
+        let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, serde_json::from_str(body).unwrap())
+    }
+
+    fn history(&self) -> Vec<String> {
+        let (_, body) = client::request(self.api, "GET", "/v1/pairs/shop/a/history", "").unwrap();
+        let history: Value = serde_json::from_str(&body).unwrap();
+        let changes = history
+            .as_array()
+            .cloned()
+            .or_else(|| history["changes"].as_array().cloned());
+        changes
+            .unwrap()
+            .iter()
+            .map(|change| change["to"].as_str().unwrap().to_owned())
+            .collect()
+    }
+}
+
+fn run(file: &std::path::Path) -> Child {
+    let log = File::create(file.with_extension("log")).unwrap();
+    Command::new(binary("foreshade-controller"))
+        .args(["run", "--config"])
+        .arg(file)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("the controller is built with the tests")
+}
+
+// Concept: topo-validate
+#[test]
+fn a_shadow_that_fails_is_rolled_back_and_users_are_served_by_the_primary() {
+    let mut system = System::start();
+    system.shadow_fails.store(true, Ordering::Relaxed);
+    let (status, outcome) = system.order("promote");
+    assert_eq!((status, &outcome["changed"]), (200, &json!(true)), "{outcome}");
+    system.until("rolled back", |pair| pair["state"] == "Failed");
+    let history = system.history();
+    assert!(history.iter().any(|to| to == "Shifting.Advancing"), "{history:?}");
+    assert!(
+        history.iter().any(|to| to.starts_with("RollingBack")),
+        "{history:?}"
+    );
+    assert_eq!(system.pair().unwrap()["share_set"], 0.0);
+}
+
+#[test]
+fn a_controller_that_is_killed_goes_on_where_it_was_and_nobody_notices() {
+    let mut system = System::start();
+    system.order("promote");
+    system.until("under way", |pair| pair["state"] == "Shifting.Advancing");
+    let before = system.pair().unwrap();
+    system.controller.kill().unwrap();
+    system.controller.wait().unwrap();
+    // Users are served by the plan that the proxy has.
+    for user in 0..40 {
+        let request = format!("GET / HTTP/1.1\r\nHost: x\r\nx-user: v{user}\r\nConnection: close\r\n\r\n");
+        assert!(exchange(system.proxy.users, request.as_bytes()).starts_with("HTTP/1.1 200"));
+    }
+    system.controller = run(&system.file);
+    system.until("leads again", |pair| {
+        pair["round"] == before["round"] && pair["share_actual"].is_number()
+    });
+    let after = system.pair().unwrap();
+    assert!(
+        after["share_set"].as_f64() >= before["share_set"].as_f64(),
+        "{before} {after}"
+    );
+    assert!(system.history().len() >= 3);
+    // The audit survives, too.
+    let (_, audit) = client::request(system.api, "GET", "/v1/audit", "").unwrap();
+    assert!(audit.contains("to see what happens"), "{audit}");
+}
