@@ -4,10 +4,11 @@
 //! the difference to the last sums of the same start of the same proxy in the same round. Differences of all proxies are
 //! gathered by the probability under which their requests were routed, until the next tick takes them for the judge.
 //!
-//! A proxy that says nothing is not taken for one that sees nothing wrong: after [`STALE`] its voice no longer counts,
-//! after [`FORGOTTEN`] it is nobody any more, and until then a plan that it has not acknowledged is not acknowledged by
-//! all. Memory: a proxy that has never had traffic for a pair costs some sixty bytes there, and nothing is kept of
-//! what is not in the plan.
+//! Proxies report what has changed, so one that is linked and says nothing of a pair stands by what it said. One whose
+//! link is down is not taken for one that sees nothing wrong: after [`STALE`] its voices no longer count, after
+//! [`FORGOTTEN`] it is nobody any more, and until then a plan that it has not acknowledged is not acknowledged by all.
+//! Memory: a proxy that has never had traffic for a pair costs some eighty bytes there, and nothing is kept of what is
+//! not in the plan.
 
 mod flow;
 mod voice;
@@ -24,7 +25,7 @@ use foreshade_engine::moment::Moment;
 use self::flow::Flow;
 use self::voice::Voice;
 
-/// How old a voice may be that is listened to: some reports.
+/// How long a proxy's voices count after its link went down: a reconnect takes less.
 pub const STALE: Duration = Duration::from_secs(5);
 
 /// How long a proxy that is gone is still waited for. A restart takes less; who is scaled in is not coming back.
@@ -78,6 +79,8 @@ pub struct PairView {
 pub struct Fleet {
     proxies: BTreeMap<Name, Proxy>,
     pairs: HashMap<PairId, Heard>,
+    /// Proxies without a link, and since when.
+    silent: BTreeMap<Number, Moment>,
     next: u16,
 }
 
@@ -105,7 +108,8 @@ impl Fleet {
         now: Moment,
     ) -> Result<(), TooMany> {
         if let Some(proxy) = self.proxies.get_mut(name) {
-            (proxy.boot, proxy.plan, proxy.heard, proxy.linked) = (boot, plan, now, true);
+            (proxy.boot, proxy.plan) = (boot, plan);
+            proxy.hear(&mut self.silent, now);
             return Ok(());
         }
         if self.proxies.len() >= PROXIES_MAX {
@@ -133,33 +137,36 @@ impl Fleet {
         }
     }
 
-    /// A proxy's link is down.
-    pub fn lose(&mut self, proxy: &Name) {
+    /// A proxy's link is down. If it has another one already, that will be heard.
+    pub fn lose(&mut self, proxy: &Name, now: Moment) {
         if let Some(proxy) = self.proxies.get_mut(proxy) {
             proxy.linked = false;
+            self.silent.insert(proxy.number, now);
         }
     }
 
     /// A proxy says what became of plans.
     pub fn acknowledge(&mut self, proxy: &Name, status: &Status, now: Moment) {
         if let Some(proxy) = self.proxies.get_mut(proxy) {
-            (proxy.plan, proxy.heard) = (status.plan, now);
+            proxy.plan = status.plan;
+            proxy.hear(&mut self.silent, now);
         }
     }
 
-    /// A proxy says what it saw. Pairs that are not [watched](Self::watch) are no concern of ours.
-    pub fn report(&mut self, proxy: &Name, report: &Report, now: Moment) {
-        let Some(proxy) = self.proxies.get_mut(proxy) else {
+    /// This start of a proxy says what it saw. Pairs that are not [watched](Self::watch) are no concern of ours, and
+    /// neither is what a start says that has been followed by another one.
+    pub fn report(&mut self, (proxy, boot): (&Name, BootId), report: &Report, now: Moment) {
+        let Some(proxy) = self.proxies.get_mut(proxy).filter(|proxy| proxy.boot == boot) else {
             return;
         };
-        proxy.heard = now;
-        let (number, boot) = (proxy.number, proxy.boot);
+        proxy.hear(&mut self.silent, now);
+        let number = proxy.number;
         for said in &report.pairs {
             let Some(heard) = self.pairs.get_mut(&said.pair) else {
                 continue;
             };
             let is_resumed = heard.is_resumed;
-            let more = heard.voice(number).hear((boot, is_resumed), said, now);
+            let more = heard.voice(number).hear((boot, is_resumed), said);
             let is_current = said.round == heard.round;
             heard.flow.take(&more, is_current, now);
         }
@@ -172,6 +179,13 @@ impl Fleet {
             let mut heard = before.remove(&pair).unwrap_or_default();
             heard.begin(round);
             self.pairs.insert(pair, heard);
+        }
+    }
+
+    /// A pair has begun another round.
+    pub fn begin(&mut self, pair: &PairId, round: Round) {
+        if let Some(heard) = self.pairs.get_mut(pair) {
+            heard.begin(round);
         }
     }
 
@@ -207,6 +221,7 @@ impl Fleet {
             return;
         }
         self.proxies.retain(|_, proxy| !gone(proxy));
+        self.silent.retain(|number, _| !numbers.contains(number));
         for heard in self.pairs.values_mut() {
             heard.voices.retain(|(number, _)| !numbers.contains(number));
         }
@@ -218,12 +233,17 @@ impl Fleet {
             return PairView::default();
         };
         heard.begin(round);
-        heard.view(now)
+        heard.view(&self.silent, now)
+    }
+
+    /// Intervals that were not counted, because more probabilities were in use at once than are told apart.
+    pub fn dropped(&self) -> u64 {
+        self.pairs.values().map(|heard| heard.flow.dropped()).sum()
     }
 
     /// τ50, τ90, τ99 and τ99.9 of an arm over the last minutes; `None` before it has served enough.
-    pub fn thresholds(&self, pair: &PairId, arm: Arm) -> Option<[Duration; 4]> {
-        self.pairs.get(pair)?.flow.thresholds(arm)
+    pub fn thresholds(&mut self, pair: &PairId, arm: Arm) -> Option<[Duration; 4]> {
+        self.pairs.get_mut(pair)?.flow.thresholds(arm)
     }
 
     /// The highest generation of this epoch that more than half of the proxies follow, and the one that all do.
@@ -253,6 +273,14 @@ impl Fleet {
 #[error("{PROXIES_MAX} proxies are known already")]
 pub struct TooMany;
 
+impl Proxy {
+    /// It has said something, so it has a link.
+    fn hear(&mut self, silent: &mut BTreeMap<Number, Moment>, now: Moment) {
+        (self.heard, self.linked) = (now, true);
+        silent.remove(&self.number);
+    }
+}
+
 impl Heard {
     fn voice(&mut self, number: Number) -> &mut Voice {
         let at = match self.voices.binary_search_by_key(&number, |(number, _)| *number) {
@@ -275,17 +303,18 @@ impl Heard {
         }
     }
 
-    fn view(&mut self, now: Moment) -> PairView {
+    fn view(&mut self, silent: &BTreeMap<Number, Moment>, now: Moment) -> PairView {
+        let is_fresh = |number: &Number| silent.get(number).is_none_or(|since| now.since(*since) <= STALE);
         let fresh = || {
-            let voices = self.voices.iter().map(|(_, voice)| voice);
-            voices.filter(|voice| now.since(voice.heard) <= STALE)
+            let voices = self.voices.iter().filter(|(number, _)| is_fresh(number));
+            voices.map(|(_, voice)| voice)
         };
         let arm = |arm: Arm| {
             let (health, down) = voice::health(fresh(), arm);
             ArmSight {
                 health,
                 down,
-                severe: self.flow.is_severe(arm),
+                severe: self.flow.is_severe(arm, now),
                 risk: voice::risk(fresh(), arm),
                 capacity_rps: None,
             }

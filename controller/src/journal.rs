@@ -17,7 +17,7 @@ use foreshade_engine::verdict::bake::{BakePolicy, BakeState};
 use serde::{Deserialize, Serialize};
 
 use crate::leader::{LeaderError, Leadership};
-use crate::store::{Key, KeyRange, Op, RANGE_KEYS_MAX, ReadAt, Store, StoreError, Txn, Value};
+use crate::store::{Key, KeyRange, Op, RANGE_KEYS_MAX, ReadAt, Store, StoreError, TXN_OPS_MAX, Txn, Value};
 
 /// Records that are kept of one pair: weeks of an ordinary life, hours of an argument.
 pub const RECORDS_MAX: u64 = 1000;
@@ -27,6 +27,12 @@ pub const AUDIT_MAX: u64 = 5000;
 
 /// Drills that are kept of one pair.
 pub const DRILLS_MAX: usize = 8;
+
+/// Operations of one entry at most: the pair, its record, an order that was answered, and what these push out.
+const OPS_PER_ENTRY: usize = 5;
+
+/// Pairs that can be written down together, with the comparison of the leader's epoch: no group may be larger.
+pub const ENTRIES_MAX: usize = (TXN_OPS_MAX - 1) / OPS_PER_ENTRY;
 
 /// Where it all is, unless somebody says otherwise.
 pub const ROOT: &str = "/foreshade";

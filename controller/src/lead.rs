@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use foreshade_engine::moment::Moment;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant as Clock, MissedTickBehavior, interval};
+use tokio::time::{Instant as Clock, MissedTickBehavior, interval, sleep};
 
 use crate::desk::{Board, Note, Waiting};
 use crate::fleet::Fleet;
@@ -21,7 +21,7 @@ use crate::operator::{Fault, Standing};
 use crate::outside::Outside;
 use crate::reconcile::{Instant, Outcome, Reconciler, TICK};
 use crate::spec::Spec;
-use crate::store::{Key, Store, StoreError};
+use crate::store::{Certainty, Key, Store, StoreError};
 
 /// Things that proxies said and nobody has heard yet. A full queue makes them wait, and they drop what is oldest.
 const ARRIVALS_MAX: usize = 4096;
@@ -81,6 +81,18 @@ pub enum Fatal {
     Policy(#[from] foreshade_engine::verdict::PolicyError),
 }
 
+impl Fatal {
+    /// Whether waiting helps after all: a store that is away comes back, what it holds does not change by itself.
+    fn passes(&self) -> bool {
+        match self {
+            Self::Store(error) | Self::Journal(JournalError::Store(error)) => {
+                error.certainty() != Certainty::Refused
+            }
+            Self::Journal(JournalError::Unreadable { .. }) | Self::Policy(_) => false,
+        }
+    }
+}
+
 /// Why it leads no longer.
 enum End {
     /// It was deposed.
@@ -102,14 +114,23 @@ impl Controller {
                 return Ok(());
             };
             tracing::info!(epoch = %leadership.epoch(), who = self.who, "this controller leads");
-            match self.lead(&leadership).await? {
-                End::Deposed(why) => tracing::warn!(%why, "this controller leads no longer"),
-                End::Asked => {
-                    if let Err(error) = leadership.resign().await {
-                        tracing::warn!(%error, "the lease ends by itself");
-                    }
-                    return Ok(());
+            let ended = match self.lead(&leadership).await {
+                Ok(End::Deposed(why)) => {
+                    tracing::warn!(%why, "this controller leads no longer");
+                    continue;
                 }
+                Ok(End::Asked) => Ok(()),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = leadership.resign().await {
+                tracing::warn!(%error, "the lease ends by itself");
+            }
+            match ended {
+                Err(error) if error.passes() => {
+                    tracing::warn!(%error, "this controller cannot lead now, and tries again");
+                    sleep(PAUSE).await;
+                }
+                ended => return ended,
             }
         }
     }
@@ -183,12 +204,12 @@ impl Controller {
     /// Tells everybody what a tick came to: the proxies first.
     fn carry_out(&mut self, reign: &mut Reign, mut outcome: Outcome, at: Instant) {
         if let Some(plan) = outcome.plan.take()
-            && let Err(error) = reign.links.publish(Arc::new(plan))
+            && let Err(error) = reign.links.publish(plan)
         {
             tracing::error!(%error, "the plan is not published");
         }
-        if !outcome.transitions.is_empty() {
-            reign.fleet.watch(reign.reconciler.rounds());
+        for transition in &outcome.transitions {
+            reign.fleet.begin(&transition.pair, transition.round);
         }
         for (pair, answer) in &outcome.answers {
             if let Some(view) = reign.reconciler.view(pair) {
@@ -257,9 +278,9 @@ impl Reign {
                     tracing::warn!(%proxy, %error, "a proxy is not listened to");
                 }
             }
-            Arrived::Report(report) => self.fleet.report(proxy, &report, now),
+            Arrived::Report(report) => self.fleet.report((proxy, arrival.boot), &report, now),
             Arrived::Status(status) => self.fleet.acknowledge(proxy, &status, now),
-            Arrived::Left => self.fleet.lose(proxy),
+            Arrived::Left => self.fleet.lose(proxy, now),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The controller's own metrics, in the text format of Prometheus. Listed in `docs/metrics.md`.
+//! The controller's own metrics, in the text format of Prometheus. Listed in `docs/controller.md`.
 //!
 //! One series per state and word of health, not per pair: ten thousand pairs would be ten thousand labels. What one pair
 //! does is in the API and in the event log.
@@ -10,6 +10,9 @@ use crate::fleet::Fleet;
 use crate::outside::Outside;
 use crate::reconcile::Reconciler;
 
+/// What all names begin with.
+const PREFIX: &str = "foreshade_controller_";
+
 /// The page as of now.
 pub(crate) fn page(reconciler: &Reconciler, fleet: &Fleet, outside: &Outside) -> String {
     let (mut states, mut healths) = (BTreeMap::<String, u64>::new(), BTreeMap::<String, u64>::new());
@@ -18,45 +21,33 @@ pub(crate) fn page(reconciler: &Reconciler, fleet: &Fleet, outside: &Outside) ->
         *healths.entry(view.health.to_string()).or_default() += 1;
     }
     let linked = fleet.proxies().filter(|(_, proxy)| proxy.linked).count();
-    let mut page = String::new();
-    family(
-        &mut page,
-        "foreshade_controller_pairs",
-        "gauge",
-        "Pairs by state.",
-        "state",
-        &states,
-    );
-    family(
-        &mut page,
-        "foreshade_controller_pairs_health",
-        "gauge",
-        "Pairs by health.",
-        "health",
-        &healths,
-    );
-    plain(
-        &mut page,
-        "foreshade_controller_proxies",
-        "gauge",
-        "Proxies that are linked.",
-        linked as u64,
-    );
     let plan = reconciler.plan_id();
-    plain(
-        &mut page,
-        "foreshade_controller_epoch",
-        "gauge",
-        "Epoch of this leader.",
-        plan.epoch.0,
-    );
-    plain(
-        &mut page,
-        "foreshade_controller_plan_generation",
-        "gauge",
-        "Generation of the last plan.",
-        plan.generation.0,
-    );
+    let mut page = String::new();
+    for (name, help, label, values) in [
+        ("pairs", "Pairs by state.", "state", &states),
+        ("pairs_health", "Pairs by health.", "health", &healths),
+    ] {
+        family(&mut page, (name, "gauge", help), label, values);
+    }
+    for (name, kind, help, value) in [
+        ("proxies", "gauge", "Proxies that are linked.", linked as u64),
+        (
+            "intervals_dropped_total",
+            "counter",
+            "Intervals that the judge was not given, for want of room.",
+            fleet.dropped(),
+        ),
+        ("epoch", "gauge", "Epoch of this leader.", plan.epoch.0),
+        (
+            "plan_generation",
+            "gauge",
+            "Generation of the last plan of this epoch.",
+            plan.generation.0,
+        ),
+    ] {
+        head(&mut page, (name, kind, help));
+        let _ = writeln!(page, "{PREFIX}{name} {value}");
+    }
     let mut hooks = [BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new()];
     for (name, counted) in outside.notifier().counted() {
         let counts = [counted.sent, counted.retried, counted.failed, counted.dropped];
@@ -66,12 +57,10 @@ pub(crate) fn page(reconciler: &Reconciler, fleet: &Fleet, outside: &Outside) ->
     }
     let kinds = ["sent", "retried", "failed", "dropped"];
     for (kind, counts) in kinds.into_iter().zip(&hooks) {
-        let name = format!("foreshade_controller_notifications_{kind}_total");
+        let name = format!("notifications_{kind}_total");
         family(
             &mut page,
-            &name,
-            "counter",
-            "Notifications by hook.",
+            (&name, "counter", "Notifications by hook."),
             "hook",
             counts,
         );
@@ -79,24 +68,19 @@ pub(crate) fn page(reconciler: &Reconciler, fleet: &Fleet, outside: &Outside) ->
     page
 }
 
-fn plain(page: &mut String, name: &str, kind: &str, help: &str, value: u64) {
+/// The lines before the values of a family: its name without [`PREFIX`], its type and its meaning.
+fn head(page: &mut String, (name, kind, help): (&str, &str, &str)) {
     // Writing to a string cannot fail.
-    let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+    let _ = writeln!(page, "# HELP {PREFIX}{name} {help}\n# TYPE {PREFIX}{name} {kind}");
 }
 
-fn family(
-    page: &mut String,
-    name: &str,
-    kind: &str,
-    help: &str,
-    label: &str,
-    values: &BTreeMap<String, u64>,
-) {
+/// A family with one label; nothing where it has no values.
+fn family(page: &mut String, of: (&str, &str, &str), label: &str, values: &BTreeMap<String, u64>) {
     if values.is_empty() {
         return;
     }
-    let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    head(page, of);
     for (value, count) in values {
-        let _ = writeln!(page, "{name}{{{label}=\"{value}\"}} {count}");
+        let _ = writeln!(page, "{PREFIX}{}{{{label}=\"{value}\"}} {count}", of.0);
     }
 }

@@ -13,6 +13,7 @@ mod step;
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use foreshade_contract::plan::{Plan, PlanId};
@@ -27,13 +28,11 @@ use foreshade_engine::moment::Moment;
 use foreshade_engine::verdict::{Explanation, PolicyError};
 
 use self::step::Decided;
-
 use crate::evidence::Evidence;
 use crate::fleet::Fleet;
-use crate::journal::{DrillRecord, Journal, Kept};
+use crate::journal::{DrillRecord, ENTRIES_MAX, Journal, Kept};
 use crate::leader::{LeaderError, Leadership};
 use crate::spec::{PairSpec, Spec};
-use crate::store::TXN_OPS_MAX;
 
 /// How often the leader looks. Proxies act by themselves within a tenth of a second; what is decided here takes evidence.
 pub const TICK: Duration = Duration::from_millis(250);
@@ -44,9 +43,6 @@ pub const ORDERS_MAX: usize = 16;
 /// Plans that a pair's acknowledgement is looked up in. Older ones are acknowledged by whoever acknowledged these.
 const PUBLISHED_MAX: usize = 32;
 
-/// Operations of one entry at most: the pair, its record, an order that was answered, and what these push out.
-const OPS_PER_ENTRY: usize = 5;
-
 /// Everything that the leader leads.
 #[derive(Debug)]
 pub struct Reconciler {
@@ -55,7 +51,7 @@ pub struct Reconciler {
     /// Pairs that are stepped together. Each is in exactly one; most are alone.
     units: Vec<Vec<PairId>>,
     /// What the proxies were told last.
-    plan: Option<Plan>,
+    plan: Option<Arc<Plan>>,
     generation: Generation,
     /// Number of the last order that was answered.
     audited: u64,
@@ -103,7 +99,7 @@ pub struct Instant {
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// For the proxies, where it has changed.
-    pub plan: Option<Plan>,
+    pub plan: Option<Arc<Plan>>,
     /// What happened.
     pub transitions: Vec<Transition>,
     /// Answers to orders.
@@ -283,11 +279,11 @@ impl Reconciler {
         let mut together: Vec<Decided> = Vec::new();
         for unit in &self.units {
             let decided = step::decide(&mut self.pairs, unit, (self.epoch, followed), fleet, at);
-            if !decided.iter().any(|decided| decided.is_news) {
+            if !decided.iter().any(Decided::is_news) {
                 step::adopt(&mut self.pairs, decided, &mut outcome);
                 continue;
             }
-            if (together.len() + decided.len()) * OPS_PER_ENTRY > TXN_OPS_MAX - 1 {
+            if together.len() + decided.len() > ENTRIES_MAX {
                 let full = std::mem::take(&mut together);
                 step::commit(
                     (&mut self.pairs, &mut self.audited),
@@ -313,7 +309,7 @@ impl Reconciler {
     }
 
     /// The plan, where it differs from the last one. Pairs whose own generation has moved on without it are covered by it.
-    fn publish(&mut self) -> Option<Plan> {
+    fn publish(&mut self) -> Option<Arc<Plan>> {
         let is_new = self.plan.is_none() || self.pairs.values().any(|tracked| tracked.is_changed);
         let mut plan = None;
         if is_new {
@@ -327,8 +323,9 @@ impl Reconciler {
                 .values()
                 .filter_map(|tracked| tracked.plan.clone())
                 .collect();
-            match Plan::new(id, self.plan.as_ref().map(Plan::id), pairs) {
+            match Plan::new(id, self.plan.as_deref().map(Plan::id), pairs) {
                 Ok(new) => {
+                    let new = Arc::new(new);
                     self.generation = generation;
                     self.plan = Some(new.clone());
                     plan = Some(new);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use foreshade_controller::config::{self, AdminAddress, Config, Mistakes, Occasion, PlannedStore};
+use foreshade_controller::journal::ENTRIES_MAX;
 use foreshade_engine::lifecycle::policy::{self as lifecycle, Point};
 use foreshade_engine::verdict::JudgePolicy;
 use proptest::prelude::*;
@@ -224,6 +225,26 @@ fn a_pair_is_kept_once_and_is_in_one_group() {
         "{grouped}"
     );
     assert!(grouped.contains("unknown pair \"shop/c\""), "{grouped}");
+}
+
+#[test]
+fn a_group_is_no_larger_than_what_can_be_written_at_once() {
+    let sized = |pairs: usize| {
+        let entry = |pair: usize| format!("{{ cluster: shop, primary: p{pair} }}");
+        let (entries, names): (Vec<_>, Vec<_>) = (0..pairs)
+            .map(|pair| (entry(pair), format!("shop/p{pair}")))
+            .unzip();
+        let (entries, names) = (entries.join(", "), names.join(", "));
+        format!(
+            "apiVersion: foreshade/v1\ncontroller:\n  pairs: [{entries}]\n  groups: [{{ name: all, pairs: [{names}] }}]\n"
+        )
+    };
+    parse(&sized(ENTRIES_MAX)).unwrap();
+    let large = wrong(&sized(ENTRIES_MAX + 1));
+    assert!(
+        large.contains("the group has 26 pairs") && large.contains("at most 25"),
+        "{large}"
+    );
 }
 
 #[test]

@@ -15,6 +15,7 @@ use super::clusters::{Cluster, Clusters};
 use super::{
     Api, Config, Etcd, Group, Link, Links, Notification, Pair, Placement, PlannedStore, Tls, keys, policy,
 };
+use crate::journal::ENTRIES_MAX;
 
 /// The name of the policy of pairs that name none.
 pub(super) const DEFAULT: &str = "default";
@@ -291,6 +292,13 @@ fn groups(
     let mut found = Vec::new();
     for raw in written.items {
         let mut members = Some(Vec::new());
+        if let Some(written) = raw.pairs.as_ref().filter(|pairs| pairs.items.len() > ENTRIES_MAX) {
+            let place = raw.name.as_ref().and_then(At::place);
+            let what = format!("the group has {} pairs", written.items.len());
+            let expected =
+                format!("at most {ENTRIES_MAX}: what they decide together is written down at once");
+            mistakes.add(Mistake::at(place, what).expected(expected));
+        }
         for name in raw.pairs.iter().flat_map(|pairs| &pairs.items) {
             let word = name.value.0.as_str();
             let id = known

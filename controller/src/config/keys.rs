@@ -264,7 +264,7 @@ section! {
     Group "a group":
     /// Name, unique among groups.
     name "name": required At<Name>;
-    /// Its pairs, as cluster/primary, in the order in which they advance; they are rolled back in the opposite order.
+    /// Its pairs, 25 at most, as cluster/primary, in the order in which they advance; rolled back in the opposite one.
     pairs "pairs": required List<At<PairName>, 2>;
 }
 

@@ -9,8 +9,8 @@ use foreshade_contract::{Arm, Share};
 use foreshade_engine::moment::Moment;
 use foreshade_engine::verdict::burst::Outage;
 
-use super::Batch;
 use super::voice::More;
+use super::{Batch, STALE};
 
 /// Over which time requests are counted for a rate. Reports come once a second or less, so a shorter one would see them
 /// come in lumps.
@@ -38,7 +38,9 @@ pub(super) struct Flow {
     batches: BTreeMap<u32, [ArmCounters; 2]>,
     demand: Demand,
     latency: [Recent; 2],
-    outages: [Outage; 2],
+    /// By arm, and when it last had traffic.
+    outages: [(Outage, Moment); 2],
+    dropped: u64,
 }
 
 /// Probabilities are told apart to a hundred-thousandth.
@@ -55,12 +57,15 @@ impl Flow {
             }
         }
         let [primary, shadow] = more.arms.map(|arm| (arm.requests, arm.errors()));
-        for (outage, (this, other)) in self
-            .outages
-            .iter_mut()
-            .zip([(primary, shadow), (shadow, primary)])
-        {
-            outage.observe([other.0, this.0], [other.1, this.1]);
+        let sides = [(primary, shadow), (shadow, primary)];
+        for ((outage, seen), (this, other)) in self.outages.iter_mut().zip(sides) {
+            if this.0 > 0 {
+                if now.since(*seen) > STALE {
+                    *outage = Outage::default();
+                }
+                outage.observe([other.0, this.0], [other.1, this.1]);
+                *seen = now;
+            }
         }
         if is_current {
             for batch in &more.batches {
@@ -77,6 +82,7 @@ impl Flow {
         )]
         let parts = (batch.share.value() * SHARE_PARTS).round() as u32;
         if self.batches.len() >= BATCHES_MAX && !self.batches.contains_key(&parts) {
+            self.dropped = self.dropped.saturating_add(1);
             return;
         }
         let sums = self.batches.entry(parts).or_default();
@@ -103,14 +109,19 @@ impl Flow {
         self.demand.rps(now)
     }
 
-    pub(super) fn is_severe(&self, arm: Arm) -> bool {
-        self.outages
-            .get(arm.index())
-            .is_some_and(|outage| outage.is_severe())
+    /// Nothing gets through to an arm. Once its traffic has been taken away nothing could refute that any more, so it is
+    /// said for a while only; then probes have the word.
+    pub(super) fn is_severe(&self, arm: Arm, now: Moment) -> bool {
+        let outage = self.outages.get(arm.index());
+        outage.is_some_and(|(outage, seen)| outage.is_severe() && now.since(*seen) <= STALE)
     }
 
-    pub(super) fn thresholds(&self, arm: Arm) -> Option<[Duration; 4]> {
-        self.latency.get(arm.index())?.thresholds()
+    pub(super) fn thresholds(&mut self, arm: Arm) -> Option<[Duration; 4]> {
+        self.latency.get_mut(arm.index())?.thresholds()
+    }
+
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
     }
 }
 
@@ -147,10 +158,17 @@ struct Recent {
     whole: Histogram,
     begun: Histogram,
     since: Moment,
+    /// Of both, as of the last time that anything was added and asked for.
+    thresholds: Option<[Duration; 4]>,
+    is_new: bool,
 }
 
 impl Recent {
     fn add(&mut self, latency: &Histogram, now: Moment) {
+        if latency.total() == 0 {
+            return;
+        }
+        self.is_new = true;
         if now.since(self.since) >= LATENCY_WINDOW {
             self.whole = std::mem::take(&mut self.begun);
             self.since = now;
@@ -158,8 +176,15 @@ impl Recent {
         self.begun.merge(latency);
     }
 
+    fn thresholds(&mut self) -> Option<[Duration; 4]> {
+        if std::mem::take(&mut self.is_new) {
+            self.thresholds = self.quantiles();
+        }
+        self.thresholds
+    }
+
     /// At the upper edges of buckets, so that counting above them is exact.
-    fn thresholds(&self) -> Option<[Duration; 4]> {
+    fn quantiles(&self) -> Option<[Duration; 4]> {
         let mut both = self.whole.clone();
         both.merge(&self.begun);
         if both.total() < QUANTILE_REQUESTS_MIN {

@@ -4,14 +4,12 @@ use foreshade_contract::histogram::Histogram;
 use foreshade_contract::report::{ArmCounters, BootId, Health, PairReport, Segment};
 use foreshade_contract::{Arm, Risk, Round, Share};
 use foreshade_engine::lifecycle::sight::{ArmHealth, Votes};
-use foreshade_engine::moment::Moment;
 
 use super::Batch;
 
 /// What one proxy says of one pair. Small where there is no traffic: most proxies see most pairs idle.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Voice {
-    pub(super) heard: Moment,
     share: Share,
     risk: [Option<Risk>; 2],
     health: [Health; 2],
@@ -45,14 +43,8 @@ pub(super) struct More {
 
 impl Voice {
     /// Takes a report, and says what is new in it. Of a round that is resumed, the first one says nothing new.
-    pub(super) fn hear(
-        &mut self,
-        (boot, is_resumed): (BootId, bool),
-        said: &PairReport,
-        now: Moment,
-    ) -> More {
-        (self.heard, self.share) = (now, said.share);
-        (self.risk, self.health) = (said.risk, said.health);
+    pub(super) fn hear(&mut self, (boot, is_resumed): (BootId, bool), said: &PairReport) -> More {
+        (self.share, self.risk, self.health) = (said.share, said.risk, said.health);
         let before = self.counted.as_deref();
         let before = before.filter(|counted| counted.boot == boot && counted.round == said.round);
         let more = if is_resumed && self.counted.is_none() {

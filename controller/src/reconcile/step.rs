@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Instant, Outcome, Shown, Tracked};
-use crate::fleet::{Fleet, PairView};
-use crate::journal::{Audited, DRILLS_MAX, DrillRecord, Entry, Journal, Kept};
-use crate::leader::{LeaderError, Leadership};
 use foreshade_contract::{Epoch, Generation, PairId};
 use foreshade_engine::lifecycle::command::{Answer, Command, Order, Outcome as Answered};
 use foreshade_engine::lifecycle::group::{Given, Group};
 use foreshade_engine::lifecycle::sight::{Acks, Sight, Sync};
 use foreshade_engine::lifecycle::{Pair, Step};
+
+use super::{Instant, Outcome, Shown, Tracked};
+use crate::fleet::{Fleet, PairView};
+use crate::journal::{Audited, DRILLS_MAX, DrillRecord, Entry, Journal, Kept};
+use crate::leader::{LeaderError, Leadership};
 
 /// How often evidence is written down while it grows: what a crash can cost of it.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -22,12 +23,11 @@ pub(super) struct Decided {
     id: PairId,
     step: Step,
     sight: Sight,
-    kept: Kept,
     /// The orders that the step answers.
     answered: Vec<Order>,
     at: Instant,
-    /// It has to be written down.
-    pub(super) is_news: bool,
+    /// What has to be written down, if anything.
+    kept: Option<Kept>,
 }
 
 /// Decides for each pair of a unit. Nothing is changed by it but what is known.
@@ -95,7 +95,8 @@ fn steps(pairs: &BTreeMap<PairId, Tracked>, sights: &[(&PairId, Sight)], wall_ms
         .unwrap_or_default()
 }
 
-/// Writes down what belongs together, and takes it over. Where the store fails nothing of it has happened.
+/// Writes down what belongs together, and takes it over. Where the store fails nothing of it has happened: nobody was told,
+/// so if it was written after all, the next write under the same numbers takes its place.
 pub(super) async fn commit(
     (pairs, audited): (&mut BTreeMap<PairId, Tracked>, &mut u64),
     journal: &Journal,
@@ -108,13 +109,14 @@ pub(super) async fn commit(
     }
     let mut last = *audited;
     let orders: Vec<Vec<Audited>> = decided.iter().map(|decided| decided.audited(&mut last)).collect();
-    let entries: Vec<_> = decided
-        .iter()
-        .zip(&orders)
-        .map(|(decided, orders)| Entry {
-            kept: &decided.kept,
-            transition: decided.step.transition.as_ref(),
-            audited: orders,
+    let written = decided.iter().zip(&orders);
+    let entries: Vec<_> = written
+        .filter_map(|(decided, orders)| {
+            Some(Entry {
+                kept: decided.kept.as_ref()?,
+                transition: decided.step.transition.as_ref(),
+                audited: orders,
+            })
         })
         .collect();
     match journal.write(leadership, &entries).await {
@@ -140,9 +142,8 @@ pub(super) fn adopt(pairs: &mut BTreeMap<PairId, Tracked>, decided: Vec<Decided>
             id,
             step,
             sight,
-            kept,
             at,
-            is_news,
+            kept,
             ..
         } = decided;
         let Some(tracked) = pairs.get_mut(&id) else {
@@ -151,9 +152,13 @@ pub(super) fn adopt(pairs: &mut BTreeMap<PairId, Tracked>, decided: Vec<Decided>
         tracked
             .orders
             .retain(|order| !step.answers.iter().any(|answer| answer.key == order.key));
-        if is_news {
-            tracked.saved = at.now;
-            tracked.evidence.saved();
+        match kept {
+            Some(kept) => {
+                tracked.kept = kept;
+                tracked.saved = at.now;
+                tracked.evidence.saved();
+            }
+            None => tracked.kept.pair = step.pair,
         }
         if step.transition.is_some() {
             // What gates were asked about is past.
@@ -163,7 +168,6 @@ pub(super) fn adopt(pairs: &mut BTreeMap<PairId, Tracked>, decided: Vec<Decided>
             tracked.is_changed = true;
             tracked.plan = step.plan;
         }
-        tracked.kept = kept;
         outcome.transitions.extend(step.transition);
         outcome
             .answers
@@ -181,6 +185,11 @@ pub(super) fn adopt(pairs: &mut BTreeMap<PairId, Tracked>, decided: Vec<Decided>
 }
 
 impl Decided {
+    /// Whether it has to be written down.
+    pub(super) fn is_news(&self) -> bool {
+        self.kept.is_some()
+    }
+
     /// The orders that were answered, numbered on from `last`.
     fn audited(&self, last: &mut u64) -> Vec<Audited> {
         let orders = self.step.answers.iter().zip(&self.answered);
@@ -236,31 +245,37 @@ impl Tracked {
 
     fn decide(&self, step: Step, sight: Sight, at: Instant) -> Decided {
         let is_due = self.evidence.is_unsaved() && at.now.since(self.saved) >= SAVE_EVERY;
-        let is_said = step.transition.is_some() || !step.answers.is_empty() || step.plan != self.plan;
-        let is_news = !step.deposed && (is_said || is_due);
+        let is_reported = step.pair.last_drill != self.kept.pair.last_drill;
+        let is_said = step.transition.is_some() || !step.answers.is_empty() || is_reported;
+        let is_news = !step.deposed && (is_said || is_due || step.plan != self.plan);
+        let find = |answer: &Answer| self.orders.iter().find(|order| order.key == answer.key).cloned();
+        let answered: Vec<_> = step.answers.iter().filter_map(find).collect();
+        Decided {
+            id: self.kept.pair.id.clone(),
+            kept: is_news.then(|| self.kept_after(&step, &answered, at.wall_ms)),
+            step,
+            sight,
+            answered,
+            at,
+        }
+    }
+
+    /// What is written down of a step.
+    fn kept_after(&self, step: &Step, answered: &[Order], wall_ms: u64) -> Kept {
+        let (judge, bake) = self.evidence.save();
         let mut kept = Kept {
             pair: step.pair.clone(),
-            ..self.kept.clone()
+            judge,
+            bake,
+            records: self.kept.records + u64::from(step.transition.is_some()),
+            reason: self.kept.reason.clone(),
+            drills: self.kept.drills.clone(),
         };
-        if is_news {
-            (kept.judge, kept.bake) = self.evidence.save();
-            kept.records += u64::from(step.transition.is_some());
-        }
         if let Some(transition) = &step.transition {
             kept.reason = transition.cause.to_string();
         }
-        let find = |answer: &Answer| self.orders.iter().find(|order| order.key == answer.key).cloned();
-        let answered: Vec<_> = step.answers.iter().filter_map(find).collect();
-        note_drills(&mut kept, &self.kept.pair, (&step, &answered), at.wall_ms);
-        Decided {
-            id: self.kept.pair.id.clone(),
-            step,
-            sight,
-            kept,
-            answered,
-            at,
-            is_news,
-        }
+        note_drills(&mut kept, &self.kept.pair, (step, answered), wall_ms);
+        kept
     }
 }
 

@@ -130,7 +130,7 @@ impl Play {
         let plan = self.reconciler.plan.clone();
         let proxy = name("edge");
         self.fleet
-            .greet(&proxy, BootId(7), plan.as_ref().map(Plan::id), at.now)
+            .greet(&proxy, BootId(7), plan.as_deref().map(Plan::id), at.now)
             .unwrap();
         let planned = plan.as_ref().and_then(|plan| plan.pair(&self.id)).cloned();
         if let Some(planned) = planned {
@@ -140,13 +140,23 @@ impl Play {
                 complete: true,
                 pairs: vec![self.reported(&planned)],
             };
-            self.fleet.report(&proxy, &report, at.now);
+            self.fleet.report((&proxy, BootId(7)), &report, at.now);
         }
         let status = Status {
-            plan: plan.as_ref().map(Plan::id),
+            plan: plan.as_deref().map(Plan::id),
             ..Status::default()
         };
         self.fleet.acknowledge(&proxy, &status, at.now);
+        self.reconciler
+            .tick(&self.leadership, &mut self.fleet, at)
+            .await
+            .unwrap()
+    }
+
+    /// One tick, in which no proxy says anything.
+    async fn quiet(&mut self) -> Outcome {
+        self.tick += 1;
+        let at = self.at();
         self.reconciler
             .tick(&self.leadership, &mut self.fleet, at)
             .await
@@ -389,17 +399,66 @@ async fn a_proxy_that_says_nothing_is_no_evidence_and_confirms_nothing() {
         play.view().pair.share,
         play.reconciler.explain(&play.id).unwrap().requests,
     );
+    play.fleet.lose(&name("edge"), play.at().now);
     for _ in 0..80 {
-        play.tick += 1;
-        let at = play.at();
-        play.reconciler
-            .tick(&play.leadership, &mut play.fleet, at)
-            .await
-            .unwrap();
+        play.quiet().await;
     }
     // It holds: nobody moves, in either direction.
     assert_eq!(play.state(), State::Shifting(Shifting::Holding));
     assert_eq!(play.view().pair.share, before);
     assert_eq!(play.reconciler.explain(&play.id).unwrap().requests, seen);
     assert_eq!(play.view().share, None);
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_linked_and_idle_stands_by_what_it_said() {
+    let mut play = Play::new().await;
+    play.until(((250, 1), (0, 0)), 200, |state| matches!(state, State::Warm(_)))
+        .await;
+    for _ in 0..8 {
+        play.tick((250, 1), (0, 0)).await;
+    }
+    let (state, share) = (play.state(), play.view().share);
+    for _ in 0..240 {
+        play.quiet().await;
+    }
+    assert_eq!((play.state(), play.view().share), (state, share));
+    assert_ne!(share, None);
+}
+
+#[tokio::test]
+async fn a_shadow_that_failed_altogether_is_warm_again_once_probes_call_it_well() {
+    let mut play = Play::shifting().await;
+    play.until(((240, 0), (12, 12)), 400, |state| {
+        matches!(state, State::RollingBack(_) | State::Failed)
+    })
+    .await;
+    play.until(((250, 1), (0, 0)), 40_000, |state| {
+        matches!(state, State::Warm(_))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_an_earlier_start_of_a_proxy_says_late_is_not_counted() {
+    let mut play = Play::shifting().await;
+    for _ in 0..4 {
+        play.tick((240, 1), (12, 0)).await;
+    }
+    let planned = play.reconciler.plan.as_ref().and_then(|plan| plan.pair(&play.id));
+    let planned = planned.unwrap().clone();
+    play.serve(&planned, [(24_000, 24_000), (12_000, 12_000)]);
+    let late = Report {
+        sequence: 1,
+        complete: true,
+        pairs: vec![play.reported(&planned)],
+    };
+    let before = play.reconciler.explain(&play.id).unwrap().requests;
+    let now = play.at().now;
+    play.fleet.report((&name("edge"), BootId(6)), &late, now);
+    play.quiet().await;
+    assert_eq!(play.reconciler.explain(&play.id).unwrap().requests, before);
+    play.fleet.report((&name("edge"), BootId(7)), &late, now);
+    play.quiet().await;
+    assert_ne!(play.reconciler.explain(&play.id).unwrap().requests, before);
 }
