@@ -115,7 +115,7 @@ impl ClassShift {
                 }
                 self.grow(sight, since);
                 if recovery::may_contact(sight, contact_at) {
-                    Stage::Recovering(Recovery::open(sight, self.share, None))
+                    Stage::Recovering(Recovery::open(sight, self.share, 0.0, None))
                 } else {
                     self.stage
                 }

@@ -18,6 +18,9 @@ const SETTLING: Duration = Duration::from_millis(1500);
 /// Largest first step after a relapse.
 const STEP: f64 = 0.15;
 
+/// Slowdown that shows in the first few answers of a contact, so that failures need not be waited for.
+const PLAINLY_SLOW: f64 = 2.0;
+
 /// One illness of the primary, from engagement until all traffic is back.
 #[derive(Clone, Debug)]
 pub(super) struct Episode {
@@ -35,6 +38,8 @@ pub(super) struct Episode {
     pub(super) contacts_failed: u32,
     /// Lower bound of the share of requests that failed, at its largest.
     pub(super) worst_bad: f64,
+    /// It has been plainly slow.
+    slow: bool,
     /// When, and at which share, it failed again after it had been well enough to take traffic back.
     relapsed: Option<(Moment, f64)>,
     /// It has been dead.
@@ -56,6 +61,7 @@ impl Episode {
             contact_at: sight.now + hold,
             contacts_failed: 0,
             worst_bad: 0.0,
+            slow: false,
             relapsed: None,
             died: false,
             overloaded_at_rps: is_overload(sight.primary).then_some(sight.primary.rps),
@@ -68,7 +74,8 @@ impl Episode {
         if sight.frozen || !recovery::may_contact(sight, self.contact_at) {
             return;
         }
-        let recovery = Recovery::open(sight, share, self.overloaded_at_rps);
+        let failing = if self.slow { 0.0 } else { self.worst_bad };
+        let recovery = Recovery::open(sight, share, failing, self.overloaded_at_rps);
         self.recovery = Some(if self.died {
             recovery.forgiving(sight)
         } else {
@@ -84,6 +91,7 @@ impl Episode {
         self.worst = sight.primary.risk;
         self.loss = Loss::NONE;
         self.worst_bad = 0.0;
+        self.slow = false;
         self.died = false;
         self.relapsed = Some((sight.now, share));
         self.wanted = Share::clamped(share + memory::MARGIN);
@@ -119,6 +127,7 @@ impl Episode {
     /// Remembers the worst of it, and what follows from that.
     pub(super) fn latch_worst(&mut self, sight: &Sight<'_>) {
         self.worst_bad = self.worst_bad.max(loss::bad_bounds(sight.primary).0);
+        self.slow |= sight.primary.slowdown >= PLAINLY_SLOW;
         let risk = sight.primary.risk;
         if risk > self.worst {
             self.worst = risk;

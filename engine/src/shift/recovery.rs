@@ -5,8 +5,11 @@
 //! endpoint (`EndpointDecision::trial`); otherwise balancing, which avoids risk, would keep the proof from ever
 //! coming. From then on the evidence of this contact alone counts:
 //!
-//! - the returned part grows with what has been proven: never more than what would harm one request in a hundred if
-//!   the failures were as frequent as the evidence still allows (ten clean samples: 5 %, from seventy on: a quarter);
+//! - the contact is not widened before its evidence could have shown the failures that were found before it: ten clean
+//!   answers say nothing about a fault that fails one in twenty;
+//! - then the returned part grows with what has been proven: never more than what would harm one request in a hundred
+//!   if the failures were as frequent as the evidence still allows (ten clean samples: 5 %, from seventy on: a
+//!   quarter);
 //! - after about 130 clean samples (upper bound of failures within 2 %, or thrice the baseline, and no slower than
 //!   1.25 times) it has proven itself, and returns at the policy's pace;
 //! - if it shows failures or slowness before the proof, all that had returned moves back at once. Such a failed
@@ -58,6 +61,13 @@ const SERVED_REFUTING: f64 = 3.0;
 /// Served samples, fast by and large, after which a contact doubles.
 const SERVED_WIDER: f64 = 5.0;
 
+/// Failures that were to be expected by now, were the fault still what it was: while they are fewer, none seen say
+/// nothing yet. Where this many are to be expected, one time in five none is seen.
+const SHOWN_MIN: f64 = 1.5;
+
+/// No more samples than this are waited for: what is so rare that it does not show in them harms few meanwhile.
+const SHOWN_SAMPLES_MAX: f64 = 20.0;
+
 /// More failures than this refute; a single one, faded or not, is chance.
 const FAILURES_MIN: f64 = 1.5;
 
@@ -96,6 +106,8 @@ pub(super) struct Recovery {
     /// The share from which it started.
     from: f64,
     contact: f64,
+    /// Share of requests that failed before it, as far as it was certain.
+    known_bad: f64,
     all: Evidence,
     recent: Evidence,
     proven: bool,
@@ -109,12 +121,18 @@ pub(super) struct Recovery {
 }
 
 impl Recovery {
-    /// The first contact, at this share.
-    pub(super) fn open(sight: &Sight<'_>, share: f64, overloaded_at_rps: Option<f64>) -> Self {
+    /// The first contact, at this share, after so many of its requests had failed.
+    pub(super) fn open(
+        sight: &Sight<'_>,
+        share: f64,
+        known_bad: f64,
+        overloaded_at_rps: Option<f64>,
+    ) -> Self {
         let aimed = CONTACT_RPS / sight.demand_rps.max(1e-3);
         Self {
             from: share,
             contact: aimed.min(CONTACT_MAX),
+            known_bad,
             all: Evidence::default(),
             recent: Evidence::default(),
             proven: false,
@@ -130,7 +148,7 @@ impl Recovery {
         Self {
             contact: 0.0,
             proven: true,
-            ..Self::open(sight, share, None)
+            ..Self::open(sight, share, 0.0, None)
         }
     }
 
@@ -171,24 +189,7 @@ impl Recovery {
             return (progress, self.restored(share));
         }
         self.proven |= is_proof(&self.all, limit);
-        let looks_fast = self
-            .all
-            .ln_slowdown()
-            .is_some_and(|(mean, _)| mean <= SLOW_MAX.ln());
-        let allowed = if self.proven {
-            1.0
-        } else if looks_fast {
-            // A handful of fast answers are no proof, but twice the contact is then no risk to anybody's p99.
-            let wider = if self.all.served() >= SERVED_WIDER {
-                2.0
-            } else {
-                1.0
-            };
-            (self.contact * wider).max((HARM / self.all.bad_share().1).min(UNPROVEN_MAX))
-        } else {
-            // What answers slowly may answer without a failure for ever.
-            self.contact
-        };
+        let allowed = self.allowed();
         let slowly = if share <= caution { CAUTIOUS } else { 1.0 };
         let pace = sight.policy.return_per_second * slowly * sight.dt;
         // The contact itself is one step; from there on the pace binds.
@@ -208,6 +209,34 @@ impl Recovery {
         } else {
             (Progress::Going, next)
         }
+    }
+
+    /// The part of the traffic that may return on the evidence so far.
+    fn allowed(&self) -> f64 {
+        if self.proven {
+            return 1.0;
+        }
+        let looks_fast = self
+            .all
+            .ln_slowdown()
+            .is_some_and(|(mean, _)| mean <= SLOW_MAX.ln());
+        // What a recovered primary may show was not what ailed it. Half the contact, because power of two choices sends
+        // twice his part to whoever has nothing else in flight.
+        let telling = (SHOWN_MIN / self.known_bad.max(1e-3)).min(SHOWN_SAMPLES_MAX);
+        if self.known_bad > BAD_MAX && self.all.total < telling {
+            return self.contact / 2.0;
+        }
+        // What answers slowly may answer without a failure for ever.
+        if !looks_fast {
+            return self.contact;
+        }
+        // A handful of fast answers are no proof, but twice the contact is then no risk to anybody's p99.
+        let wider = if self.all.served() >= SERVED_WIDER {
+            2.0
+        } else {
+            1.0
+        };
+        (self.contact * wider).max((HARM / self.all.bad_share().1).min(UNPROVEN_MAX))
     }
 
     /// Width of the trial above the share: what has returned, and everybody once it has proven itself.

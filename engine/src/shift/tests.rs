@@ -286,6 +286,30 @@ fn a_contact_is_not_refuted_by_a_slow_answer_or_two() {
 }
 
 #[test]
+fn a_contact_is_not_widened_before_the_failures_known_of_would_have_shown() {
+    // The answers that bring most back before the twentieth; from some on, failures are too rare to wait for.
+    for (part, widened_early) in [(0.05, false), (0.30, true)] {
+        let mut play = Play::new(4);
+        play.run(Health::Failing(part), 8.0);
+        let mut answered = 0;
+        let mut most_back: f64 = 0.0;
+        while answered < 19 {
+            let share = play.shift.share().value();
+            // One clean answer in each tick in which anybody is there to be answered.
+            let mut primary = known(0.98);
+            primary.tick = tick(u32::from(share < 1.0), 0, 1.0);
+            primary.terms[0].observed = part;
+            answered += primary.tick.total;
+            let shadow = play.good_shadow();
+            let step = play.step(&primary, &shadow);
+            most_back = most_back.max(1.0 - step.decision.share.value());
+        }
+        let contact = 5.0 / play.bench.demand_rps;
+        assert_eq!(most_back > contact, widened_early, "{part}: {most_back}");
+    }
+}
+
+#[test]
 fn a_return_after_a_relapse_waits_longer_and_stops_short() {
     let mut play = Play::new(5);
     play.run(Health::Failing(0.5), 12.0);
