@@ -8,6 +8,7 @@
 mod check;
 mod clusters;
 mod keys;
+pub mod placement;
 pub mod policy;
 pub mod url;
 pub mod window;
@@ -21,6 +22,7 @@ use foreshade_settings::{Read as _, text_of, yaml};
 
 pub use foreshade_settings::{Admin, AdminAddress, Json, Mistake, Mistakes, Resolve, WithoutToken};
 
+pub use self::placement::Placement;
 pub use self::policy::Policy;
 use self::url::Url;
 
@@ -68,7 +70,7 @@ pub struct Config {
     pub link: Link,
     /// Where operators look and act.
     pub api: Api,
-    /// Which shadows are chosen.
+    /// How shadows are chosen where nobody names them.
     pub placement: Placement,
     /// How pairs live and are judged. Never empty.
     pub policies: Vec<Policy>,
@@ -147,19 +149,6 @@ pub struct Links {
     pub key_file: PathBuf,
     /// How long a link is good for.
     pub life: Duration,
-}
-
-/// Which shadows are chosen.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Placement {
-    /// Least distance on the globe.
-    pub distance_min_km: u32,
-    /// Whether a shadow in its primary's zone will do.
-    pub same_zone: bool,
-    /// How much better another shadow has to be, as a part.
-    pub margin: f64,
-    /// Endpoints that are never chosen.
-    pub exclude: Vec<Name>,
 }
 
 /// A pair as it is configured.

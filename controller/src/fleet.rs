@@ -50,6 +50,8 @@ pub struct Proxy {
     pub heard: Moment,
     /// Whether its link is up.
     pub linked: bool,
+    /// Pairs that it cannot carry out.
+    unapplied: Vec<PairId>,
 }
 
 /// Requests of one interval that were routed under one probability.
@@ -72,6 +74,19 @@ pub struct PairView {
     pub share: Option<f64>,
     /// Since the last look, in this round.
     pub batches: Vec<Batch>,
+    /// Round trip between proxies and the shadow, where they have measured it.
+    pub shadow_rtt: Option<Duration>,
+    /// Some proxies cannot carry the pair out.
+    pub unapplied: Option<Unable>,
+}
+
+/// Proxies that cannot carry a pair out, because their configuration is another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unable {
+    /// How many.
+    pub proxies: usize,
+    /// Why, in the words of one of them.
+    pub why: String,
 }
 
 /// Everything that proxies have said.
@@ -91,6 +106,11 @@ struct Heard {
     /// By proxy, in order.
     voices: Vec<(Number, Voice)>,
     flow: Flow,
+    /// Its shadow, as of the last look, and the round in which that became it: proxies that are at an earlier one still speak
+    /// of another.
+    shadow: (Option<Name>, Round),
+    /// Proxies that cannot carry it out, and why.
+    unapplied: BTreeMap<Number, String>,
     /// The round began before this leader did.
     is_resumed: bool,
 }
@@ -121,6 +141,7 @@ impl Fleet {
             plan,
             heard: now,
             linked: true,
+            unapplied: Vec::new(),
         };
         self.proxies.insert(name.clone(), proxy);
         Ok(())
@@ -147,9 +168,22 @@ impl Fleet {
 
     /// A proxy says what became of plans.
     pub fn acknowledge(&mut self, proxy: &Name, status: &Status, now: Moment) {
-        if let Some(proxy) = self.proxies.get_mut(proxy) {
-            proxy.plan = status.plan;
-            proxy.hear(&mut self.silent, now);
+        let Some(proxy) = self.proxies.get_mut(proxy) else {
+            return;
+        };
+        proxy.plan = status.plan;
+        proxy.hear(&mut self.silent, now);
+        let number = proxy.number;
+        for pair in std::mem::take(&mut proxy.unapplied) {
+            if let Some(heard) = self.pairs.get_mut(&pair) {
+                heard.unapplied.remove(&number);
+            }
+        }
+        for said in &status.unapplied {
+            if let Some(heard) = self.pairs.get_mut(&said.pair) {
+                heard.unapplied.insert(number, said.why.clone());
+                proxy.unapplied.push(said.pair.clone());
+            }
         }
     }
 
@@ -224,15 +258,19 @@ impl Fleet {
         self.silent.retain(|number, _| !numbers.contains(number));
         for heard in self.pairs.values_mut() {
             heard.voices.retain(|(number, _)| !numbers.contains(number));
+            heard.unapplied.retain(|number, _| !numbers.contains(number));
         }
     }
 
-    /// What is known of a pair in this round; what was counted since the last look is handed over with it.
-    pub fn look(&mut self, pair: &PairId, round: Round, now: Moment) -> PairView {
+    /// What is known of a pair with this shadow in this round; what was counted since the last look is handed over with it.
+    pub fn look(&mut self, pair: &PairId, shadow: Option<&Name>, round: Round, now: Moment) -> PairView {
         let Some(heard) = self.pairs.get_mut(pair) else {
             return PairView::default();
         };
         heard.begin(round);
+        if heard.shadow.0.as_ref() != shadow {
+            heard.shadow = (shadow.cloned(), round);
+        }
         heard.view(&self.silent, now)
     }
 
@@ -309,21 +347,35 @@ impl Heard {
             let voices = self.voices.iter().filter(|(number, _)| is_fresh(number));
             voices.map(|(_, voice)| voice)
         };
+        // What is said of another shadow is nothing about this one.
+        let of_shadow = || fresh().filter(|voice| voice.round >= self.shadow.1);
         let arm = |arm: Arm| {
-            let (health, down) = voice::health(fresh(), arm);
+            let said: Vec<_> = match arm {
+                Arm::Primary => fresh().collect(),
+                Arm::Shadow => of_shadow().collect(),
+            };
+            let (health, down) = voice::health(said.iter().copied(), arm);
             ArmSight {
                 health,
                 down,
                 severe: self.flow.is_severe(arm, now),
-                risk: voice::risk(fresh(), arm),
+                risk: voice::risk(said.iter().copied(), arm),
                 capacity_rps: None,
             }
         };
         let (arms, share) = (Arm::ALL.map(arm), voice::share(fresh()));
+        let unable = self.unapplied.iter().filter(|(number, _)| is_fresh(number));
+        let why = unable.clone().next().map(|(_, why)| why.clone());
+        let unapplied = why.map(|why| Unable {
+            proxies: unable.count(),
+            why,
+        });
         PairView {
             arms,
             share,
             demand_rps: self.flow.demand_rps(now),
+            shadow_rtt: voice::rtt(of_shadow(), Arm::Shadow),
+            unapplied,
             batches: self.flow.drain(),
         }
     }

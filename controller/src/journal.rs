@@ -17,6 +17,7 @@ use foreshade_engine::verdict::bake::{BakePolicy, BakeState};
 use serde::{Deserialize, Serialize};
 
 use crate::leader::{LeaderError, Leadership};
+use crate::placing::Chosen;
 use crate::store::{Key, KeyRange, Op, RANGE_KEYS_MAX, ReadAt, Store, StoreError, TXN_OPS_MAX, Txn, Value};
 
 /// Records that are kept of one pair: weeks of an ordinary life, hours of an argument.
@@ -59,6 +60,9 @@ pub struct Kept {
     pub reason: String,
     /// Its last drills, the newest last.
     pub drills: VecDeque<DrillRecord>,
+    /// How its shadow was chosen, where nobody names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Chosen>,
 }
 
 /// A drill, from its order to its report.
@@ -130,6 +134,7 @@ impl Kept {
             records: 0,
             reason: String::new(),
             drills: VecDeque::new(),
+            placement: None,
         }
     }
 }

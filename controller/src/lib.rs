@@ -22,6 +22,7 @@ pub mod config;
 pub mod evidence;
 pub mod fleet;
 pub mod journal;
+pub mod placing;
 pub mod reconcile;
 pub mod spec;
 

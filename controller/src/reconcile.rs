@@ -29,9 +29,10 @@ use foreshade_engine::verdict::{Explanation, PolicyError};
 
 use self::step::Decided;
 use crate::evidence::Evidence;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Unable};
 use crate::journal::{DrillRecord, ENTRIES_MAX, Journal, Kept};
 use crate::leader::{LeaderError, Leadership};
+use crate::placing::{Choosing, Chosen};
 use crate::spec::{PairSpec, Spec};
 
 /// How often the leader looks. Proxies act by themselves within a tenth of a second; what is decided here takes evidence.
@@ -64,6 +65,7 @@ struct Tracked {
     spec: PairSpec,
     kept: Kept,
     evidence: Evidence,
+    choosing: Choosing,
     saved: Moment,
     orders: VecDeque<Order>,
     /// Under which generation of the plan each of its own was published, the latest last.
@@ -82,6 +84,7 @@ struct Tracked {
 struct Shown {
     sight: Sight,
     share: Option<f64>,
+    unapplied: Option<Unable>,
     waiting: Vec<Obstacle>,
     health: Health,
 }
@@ -131,6 +134,10 @@ pub struct View<'a> {
     pub reason: &'a str,
     /// Its drills, the newest last.
     pub drills: &'a VecDeque<DrillRecord>,
+    /// How its shadow was chosen, where the configuration names none.
+    pub placement: Option<&'a Chosen>,
+    /// Proxies that cannot carry it out.
+    pub unapplied: Option<&'a Unable>,
 }
 
 /// Why an order was not even taken.
@@ -233,6 +240,8 @@ impl Reconciler {
             health: tracked.last.health,
             reason: &tracked.kept.reason,
             drills: &tracked.kept.drills,
+            placement: tracked.spec.ground.as_ref().and(tracked.choosing.chosen()),
+            unapplied: tracked.last.unapplied.as_ref(),
         })
     }
 
@@ -349,6 +358,7 @@ impl Tracked {
         let (plan, health) = (kept.pair.plan(&spec.policy), kept.pair.health());
         Ok(Self {
             spec,
+            choosing: Choosing::resume(kept.placement.clone()),
             kept,
             evidence,
             saved: Moment::default(),
@@ -360,6 +370,7 @@ impl Tracked {
             last: Shown {
                 sight: Sight::default(),
                 share: None,
+                unapplied: None,
                 waiting: Vec::new(),
                 health,
             },

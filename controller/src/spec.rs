@@ -1,6 +1,6 @@
 //! What the leader is given: the configuration, pair by pair.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use foreshade_engine::lifecycle::policy::Policy;
 use foreshade_engine::verdict::JudgePolicy;
 
 use crate::config::Config;
+use crate::config::placement::Ground;
 use crate::config::url::Url;
 use crate::config::window::{self, Window};
 
@@ -27,8 +28,10 @@ pub struct Spec {
 pub struct PairSpec {
     /// Which.
     pub id: PairId,
-    /// Its shadow, where one is there.
+    /// Its shadow, where the configuration names one.
     pub shadow: Option<Name>,
+    /// What it is chosen from, where it does not.
+    pub ground: Option<Ground>,
     /// Whether anything is sent.
     pub mode: Mode,
     /// What its policy is called.
@@ -57,6 +60,11 @@ pub struct Hook {
 impl Spec {
     /// Of a configuration, whose pairs have policies.
     pub fn of(config: &Config) -> Self {
+        let primaries: HashSet<&PairId> = config.pairs.iter().map(|pair| &pair.id).collect();
+        let ground = |pair: &crate::config::Pair| {
+            let chosen = pair.shadow.is_none();
+            chosen.then(|| config.placement.ground(&pair.id, |id| primaries.contains(id)))
+        };
         let pair = |pair: &crate::config::Pair| {
             let policy = config.policy_of(pair)?;
             let hooks = policy.gates.iter().filter_map(|gate| {
@@ -70,6 +78,7 @@ impl Spec {
             Some(PairSpec {
                 id: pair.id.clone(),
                 shadow: pair.shadow.clone(),
+                ground: ground(pair),
                 mode: Mode::Live,
                 policy_name: policy.name.clone(),
                 policy: policy.lifecycle.clone(),

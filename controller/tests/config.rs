@@ -6,6 +6,7 @@ use std::time::Duration;
 use foreshade_controller::config::{self, AdminAddress, Config, Mistakes, Occasion, PlannedStore};
 use foreshade_controller::journal::ENTRIES_MAX;
 use foreshade_engine::lifecycle::policy::{self as lifecycle, Point};
+use foreshade_engine::placement::Diversity;
 use foreshade_engine::verdict::JudgePolicy;
 use proptest::prelude::*;
 use serde_json::Value as Json;
@@ -94,10 +95,7 @@ fn every_controller_file_in_configs_is_sound_and_says_what_it_says() {
         panic!("{:?}", large.store)
     };
     assert_eq!((etcd.endpoints.len(), etcd.lease), (3, Duration::from_secs(5)));
-    assert_eq!(
-        names(&large),
-        ["shop/a a-standby", "shop/b b-standby", "payments/p p-standby"]
-    );
+    assert_eq!(names(&large), ["shop/a -", "shop/b -", "payments/p p-standby"]);
     assert_eq!(large.policy_of(&large.pairs[2]).unwrap().name.as_str(), "careful");
     assert_eq!(large.groups[0].pairs.len(), 2);
     assert!(large.notifications[0].on.contains(&Occasion::Failover));
@@ -195,6 +193,125 @@ fn the_proxys_part_is_the_proxys_to_check_and_what_nobody_knows_is_refused() {
     );
     let missing = wrong("apiVersion: foreshade/v1\nclusters: []\n");
     assert!(missing.contains("controller is missing"), "{missing}");
+}
+
+// Concept: endpoint-shadow-choice
+#[test]
+fn what_a_shadow_is_chosen_from_is_what_the_clusters_and_placement_say_of_standbys() {
+    let text = controller(
+        "pairs: [{ cluster: shop, primary: b }]\nplacement:\n  distanceMin: 800km\n  sameZone: false\n  costMax: 3\n  \
+         latencyMax: 80ms\n  margin: 15%\n  exclude: [spare]\n  users: [{ site: 51.51 -0.13 }]\n  endpoints:\n    \
+         - { cluster: shop, name: b, zone: eu-west-1a, site: 53.35 -6.26 }\n    \
+         - { cluster: shop, name: far, zone: eu-north-1a, site: 59.33 18.07, cost: 2.5, latency: 30ms }\n",
+    )
+    .replace(
+        "    shadows:\n",
+        "    shadows:\n      - { name: far, address: 127.0.0.1:9102, region: eu-north, capacity: 500rps }\n      \
+         - { name: spare, address: 127.0.0.1:9103 }\n",
+    );
+    let config = parse(&text).unwrap();
+    let ground = config
+        .placement
+        .ground(&config.pairs[0].id, |id| *id == config.pairs[0].id);
+    let zone = |place: &foreshade_engine::placement::Place| place.zone.as_ref().map(ToString::to_string);
+    assert_eq!(zone(&ground.primary).as_deref(), Some("eu-west-1a"));
+    let candidates: Vec<_> = ground
+        .candidates
+        .iter()
+        .map(|known| known.name.as_str())
+        .collect();
+    // Not those that serve.
+    assert_eq!(candidates, ["far", "spare", "a-standby"]);
+    let far = &ground.candidates[0];
+    assert_eq!(far.place.region.as_ref().unwrap().as_str(), "eu-north");
+    assert_eq!(
+        (far.spare_rps, far.cost, far.latency),
+        (Some(500.0), Some(2.5), Some(Duration::from_millis(30)))
+    );
+    let distance = ground.primary.site.unwrap().distance_km(far.place.site.unwrap());
+    assert!((1600.0..1650.0).contains(&distance), "{distance}");
+    let policy = &*ground.policy;
+    assert_eq!(
+        (
+            policy.distance_min_km,
+            policy.distance_wanted_km,
+            policy.zone,
+            policy.region
+        ),
+        (800.0, 800.0, Diversity::Required, Diversity::Preferred)
+    );
+    assert_eq!(
+        (
+            policy.cost_max,
+            policy.latency_max,
+            policy.users.len(),
+            policy.margin
+        ),
+        (Some(3.0), Some(Duration::from_millis(80)), 1, 0.15)
+    );
+    assert_eq!(policy.excluded.len(), 1);
+}
+
+#[test]
+fn what_placement_says_of_nobody_and_a_standby_that_nobody_can_get_are_mistakes() {
+    let placed = |endpoint: &str| {
+        wrong(&controller(&format!(
+            "pairs: [{{ cluster: shop, primary: b }}]\nplacement: {{ endpoints: [{endpoint}] }}"
+        )))
+    };
+    let said = placed("{ cluster: shp, name: a }");
+    assert!(
+        said.contains("x.yaml:5:39: unknown cluster \"shp\"") && said.contains("did you mean \"shop\""),
+        "{said}"
+    );
+    let said = placed("{ cluster: shop, name: a-stanby }");
+    assert!(
+        said.contains("x.yaml:5:51: the cluster shop has no endpoint \"a-stanby\"")
+            && said.contains("did you mean \"a-standby\""),
+        "{said}"
+    );
+    let said = placed("{ cluster: shop, name: a-standby, site: 91 7 }");
+    assert!(
+        said.contains("a latitude lies between -90 and 90 degrees"),
+        "{said}"
+    );
+    for site in ["7", "1 2 3", "north east"] {
+        let said = placed(&format!("{{ cluster: shop, name: a-standby, site: {site} }}"));
+        assert!(
+            said.contains("x.yaml:5:68") && said.contains("expected: degrees north and east"),
+            "{said}"
+        );
+    }
+    let idle = controller("").replace(
+        "    shadows:\n",
+        "    shadows:\n      - { name: spare, address: 127.0.0.1:9103 }\n",
+    );
+    let said = wrong(&idle);
+    assert!(
+        said.contains("x.yaml:10:17: no endpoint has the shadow \"spare\""),
+        "{said}"
+    );
+    let given = idle.replace(
+        "clusters:\n",
+        "  pairs: [{ cluster: shop, primary: a }, { cluster: shop, primary: b }]\nclusters:\n",
+    );
+    assert!(parse(&given).is_ok(), "{}", wrong(&given));
+}
+
+#[test]
+fn without_clusters_placement_knows_the_candidates_and_no_primary_is_one() {
+    let text = "apiVersion: foreshade/v1\ncontroller:\n  \
+        pairs: [{ cluster: far, primary: a }, { cluster: far, primary: b }]\n  \
+        placement:\n    endpoints: [{ cluster: far, name: b }, { cluster: far, name: s }, { cluster: near, name: t }]\n";
+    let config = parse(text).unwrap();
+    let spec = foreshade_controller::spec::Spec::of(&config);
+    let ground = spec.pairs[0].ground.as_ref().unwrap();
+    let candidates: Vec<_> = ground
+        .candidates
+        .iter()
+        .map(|known| known.name.as_str())
+        .collect();
+    assert_eq!(candidates, ["s"]);
 }
 
 #[test]

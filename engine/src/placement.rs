@@ -55,6 +55,8 @@ pub struct Candidate {
     pub cost: Option<f64>,
     /// It is there and not at risk itself.
     pub fit: bool,
+    /// Whose shadow it is already, where it has to be one alone.
+    pub taken_by: Option<Name>,
 }
 
 /// What a shadow has to be like.

@@ -33,6 +33,7 @@ fn candidate(text: &str, latitude: f64, longitude: f64) -> Candidate {
         spare_rps: None,
         cost: None,
         fit: true,
+        taken_by: None,
     }
 }
 

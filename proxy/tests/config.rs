@@ -973,6 +973,29 @@ fn a_shadow_that_nobody_names_is_a_mistake() {
     "#);
 }
 
+// Concept: endpoint-shadow-choice
+#[test]
+fn a_controller_may_choose_from_shadows_that_nobody_names_where_somebody_has_none() {
+    let followed = |text: &str| {
+        let follow = "follow: { address: 127.0.0.1:9903, planFile: /tmp/plan }\nclusters:\n";
+        text.replacen("clusters:\n", follow, 1)
+    };
+    let unnamed = with(", shadow: a-standby", "");
+    let config = parse(&followed(&unnamed)).unwrap();
+    assert_eq!(
+        endpoints(&config).last(),
+        Some(&("a-standby", "127.0.0.1:9101".to_owned(), None))
+    );
+    // Everybody has one already, so nobody gets this one.
+    let spare = "shadows:\n      - { name: spare, address: 127.0.0.1:9103 }\n";
+    let all_named = followed(&with("9002 }", "9002, shadow: a-standby }")).replacen("shadows:\n", spare, 1);
+    assert!(
+        shown(&all_named).contains("no endpoint has the shadow \"spare\""),
+        "{}",
+        shown(&all_named)
+    );
+}
+
 // Routes, segments, policies.
 
 #[test]

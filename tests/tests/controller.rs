@@ -26,7 +26,7 @@ struct System {
     api: SocketAddr,
     file: PathBuf,
     shadow_fails: Arc<AtomicBool>,
-    _endpoints: [Scripted; 2],
+    _endpoints: Vec<Scripted>,
 }
 
 impl Drop for System {
@@ -43,32 +43,59 @@ fn answering(name: &'static str, fails: Arc<AtomicBool>) -> Scripted {
         } else {
             "200 OK"
         };
-        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 1\r\nConnection: close\r\n\r\n{name}");
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{name}",
+            name.len()
+        );
         let _ = stream.write_all(answer.as_bytes());
     })
 }
 
+/// What a test has in its file: lines of the controller's section, the primary's shadow, and further standbys.
+struct Written {
+    controller: String,
+    named: &'static str,
+    standbys: &'static [&'static str],
+}
+
 impl System {
     fn start() -> Self {
+        Self::of(&Written {
+            controller: String::new(),
+            named: ", shadow: a-standby",
+            standbys: &["a-standby"],
+        })
+    }
+
+    fn of(written: &Written) -> Self {
         let shadow_fails = Arc::<AtomicBool>::default();
-        let endpoints = [
-            answering("a", Arc::default()),
-            answering("s", shadow_fails.clone()),
-        ];
+        let primary = answering("a", Arc::default());
+        let standbys = written.standbys.iter();
+        let standbys: Vec<_> = standbys
+            .map(|name| answering(name, shadow_fails.clone()))
+            .collect();
+        let a = primary.address;
+        let shadows = written
+            .standbys
+            .iter()
+            .zip(&standbys)
+            .map(|(name, standby)| format!("{{ name: {name}, address: \"{}\" }}", standby.address));
+        let shadows = shadows.collect::<Vec<_>>().join(", ");
         let (link, api) = (free_address(), free_address());
         let mut file = PathBuf::new();
-        let [a, standby] = [endpoints[0].address, endpoints[1].address];
         let mut proxy = Proxy::spawn(|place| {
             let (users, admin, folder) = (place.users, place.admin, place.folder.display().to_string());
+            let Written {
+                controller, named, ..
+            } = written;
             let text = format!(
                 "apiVersion: foreshade/v1\nadmin: {{ address: {admin} }}\nworkers: 1\n\
                  follow: {{ address: \"{link}\", name: edge, planFile: {folder}/plan }}\n\
                  controller:\n  store: {folder}/controller.redb\n  link: {{ address: {link} }}\n  api: {{ address: {api} }}\n  \
-                 policies: [{{ name: default, steps: [50%, 100%], times: {{ stepMin: 1s }} }}]\n\
+                 policies: [{{ name: default, steps: [50%, 100%], times: {{ stepMin: 1s }} }}]\n{controller}\
                  listeners: [{{ name: web, address: {users}, routes: [{{ cluster: shop }}] }}]\n\
                  clusters:\n  - name: shop\n    cohort: {{ header: x-user }}\n    slowStart: 0s\n    \
-                 endpoints: [{{ name: a, address: \"{a}\", shadow: a-standby }}]\n    \
-                 shadows: [{{ name: a-standby, address: \"{standby}\" }}]\n"
+                 endpoints: [{{ name: a, address: \"{a}\"{named} }}]\n    shadows: [{shadows}]\n"
             );
             file = place.folder.join("whole.yaml");
             fs::write(&file, &text).unwrap();
@@ -84,7 +111,7 @@ impl System {
             api,
             file,
             shadow_fails,
-            _endpoints: endpoints,
+            _endpoints: standbys.into_iter().chain([primary]).collect(),
         };
         system.until("warm", |pair| pair["state"] == "Warm.Idle");
         system
@@ -195,4 +222,48 @@ fn a_controller_that_is_killed_goes_on_where_it_was_and_nobody_notices() {
     // The audit survives, too.
     let (_, audit) = client::request(system.api, "GET", "/v1/audit", "").unwrap();
     assert!(audit.contains("to see what happens"), "{audit}");
+}
+
+// Concept: endpoint-shadow-choice
+#[test]
+fn a_pair_that_names_no_shadow_gets_the_far_one_for_good_and_its_users_are_served_there() {
+    let mut system = System::of(&Written {
+        controller: "  pairs: [{ cluster: shop, primary: a }]\n  placement:\n    endpoints:\n      \
+            - { cluster: shop, name: a, site: 53.35 -6.26, region: eu-west }\n      \
+            - { cluster: shop, name: near, site: 53.35 -6.26, region: eu-west }\n      \
+            - { cluster: shop, name: far, site: 59.33 18.07, region: eu-north }\n"
+            .to_owned(),
+        named: "",
+        standbys: &["near", "far"],
+    });
+    let explained = |system: &System| {
+        let explained = Command::new(binary("foreshade"))
+            .args(["--server", &format!("http://{}", system.api), "explain", "shop/a"])
+            .output()
+            .unwrap();
+        String::from_utf8(explained.stdout).unwrap()
+    };
+    assert_eq!(system.pair().unwrap()["shadow"], "far");
+    let why = explained(&system);
+    assert!(
+        why.contains("far scores") && why.contains("near scores") && why.contains("distance 1628 km"),
+        "{why}"
+    );
+    system.controller.kill().unwrap();
+    system.controller.wait().unwrap();
+    system.controller = run(&system.file);
+    system.until("warm again", |pair| pair["share_actual"].is_number());
+    assert_eq!(
+        (system.pair().unwrap()["shadow"].as_str(), system.history().len()),
+        (Some("far"), 3),
+        "{:?}",
+        system.history()
+    );
+    system.order("promote");
+    system.until("under way", |pair| pair["share_actual"].as_f64() > Some(0.0));
+    let answers = (0..40).map(|user| {
+        let request = format!("GET / HTTP/1.1\r\nHost: x\r\nx-user: w{user}\r\nConnection: close\r\n\r\n");
+        exchange(system.proxy.users, request.as_bytes())
+    });
+    assert!(answers.into_iter().any(|answer| answer.ends_with("far")));
 }

@@ -11,9 +11,9 @@ use foreshade_settings::{
     is_of_this_machine, quoted,
 };
 
-use super::clusters::{Cluster, Clusters};
+use super::clusters::Clusters;
 use super::{
-    Api, Config, Etcd, Group, Link, Links, Notification, Pair, Placement, PlannedStore, Tls, keys, policy,
+    Api, Config, Etcd, Group, Link, Links, Notification, Pair, PlannedStore, Tls, keys, placement, policy,
 };
 use crate::journal::ENTRIES_MAX;
 
@@ -60,6 +60,9 @@ pub(super) fn config(file: keys::File, resolve: &Resolve<'_>, mistakes: &mut Mis
         let what = format!("{} pairs, and one controller keeps {PAIRS_MAX}", pairs.len());
         mistakes.add(Mistake::of_the_file(what));
     }
+    if let Some(pairs) = &pairs {
+        placement::check_idle(clusters, pairs, mistakes);
+    }
     let groups = groups(controller.groups, pairs.as_deref(), mistakes);
     let notifications = notifications(controller.notifications, mistakes);
     // The only version there is; a second one needs a second reader.
@@ -68,7 +71,7 @@ pub(super) fn config(file: keys::File, resolve: &Resolve<'_>, mistakes: &mut Mis
         store: store(controller.store)?,
         link: link?,
         api: api?,
-        placement: placement(controller.placement, clusters, mistakes),
+        placement: placement::placement(controller.placement, clusters, mistakes),
         policies: policies?,
         pairs: pairs?,
         groups: groups?,
@@ -156,28 +159,6 @@ fn api(
     })
 }
 
-fn placement(written: keys::Placement, clusters: &Clusters, mistakes: &mut Mistakes) -> Placement {
-    let known: Vec<_> = clusters
-        .known
-        .iter()
-        .flat_map(Cluster::members)
-        .map(Name::as_str)
-        .collect();
-    for name in &written.exclude.items {
-        let word = name.value.as_str();
-        if !known.is_empty() && !known.contains(&word) {
-            let hint = mistakes.did_you_mean(word, known.iter().copied());
-            mistakes.add(Mistake::at(name.place(), format!("unknown endpoint {}", quoted(word))).hint(hint));
-        }
-    }
-    Placement {
-        distance_min_km: written.distance_min.0,
-        same_zone: written.same_zone,
-        margin: written.margin.0,
-        exclude: written.exclude.items.into_iter().map(|name| name.value).collect(),
-    }
-}
-
 /// The pairs that the proxy's clusters have.
 fn of_clusters(clusters: &Clusters, policy: usize) -> Vec<Pair> {
     let pairs = clusters.known.iter().flat_map(|cluster| {
@@ -185,7 +166,7 @@ fn of_clusters(clusters: &Clusters, policy: usize) -> Vec<Pair> {
         with_shadow.map(move |(primary, shadow)| Pair {
             id: PairId {
                 cluster: cluster.name.clone(),
-                primary: primary.clone(),
+                primary: primary.name.clone(),
             },
             shadow: shadow.clone(),
             policy,
@@ -247,19 +228,9 @@ fn members(raw: &keys::Pair, clusters: &Clusters, mistakes: &mut Mistakes) -> Op
     if clusters.known.is_empty() {
         return Some((id, shadow));
     }
-    let word = cluster.value.0.as_str();
-    let Some(known) = clusters.known.iter().find(|known| known.name == id.cluster) else {
-        let hint = mistakes.did_you_mean(word, clusters.known.iter().map(|known| known.name.as_str()));
-        mistakes.add(Mistake::at(cluster.place(), format!("unknown cluster {}", quoted(word))).hint(hint));
-        return None;
-    };
+    let known = clusters.find(cluster, mistakes)?;
     for member in [Some(primary), raw.shadow.as_ref()].into_iter().flatten() {
-        let word = member.value.0.as_str();
-        if !known.has(word) {
-            let what = format!("the cluster {} has no endpoint {}", known.name, quoted(word));
-            let hint = mistakes.did_you_mean(word, known.members().map(Name::as_str));
-            mistakes.add(Mistake::at(member.place(), what).hint(hint));
-        }
+        let _ = known.expect(member, mistakes);
     }
     if shadow.as_ref() == Some(&id.primary) {
         let place = raw.shadow.as_ref().and_then(At::place);
@@ -267,7 +238,10 @@ fn members(raw: &keys::Pair, clusters: &Clusters, mistakes: &mut Mistakes) -> Op
             Mistake::at(place, format!("{} is its own shadow", id.primary)).expected("another endpoint"),
         );
     }
-    let of_the_file = known.endpoints.iter().find(|(name, _)| *name == id.primary);
+    let of_the_file = known
+        .endpoints
+        .iter()
+        .find(|(member, _)| member.name == id.primary);
     let shadow = shadow.or_else(|| of_the_file.and_then(|(_, shadow)| shadow.clone()));
     Some((id, shadow))
 }

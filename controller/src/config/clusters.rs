@@ -4,7 +4,7 @@
 //! and nothing is reported twice. So a proxy can get new keys before the controller does.
 
 use foreshade_contract::Name;
-use foreshade_settings::{Json, Mistakes, Node, Read, Shown, Value, unexpected};
+use foreshade_settings::{Json, Mistakes, Node, Place, Rate, Read, Scalar, Shown, Value, unexpected};
 use serde_json::json;
 
 /// The clusters of the file.
@@ -18,9 +18,19 @@ pub(crate) struct Clusters {
 pub(crate) struct Cluster {
     pub(crate) name: Name,
     /// Endpoints, each with the shadow that the file gives it.
-    pub(crate) endpoints: Vec<(Name, Option<Name>)>,
-    /// Standbys.
-    pub(crate) shadows: Vec<Name>,
+    pub(crate) endpoints: Vec<(Member, Option<Name>)>,
+    /// Members.
+    pub(crate) shadows: Vec<Member>,
+}
+
+/// A member of a cluster.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) name: Name,
+    /// Where its name stands.
+    pub(crate) place: Place,
+    pub(crate) region: Option<Name>,
+    pub(crate) capacity_rps: Option<f64>,
 }
 
 impl Cluster {
@@ -31,7 +41,8 @@ impl Cluster {
 
     /// Names of endpoints and shadows.
     pub(crate) fn members(&self) -> impl Iterator<Item = &Name> {
-        self.endpoints.iter().map(|(name, _)| name).chain(&self.shadows)
+        let endpoints = self.endpoints.iter().map(|(member, _)| member);
+        endpoints.chain(&self.shadows).map(|member| &member.name)
     }
 }
 
@@ -62,14 +73,24 @@ impl Shown for Clusters {
 }
 
 fn cluster(node: &Node) -> Option<Cluster> {
-    let endpoint = |node: &Node| Some((name(node, "name")?, name(node, "shadow")));
+    let endpoint = |node: &Node| Some((member(node)?, name(node, "shadow")));
     Some(Cluster {
         name: name(node, "name")?,
         endpoints: items(node, "endpoints").iter().filter_map(endpoint).collect(),
-        shadows: items(node, "shadows")
-            .iter()
-            .filter_map(|node| name(node, "name"))
-            .collect(),
+        shadows: items(node, "shadows").iter().filter_map(member).collect(),
+    })
+}
+
+fn member(node: &Node) -> Option<Member> {
+    let capacity = match below(node, "capacity").map(|node| &node.value) {
+        Some(Value::Text(text)) => Rate::parse(text).ok(),
+        _ => None,
+    };
+    Some(Member {
+        name: name(node, "name")?,
+        place: below(node, "name")?.place,
+        region: name(node, "region"),
+        capacity_rps: capacity.map(|capacity| capacity.0),
     })
 }
 

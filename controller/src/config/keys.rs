@@ -3,6 +3,7 @@
 //! What one value alone can tell about itself is known here; what needs a second one (does the policy exist? does the
 //! margin lie above the tolerance?) `check` decides.
 
+mod placement;
 mod policy;
 
 use std::net::Ipv4Addr;
@@ -11,7 +12,7 @@ use std::path::PathBuf;
 use foreshade_contract::Name;
 use foreshade_settings::{
     AbsolutePath, Address, AdminPlace, At, Choice, Count, Elsewhere, Json, Lasting, List, Mistakes, Mode,
-    Node, Part, Read, Reference, Scalar, Shown, Value, WithoutToken, Wrong, choice, millis, scalar, seconds,
+    Node, Read, Reference, Scalar, Shown, Value, WithoutToken, Wrong, choice, millis, scalar, seconds,
     section, text,
 };
 use serde_json::json;
@@ -20,6 +21,7 @@ use super::Occasion;
 use super::clusters::Clusters;
 use super::url::Url;
 
+pub(crate) use self::placement::{Known, Placement};
 pub(crate) use self::policy::{
     Gate, GateAt, Inconclusive, Metric, MirrorUse, OldPrimary, Policy, Rollback, Times, Verdict, Window,
 };
@@ -197,53 +199,6 @@ section! {
     key_file "keyFile": required AbsolutePath;
     /// How long a link is good for.
     life "life": default Lasting<60_000, 604_800_000> = seconds(86_400);
-}
-
-section! {
-    /// Which shadows are chosen.
-    Placement "a placement section":
-    /// Least distance between a primary and its shadow on the globe.
-    distance_min "distanceMin": default Distance = Distance(0);
-    /// Whether a shadow in the zone of its primary will do.
-    same_zone "sameZone": default bool = true;
-    /// How much better another shadow has to be before the pair gets it.
-    margin "margin": default Part = Part(0.2);
-    /// Endpoints that are never chosen.
-    exclude "exclude": list List<At<Name>, 0>;
-}
-
-/// Kilometres.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Distance(pub(crate) u32);
-
-impl Distance {
-    /// Half of the way around.
-    const KM_MAX: u32 = 20_038;
-}
-
-impl Scalar for Distance {
-    fn expected() -> String {
-        format!("a distance from 0km to {}km", Self::KM_MAX)
-    }
-
-    fn parse(text: &str) -> Result<Self, Wrong> {
-        let Some(number) = text.strip_suffix("km") else {
-            let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-            return Err(Wrong::because("has no unit").hint(digits.then(|| format!("write {text}km"))));
-        };
-        let km = number.trim_end().parse().ok().filter(|km| *km <= Self::KM_MAX);
-        km.map(Self).ok_or_else(|| Wrong::because("is out of range"))
-    }
-
-    fn schema() -> Json {
-        foreshade_settings::patterned("^[0-9]{1,5} *km$")
-    }
-}
-
-impl Shown for Distance {
-    fn shown(&self) -> Json {
-        format!("{}km", self.0).into()
-    }
 }
 
 section! {

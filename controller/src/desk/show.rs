@@ -13,8 +13,9 @@ use foreshade_engine::verdict::explain::{Evidence as Known, Explanation, MetricE
 use crate::operator::What;
 use crate::operator::view::{
     Analysis, AnalysisBrief, ArmView, Change, Evidence, GateStanding, GateView, Health, MetricView, Mode,
-    OverrideView, PairDetail, PairSummary, ProxiesView, StepView, Verdict,
+    OverrideView, PairDetail, PairSummary, PlacementView, ProxiesView, StepView, UnappliedView, Verdict,
 };
+use crate::placing::Chosen;
 use crate::reconcile::View;
 
 /// A pair in a list.
@@ -74,6 +75,21 @@ pub(crate) fn detail(
             .filter(|drill| drill.ended.is_none())
             .map(|drill| drill.started_ms),
         analysis: explanation.map(brief),
+        placement: view.placement.map(placement),
+        unapplied: view.unapplied.map(|unable| UnappliedView {
+            proxies: count(unable.proxies),
+            why: unable.why.clone(),
+        }),
+    }
+}
+
+fn placement(chosen: &Chosen) -> PlacementView {
+    PlacementView {
+        shadow: chosen.shadow.as_ref().map(ToString::to_string),
+        reason: chosen.reason.clone(),
+        at_ms: chosen.at_ms,
+        candidates: chosen.candidates.clone(),
+        further: count(chosen.further),
     }
 }
 
@@ -260,10 +276,13 @@ fn mode(mode: Meant) -> Mode {
 
 /// Who carries the plan out, of a pair's point of view; all proxies have all pairs.
 pub(crate) fn proxies(connected: usize, acknowledged: usize, stale: usize) -> ProxiesView {
-    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     ProxiesView {
         connected: count(connected),
         acknowledged: count(acknowledged),
         stale: count(stale),
     }
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }

@@ -1,5 +1,7 @@
 //! What one proxy says of one pair: its present opinion, and how far its sums have been counted.
 
+use std::time::Duration;
+
 use foreshade_contract::histogram::Histogram;
 use foreshade_contract::report::{ArmCounters, BootId, Health, PairReport, Segment};
 use foreshade_contract::{Arm, Risk, Round, Share};
@@ -13,6 +15,10 @@ pub(super) struct Voice {
     share: Share,
     risk: [Option<Risk>; 2],
     health: [Health; 2],
+    /// The round that it speaks of.
+    pub(super) round: Round,
+    /// Mean round trip to each arm in this round, in microseconds.
+    rtt_us: [Option<u64>; 2],
     /// Requests in its last report, of both arms: how much its opinion weighs.
     requests: u64,
     counted: Option<Box<Counted>>,
@@ -45,6 +51,8 @@ impl Voice {
     /// Takes a report, and says what is new in it. Of a round that is resumed, the first one says nothing new.
     pub(super) fn hear(&mut self, (boot, is_resumed): (BootId, bool), said: &PairReport) -> More {
         (self.share, self.risk, self.health) = (said.share, said.risk, said.health);
+        self.round = said.round;
+        self.rtt_us = said.network.map(|of| of.rtt_us.checked_div(of.samples));
         let before = self.counted.as_deref();
         let before = before.filter(|counted| counted.boot == boot && counted.round == said.round);
         let more = if is_resumed && self.counted.is_none() {
@@ -148,6 +156,12 @@ pub(super) fn risk<'a>(voices: impl Iterator<Item = &'a Voice>, arm: Arm) -> Opt
 /// The share of the arm that does not serve.
 pub(super) fn share<'a>(voices: impl Iterator<Item = &'a Voice>) -> Option<f64> {
     mean(voices.map(|voice| (voice, voice.share.value())))
+}
+
+/// The round trip to an arm.
+pub(super) fn rtt<'a>(voices: impl Iterator<Item = &'a Voice>, arm: Arm) -> Option<Duration> {
+    let said = voices.filter_map(|voice| Some((voice, (*voice.rtt_us.get(arm.index())?)? as f64)));
+    mean(said).map(|us| Duration::from_secs_f64(us / 1e6))
 }
 
 fn mean<'a>(said: impl Iterator<Item = (&'a Voice, f64)>) -> Option<f64> {

@@ -138,6 +138,34 @@ pub struct PairDetail {
     pub drill: Option<u64>,
     /// The verdict so far.
     pub analysis: Option<AnalysisBrief>,
+    /// How its shadow was chosen; absent where the configuration names it.
+    pub placement: Option<PlacementView>,
+    /// Proxies that cannot carry the pair out, because their configuration is another one.
+    pub unapplied: Option<UnappliedView>,
+}
+
+/// How a shadow was chosen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PlacementView {
+    /// The one that was chosen; absent where every candidate is ruled out.
+    pub shadow: Option<String>,
+    /// Why, in one sentence.
+    pub reason: String,
+    /// When it was looked at last, in milliseconds of Unix time.
+    pub at_ms: u64,
+    /// Candidates, the best first, each in one sentence.
+    pub candidates: Vec<String>,
+    /// Candidates that are not among them.
+    pub further: u32,
+}
+
+/// Proxies that cannot carry a pair out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UnappliedView {
+    /// How many.
+    pub proxies: u32,
+    /// Why, in the words of one of them.
+    pub why: String,
 }
 
 /// One of the two endpoints.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use foreshade_contract::{Epoch, Generation, PairId};
+use foreshade_contract::{Epoch, Generation, Name, PairId};
 use foreshade_engine::lifecycle::command::{Answer, Command, Order, Outcome as Answered};
 use foreshade_engine::lifecycle::group::{Given, Group};
 use foreshade_engine::lifecycle::sight::{Acks, Sight, Sync};
@@ -13,6 +13,7 @@ use super::{Instant, Outcome, Shown, Tracked};
 use crate::fleet::{Fleet, PairView};
 use crate::journal::{Audited, DRILLS_MAX, DrillRecord, Entry, Journal, Kept};
 use crate::leader::{LeaderError, Leadership};
+use crate::placing::Seen;
 
 /// How often evidence is written down while it grows: what a crash can cost of it.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -40,14 +41,18 @@ pub(super) fn decide(
 ) -> Vec<Decided> {
     let mut sights = Vec::with_capacity(unit.len());
     for id in unit {
+        let taken = taken(pairs, id, at);
         let Some(tracked) = pairs.get_mut(id) else {
             continue;
         };
-        let round = tracked.kept.pair.round;
-        let view = fleet.look(id, round, at.now);
+        let (shadow, round) = (tracked.kept.pair.shadow.as_ref(), tracked.kept.pair.round);
+        let view = fleet.look(id, shadow, round, at.now);
+        let placement = tracked.placement(&view, &taken, at);
         tracked.evidence.learn(&tracked.kept.pair, &view.batches, at.now);
         tracked.last.share = view.share;
+        tracked.last.unapplied.clone_from(&view.unapplied);
         let mut sight = tracked.sight(&view, (epoch, followed), at.wall_ms);
+        sight.placement = placement;
         sight.thresholds = fleet.thresholds(id, tracked.kept.pair.serving);
         sights.push((id, sight));
     }
@@ -57,6 +62,32 @@ pub(super) fn decide(
         Some(tracked.decide(step, sight, at))
     });
     decided.collect()
+}
+
+/// Standbys that are the shadows of others of the same cluster, or are to be; asked for where this pair is about to choose.
+fn taken(pairs: &BTreeMap<PairId, Tracked>, id: &PairId, at: Instant) -> Vec<(Name, PairId)> {
+    let asks = |tracked: &&Tracked| tracked.spec.ground.is_some() && tracked.choosing.is_due(at.now);
+    if pairs.get(id).filter(asks).is_none() {
+        return Vec::new();
+    }
+    let others = pairs
+        .iter()
+        .filter(|(other, _)| *other != id && other.cluster == id.cluster);
+    let taken = others.flat_map(|(other, tracked)| {
+        let chosen = tracked
+            .choosing
+            .chosen()
+            .and_then(|chosen| chosen.shadow.as_ref());
+        let has = [
+            tracked.spec.shadow.as_ref(),
+            tracked.kept.pair.shadow.as_ref(),
+            chosen,
+        ];
+        has.into_iter()
+            .flatten()
+            .map(|name| (name.clone(), other.clone()))
+    });
+    taken.collect()
 }
 
 fn steps(pairs: &BTreeMap<PairId, Tracked>, sights: &[(&PairId, Sight)], wall_ms: u64) -> Vec<Step> {
@@ -178,6 +209,7 @@ pub(super) fn adopt(pairs: &mut BTreeMap<PairId, Tracked>, decided: Vec<Decided>
         tracked.last = Shown {
             sight,
             share: tracked.last.share,
+            unapplied: tracked.last.unapplied.take(),
             waiting: step.waiting,
             health: step.health,
         };
@@ -210,6 +242,23 @@ impl Decided {
 }
 
 impl Tracked {
+    /// The shadow that the pair is to have: the one that is configured, or the one that is chosen.
+    fn placement(&mut self, view: &PairView, taken: &[(Name, PairId)], at: Instant) -> Option<Name> {
+        let Some(ground) = &self.spec.ground else {
+            return self.spec.shadow.clone();
+        };
+        let pair = &self.kept.pair;
+        self.choosing.shadow(
+            ground,
+            &Seen {
+                pair,
+                view,
+                taken,
+                at,
+            },
+        )
+    }
+
     /// All that is known of the pair now.
     fn sight(
         &self,
@@ -219,7 +268,6 @@ impl Tracked {
     ) -> Sight {
         Sight {
             epoch,
-            placement: self.spec.shadow.clone(),
             arms: view.arms,
             demand_rps: view.demand_rps,
             share: view.share.unwrap_or_default(),
@@ -270,6 +318,7 @@ impl Tracked {
             records: self.kept.records + u64::from(step.transition.is_some()),
             reason: self.kept.reason.clone(),
             drills: self.kept.drills.clone(),
+            placement: self.choosing.chosen().cloned(),
         };
         if let Some(transition) = &step.transition {
             kept.reason = transition.cause.to_string();

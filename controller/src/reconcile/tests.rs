@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foreshade_contract::histogram::Histogram;
-use foreshade_contract::report::{ArmCounters, BootId, Health as Seen, PairReport, Report, Segment, Status};
+use foreshade_contract::report::{
+    ArmCounters, BootId, Health as Seen, PairReport, Report, Segment, Status, Unapplied,
+};
 use foreshade_contract::{Arm, Name, Share};
 use foreshade_engine::lifecycle::Mode;
 use foreshade_engine::lifecycle::command::{Command, Outcome as Came};
@@ -15,6 +17,8 @@ use foreshade_engine::verdict::JudgePolicy;
 use super::*;
 use crate::leader::Campaign;
 use crate::store::{Memory, Store};
+
+mod placing;
 
 /// What one arm does to requests: how many per tick, and how many of them fail.
 type Does = (u64, u64);
@@ -31,6 +35,13 @@ struct Play {
     segments: Vec<Segment>,
     latency: [Histogram; 2],
     round: foreshade_contract::Round,
+    spec: Spec,
+    /// What the proxy sees of the shadow.
+    shadow_is: Seen,
+    /// What it has moved there by itself.
+    moved: Share,
+    /// Shadows that its configuration does not have.
+    unknown: Vec<Name>,
 }
 
 fn name(text: &str) -> Name {
@@ -42,6 +53,7 @@ fn spec() -> Spec {
         pairs: vec![PairSpec {
             id: pair(),
             shadow: Some(name("a-standby")),
+            ground: None,
             mode: Mode::Live,
             policy_name: name("default"),
             policy: Arc::default(),
@@ -60,7 +72,7 @@ fn pair() -> PairId {
     }
 }
 
-async fn lead(store: &Arc<Memory>) -> (Leadership, Reconciler, Fleet) {
+async fn lead(store: &Arc<Memory>, spec: &Spec) -> (Leadership, Reconciler, Fleet) {
     let journal = Journal::new("/foreshade");
     let shared: Arc<dyn Store> = store.clone();
     let campaign = Campaign::new(shared, journal.leader().unwrap(), "me", Duration::from_secs(15)).unwrap();
@@ -72,7 +84,7 @@ async fn lead(store: &Arc<Memory>) -> (Leadership, Reconciler, Fleet) {
         .unwrap()
         .last()
         .map_or(0, |last| last.seq);
-    let reconciler = Reconciler::new(&spec(), &journal, (kept, audited), leadership.epoch()).unwrap();
+    let reconciler = Reconciler::new(spec, &journal, (kept, audited), leadership.epoch()).unwrap();
     let mut fleet = Fleet::default();
     fleet.resume(reconciler.rounds());
     (leadership, reconciler, fleet)
@@ -80,8 +92,12 @@ async fn lead(store: &Arc<Memory>) -> (Leadership, Reconciler, Fleet) {
 
 impl Play {
     async fn new() -> Self {
+        Self::of(spec()).await
+    }
+
+    async fn of(spec: Spec) -> Self {
         let store = Arc::new(Memory::new());
-        let (leadership, reconciler, fleet) = lead(&store).await;
+        let (leadership, reconciler, fleet) = lead(&store, &spec).await;
         Self {
             store,
             leadership,
@@ -93,6 +109,10 @@ impl Play {
             segments: Vec::new(),
             latency: Default::default(),
             round: foreshade_contract::Round(0),
+            spec,
+            shadow_is: Seen::Up,
+            moved: Share::ZERO,
+            unknown: Vec::new(),
         }
     }
 
@@ -103,7 +123,7 @@ impl Play {
         drop(dead);
         let journal = Journal::new("/foreshade");
         let kept = journal.load(store.as_ref()).await.unwrap();
-        self.reconciler = Reconciler::new(&spec(), &journal, (kept, 0), self.leadership.epoch()).unwrap();
+        self.reconciler = Reconciler::new(&self.spec, &journal, (kept, 0), self.leadership.epoch()).unwrap();
         self.fleet = Fleet::default();
         self.fleet.resume(self.reconciler.rounds());
     }
@@ -133,7 +153,16 @@ impl Play {
             .greet(&proxy, BootId(7), plan.as_deref().map(Plan::id), at.now)
             .unwrap();
         let planned = plan.as_ref().and_then(|plan| plan.pair(&self.id)).cloned();
-        if let Some(planned) = planned {
+        let is_known = |planned: &PairPlan| !self.unknown.contains(&planned.shadow);
+        let unapplied = planned
+            .iter()
+            .filter(|planned| !is_known(planned))
+            .map(|planned| Unapplied {
+                pair: planned.pair.clone(),
+                why: "the cluster has no endpoint of the shadow's name".to_owned(),
+            });
+        let unapplied: Vec<_> = unapplied.collect();
+        if let Some(planned) = planned.filter(is_known) {
             self.serve(&planned, [primary, shadow]);
             let report = Report {
                 sequence: self.tick,
@@ -144,6 +173,8 @@ impl Play {
         }
         let status = Status {
             plan: plan.as_deref().map(Plan::id),
+            unapplied_total: unapplied.len(),
+            unapplied,
             ..Status::default()
         };
         self.fleet.acknowledge(&proxy, &status, at.now);
@@ -200,9 +231,9 @@ impl Play {
             pair: self.id.clone(),
             round: planned.round,
             serving: planned.serving,
-            share: planned.directed.unwrap_or(Share::ZERO),
+            share: planned.directed.unwrap_or(self.moved),
             risk: [None; 2],
-            health: [Seen::Up; 2],
+            health: [Seen::Up, self.shadow_is],
             arms: self.sums,
             segments: self.segments.clone(),
             latency: self.latency.clone(),

@@ -384,6 +384,8 @@ impl Operator for Memory {
             cooldown_until_ms: None,
             drill: held.drill,
             analysis: held.step.map(|_| brief()),
+            placement: None,
+            unapplied: None,
         })
     }
 

@@ -74,10 +74,12 @@ pub(super) const PLACED_ELSEWHERE: When = When {
     },
 };
 
-/// Takes what placement chose.
+/// Takes what placement chose. What was counted and seen of the one before is another round's: nothing of it is taken for
+/// the new one's.
 pub(super) fn assign(pair: &mut Pair, seen: Seen<'_>) {
     pair.shadow.clone_from(&seen.sight.placement);
     pair.looks.forget();
+    pair.new_round(seen);
 }
 
 fn needed(view: &View<'_>) -> Option<Cause> {

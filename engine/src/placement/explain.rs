@@ -18,6 +18,7 @@ use super::{Candidate, Diversity, Judged, Need, PlacementPolicy};
 pub enum Exclusion {
     Itself,
     ByName,
+    Taken { by: Name },
     Unfit,
     TooNear { km: f64, min_km: f64 },
     DistanceUnknown { min_km: f64 },
@@ -42,6 +43,9 @@ pub(super) fn exclusion(
     }
     if policy.excluded.contains(&candidate.name) {
         return Some(Exclusion::ByName);
+    }
+    if let Some(by) = &candidate.taken_by {
+        return Some(Exclusion::Taken { by: by.clone() });
     }
     if !candidate.fit {
         return Some(Exclusion::Unfit);
@@ -159,6 +163,7 @@ impl fmt::Display for Exclusion {
         match self {
             Self::Itself => f.write_str("it is the primary itself"),
             Self::ByName => f.write_str("the policy excludes it by name"),
+            Self::Taken { by } => write!(f, "it is the shadow of {by} already"),
             Self::Unfit => f.write_str("it is not there, or at risk itself"),
             Self::TooNear { km, min_km } => write!(
                 f,

@@ -25,6 +25,7 @@ fn candidate(text: &str, place: Place) -> Candidate {
         spare_rps: Some(2000.0),
         cost: Some(1.0),
         fit: true,
+        taken_by: None,
     }
 }
 
@@ -100,6 +101,13 @@ fn each_rule_of_the_policy_rules_out_and_says_why() {
     assert_eq!(
         plain.excluded(Candidate { fit: false, ..far() }),
         Some(Exclusion::Unfit)
+    );
+    let taken_by = Some(name("b"));
+    assert_eq!(
+        plain
+            .excluded(Candidate { taken_by, ..far() })
+            .map(|why| why.to_string()),
+        Some("it is the shadow of b already".to_owned())
     );
     let spare_rps = Some(600.0);
     assert!(matches!(
@@ -204,6 +212,7 @@ fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
             spare_rps,
             cost,
             fit,
+            taken_by: None,
         })
         .collect()
     })

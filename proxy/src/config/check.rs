@@ -67,10 +67,11 @@ pub(super) fn config(
         .zip(bound)
         .map(|(raw, address)| listener(raw, address, file.relay, &known, mistakes))
         .collect();
+    let follows = file.follow.is_some();
     let clusters: Vec<_> = clusters
         .items
         .into_iter()
-        .map(|raw| cluster::cluster(raw, &taken, answers, mistakes))
+        .map(|raw| cluster::cluster(raw, (&taken, follows), answers, mistakes))
         .collect();
     let servers = file.dns.servers.items.iter();
     let servers: Vec<_> = servers

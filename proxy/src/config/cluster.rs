@@ -2,7 +2,8 @@
 //!
 //! `shadow:` names a standby or another endpoint of the same cluster, and it ends there: a shadow that has a shadow of
 //! its own would make one failure travel, and a circle would hand a burning load round and round. Both are refused. So
-//! is a standby that nobody names: its owner believes to be protected and is not.
+//! is a standby that nobody names: its owner believes to be protected and is not. Only where a controller is followed, and
+//! some endpoint names no shadow, may there be some for it to choose from; the controller checks that it may.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -48,10 +49,11 @@ impl Member {
     }
 }
 
-/// Checks a cluster. `listening` are the addresses of this proxy itself and whose they are.
+/// Checks a cluster. `listening` are the addresses of this proxy itself and whose they are; `follows` says that a
+/// controller may give a shadow to endpoints that name none.
 pub(super) fn cluster(
     raw: raw::Cluster,
-    listening: &[(SocketAddr, String)],
+    (listening, follows): (&[(SocketAddr, String)], bool),
     answers: &Answers,
     mistakes: &mut Mistakes,
 ) -> Option<Cluster> {
@@ -79,7 +81,13 @@ pub(super) fn cluster(
         .map(|member| names.find("shadow", member.raw.shadow.as_ref(), mistakes))
         .collect();
     check_shadows(&members, &shadows, mistakes);
-    check_idle(&members, &shadows, sound && names.unique, mistakes);
+    let is_given_one = follows
+        && members
+            .iter()
+            .any(|member| !member.standby && member.raw.shadow.is_none());
+    if !is_given_one {
+        check_idle(&members, &shadows, sound && names.unique, mistakes);
+    }
     check_addresses(&members, &shadows, listening, mistakes);
     check_names(&members, mistakes);
 

@@ -96,8 +96,9 @@ impl Session<'_> {
                     .controller
                     .get(&format!("{}/analysis", path(&pair.pair)))
                     .await?;
-                let text = tree::explained(&pair.pair.to_string(), analysis.as_ref(), self.screen);
-                self.show(&analysis, &text)
+                let detail: PairDetail = self.controller.get(&path(&pair.pair)).await?;
+                let judged = tree::explained(&pair.pair.to_string(), analysis.as_ref(), self.screen);
+                self.show(&analysis, &(judged + &tree::placed(&detail)))
             }
             Command::History { pair, page } => {
                 let path = format!("{}/history?{}", path(&pair.pair), query(&page));

@@ -100,6 +100,8 @@ fn detail() -> PairDetail {
         cooldown_until_ms: None,
         drill: None,
         analysis: Some(brief()),
+        placement: None,
+        unapplied: None,
     }
 }
 

@@ -102,6 +102,12 @@ pub(super) fn pair(detail: &PairDetail, now_ms: u64, screen: &Screen) -> String 
         }
     }
     line("Reason", &summary.reason);
+    if let Some(placement) = &detail.placement {
+        line("Placement", &placement.reason);
+    }
+    if let Some(unable) = unapplied(detail) {
+        line("Warning", &screen.marked(Mark::Waiting, &unable));
+    }
     for obstacle in &detail.obstacles {
         line("Waits", obstacle);
     }
@@ -111,6 +117,35 @@ pub(super) fn pair(detail: &PairDetail, now_ms: u64, screen: &Screen) -> String 
         &tree(detail, now_ms),
         screen,
     )
+}
+
+/// What proxies cannot do of it.
+fn unapplied(detail: &PairDetail) -> Option<String> {
+    let unable = detail.unapplied.as_ref()?;
+    let proxies = match unable.proxies {
+        1 => "1 proxy".to_owned(),
+        proxies => format!("{proxies} proxies"),
+    };
+    Some(format!("⚠ not carried out by {proxies}: {}", unable.why))
+}
+
+/// How its shadow was chosen, and what stands in the way of that.
+pub(super) fn placed(detail: &PairDetail) -> String {
+    let mut text = String::new();
+    if let Some(placement) = &detail.placement {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "\nshadow: {}", placement.reason);
+        for candidate in &placement.candidates {
+            let _ = writeln!(text, "  {candidate}");
+        }
+        if placement.further > 0 {
+            let _ = writeln!(text, "  and {} more", placement.further);
+        }
+    }
+    if let Some(unable) = unapplied(detail) {
+        let _ = writeln!(text, "\n{unable}");
+    }
+    text
 }
 
 fn proxies(detail: &PairDetail) -> String {
