@@ -72,7 +72,7 @@ fn a_controller_that_says_nothing_has_its_defaults_and_the_pairs_of_the_clusters
     assert_eq!(names(&config), ["shop/a a-standby"]);
     let policy = config.policy_of(&config.pairs[0]).unwrap();
     assert_eq!((policy.name.as_str(), policy.gates.len()), ("default", 0));
-    // But for one: unless somebody says so, what risk begins is the proxies' to end.
+    // But for one: unless somebody says so, risk is the proxies' alone to answer.
     let led_by_people = lifecycle::Policy {
         automatic: false,
         ..lifecycle::Policy::default()

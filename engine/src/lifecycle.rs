@@ -180,6 +180,9 @@ pub struct Course {
     pub waited: Duration,
     /// Users go back because nothing keeps them, not because something failed.
     pub benign: bool,
+    /// Everybody has moved, and how many stay is the proxies' to say: see [`shifting`].
+    #[serde(default)]
+    pub released: bool,
 }
 
 /// What wants a shift.

@@ -165,6 +165,8 @@ impl Shift {
         rng: &mut (impl Rng + ?Sized),
     ) -> Shifted {
         let (phase, cap, bound) = if let Some(share) = forced {
+            // What is set hides no risk from whoever decides once it is not.
+            self.latch.step(sight);
             self.force(share, rng)
         } else if let Some(share) = sight.guidance.directed.filter(|_| sight.policy.enabled) {
             self.follow(sight, share, rng)
@@ -207,6 +209,7 @@ impl Shift {
                 return decided;
             }
         }
+        self.latch.step(sight);
         if self.nobody_moved() {
             self.salt = rng.next_u64();
         }
@@ -223,18 +226,9 @@ impl Shift {
 
     fn decide(&mut self, sight: &Sight<'_>, rng: &mut (impl Rng + ?Sized)) -> (Phase, Share, Bound) {
         let engaged = self.latch.step(sight);
-        if self.episode.is_none() {
-            if engaged {
-                self.begin(sight, rng);
-            } else if self.share > 0.0 {
-                // An operator had moved them and has let go.
-                self.begin(sight, rng);
-                let recovery = Recovery::unchallenged(sight, self.share);
-                if let Some(episode) = &mut self.episode {
-                    episode.recovery = Some(recovery);
-                    episode.authority = Share::ONE;
-                }
-            }
+        if self.episode.is_none() && (engaged || self.share > 0.0) {
+            self.begin(sight, rng);
+            self.take_over(sight, engaged);
         }
         let Some(mut episode) = self.episode.take() else {
             let limits = Limits {
@@ -272,6 +266,21 @@ impl Shift {
         }
         let hold = self.memory.hold(sight.now, sight.policy, rng);
         self.episode = Some(Episode::new(sight, hold));
+    }
+
+    /// An operator or a plan may have moved users, and has let go of them. Whoever is there was led there with a right to it,
+    /// and what is more than a canary has been more than one: the primary, which has been without them, could not show any
+    /// more that the shadow is better. They stay for as long as the primary is at risk, and else come back at once.
+    fn take_over(&mut self, sight: &Sight<'_>, engaged: bool) {
+        let Some(episode) = self.episode.as_mut().filter(|_| self.share > 0.0) else {
+            return;
+        };
+        episode.authority = Share::ONE;
+        if !engaged {
+            episode.recovery = Some(Recovery::unchallenged(sight, self.share));
+        } else if self.share > sight.policy.canary.value() {
+            self.canary.trust();
+        }
     }
 
     /// Fast in: towards the share that the risk asks for.

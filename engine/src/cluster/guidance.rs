@@ -123,6 +123,47 @@ mod tests {
     }
 
     #[test]
+    fn users_stay_away_from_a_sick_primary_whose_share_is_set_no_longer_and_come_back_on_proof() {
+        let mut rig = guided(Guidance {
+            directed: Some(Share::ONE),
+            ..Guidance::NONE
+        });
+        sicken(&mut rig);
+        let _ = rig.ticks(60);
+        // Without users it shows nothing, and silence is not recovery. The shadow's answers go on.
+        rig.seen[0] = Assessment {
+            terms: Vec::new(),
+            ..known(0.9)
+        };
+        rig.seen[2].tick = tick(10, 0, 1.0);
+        let _ = rig.ticks(60);
+        rig.engine.guide(0, Guidance::NONE);
+        for _ in 0..30 {
+            let decision = rig.tick();
+            assert!(share(&decision, 0) > 0.9, "{:?}", shift(&decision, 0));
+        }
+        let mut tried = false;
+        for _ in 0..6000 {
+            let decision = rig.tick();
+            let back = 1.0 - share(&decision, 0);
+            tried |= back > 0.0 && back < 0.5;
+            // Whoever comes is served well.
+            rig.seen[0] = match back > 0.0 {
+                true => Assessment {
+                    rps: 100.0 * back,
+                    tick: tick(10, 0, 1.0),
+                    ..known(0.0)
+                },
+                false => known(0.9),
+            };
+            if back >= 1.0 {
+                break;
+            }
+        }
+        assert!(tried && share(&rig.tick(), 0) < 0.01);
+    }
+
+    #[test]
     fn a_set_share_gives_way_to_a_failover_and_holds_again_after_the_proof() {
         let mut rig = guided(Guidance {
             directed: Some(Share::clamped(0.3)),

@@ -69,6 +69,7 @@ pub enum Cause {
         mark: f64,
     },
     Waived,
+    Released,
     Missing {
         obstacle: Obstacle,
     },

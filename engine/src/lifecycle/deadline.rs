@@ -10,13 +10,13 @@ use super::cause::{Cause, ms};
 use super::guards::{NOT_WORSE, STEP_PROVEN};
 use super::policy::{Inconclusive, OldPrimary};
 use super::retreating::{carries_more, fail};
-use super::rollback::{go_or_freeze, is_left_to_operator, put_back, way_back};
+use super::rollback::{TARGET_CARRIES_ALL, go_or_freeze, is_left_to_operator, lead_back, put_back, way_back};
 use super::rule::{Guard, Move, NOTHING};
 use super::shifting::{ADVANCE, PROMOTE, advance, is_last};
 use super::sight::Opinion;
 use super::state::{Promoting, Retreat, Shifting, State, Warm};
 use super::view::View;
-use super::{Pair, promoting, warm};
+use super::{Pair, Trigger, promoting, warm};
 
 /// Asks whether the state has lasted too long.
 pub(super) fn law(view: &View<'_>) -> Option<Move> {
@@ -74,7 +74,8 @@ fn end(view: &View<'_>, cause: Cause, after_ms: u64) -> Move {
     }
 }
 
-/// Nothing was decided: as the policy says, where everything but evidence is there; else back.
+/// Nothing was decided: as the policy says, where everything but evidence is there; else back, or where risk alone had
+/// begun it, as far as the proxies find the primary well.
 fn end_of_hold(view: &View<'_>, cause: Cause) -> Move {
     if is_left_to_operator(view) {
         return Move::new(State::Frozen, cause, NOTHING);
@@ -86,7 +87,11 @@ fn end_of_hold(view: &View<'_>, cause: Cause) -> Move {
         .filter(|guard| !is_evidence(guard))
         .all(|guard| (guard.ask)(view).is_ok());
     let promote = view.policy.on_inconclusive == Inconclusive::Promote && view.opinion() != Opinion::Worse;
+    let by_risk = view.pair.course.trigger == Some(Trigger::Risk) && (TARGET_CARRIES_ALL.ask)(view).is_ok();
     match (promote && rest_holds, is_last(view)) {
+        // It was not shown to be wrong to leave, and not to be right to come back: the proxies go on alone, from where users
+        // are. Put back by a clock, they would all be at a primary that is as bad as it was.
+        (false, _) if by_risk => Move::new(State::RollingBack(Retreat::Weights), cause, lead_back),
         (false, _) => go_or_freeze(view, cause),
         (true, false) => Move::new(State::Shifting(Shifting::Advancing), cause, advance),
         (true, true) => Move::new(State::Promoting(Promoting::Fence), cause, promoting::begin),

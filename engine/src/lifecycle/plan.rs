@@ -7,7 +7,7 @@ use foreshade_contract::{PairPlan, Share};
 
 use super::points::BasisPoints;
 use super::policy::Policy;
-use super::state::State;
+use super::state::{Shifting, State};
 use super::{Mode, Pair};
 
 impl Pair {
@@ -16,6 +16,8 @@ impl Pair {
         let live = self.mode == Mode::Live;
         let ceiling = match self.overrides.ceiling() {
             Some(ceiling) => ceiling,
+            // They keep what was led there, whatever they may move by themselves.
+            None if live && self.is_released() => BasisPoints::ALL,
             None if self.may_share() || !live => policy.ceiling,
             None => BasisPoints::ZERO,
         };
@@ -36,9 +38,19 @@ impl Pair {
     fn directed(&self) -> Option<Share> {
         let set = self.overrides.share().is_some();
         let back = matches!(self.state, State::RollingBack(_)) && !self.is_led_back_gently();
-        let moving = self.state.is_active() || back || self.state == State::FailedOver;
+        let led = self.state.is_active() && !self.is_released();
+        let moving = led || back || self.state == State::FailedOver;
         let stopped = self.state == State::Frozen;
         (set || moving || stopped).then(|| self.effective_share().share())
+    }
+
+    /// Risk alone has moved everybody: how long they stay is the proxies' to say, who see the primary.
+    fn is_released(&self) -> bool {
+        let goes_on = matches!(
+            self.state,
+            State::Shifting(Shifting::Advancing | Shifting::Holding)
+        );
+        goes_on && self.course.released && self.overrides.risk().is_none()
     }
 
     /// Nothing has failed and nothing keeps users at the standby: the proxies bring them back as the primary proves itself

@@ -4,6 +4,16 @@
 //! missing is waited for: within the step first, then in Holding. The time of a step goes on while it is held, and once it
 //! is over nothing leads back into it, so that a guard that comes and goes cannot stretch a shift. A shift has a bounded
 //! number of steps, so every shift ends.
+//!
+//! A shift that risk began ends where the risk does, and of a primary without users nobody learns that: a share of 100 %
+//! that is set would hold a healthy one away from them until a deadline, and then send them all back to it at once,
+//! healthy or not. So the last step of such a shift is set for as long as a step lasts at least, and then *released*: the
+//! proxies keep users where they are for as long as their own risk says so, try the primary with a few of them, and bring
+//! them back on proof (`engine::shift::recovery`). Meanwhile the shift goes on: what those few show is evidence, by which
+//! the shadow is promoted if it is there; if the risk is gone first, the pair is warm again; and if neither is known when
+//! the hold is over, the rest is left to the proxies as well. Nothing failed then, so nobody has to rest, and users are
+//! never put back by a clock. Where an operator has set the risk by hand, proxies know nothing of it, and the share stays
+//! set.
 // Concept: endpoint-gradual-shift
 
 use super::cause::{Cause, Obstacle, ms};
@@ -29,6 +39,8 @@ pub(super) const RULES: &[Rule] = &[
     promoted(HOLDING),
     advanced(ADVANCING),
     advanced(HOLDING),
+    released(ADVANCING),
+    released(HOLDING),
     Rule {
         from: ADVANCING,
         to: HOLDING,
@@ -119,6 +131,26 @@ const fn advanced(from: State) -> Rule {
         },
         guards: ADVANCE,
         act: advance,
+    }
+}
+
+const fn released(from: State) -> Rule {
+    Rule {
+        from,
+        to: from,
+        when: When {
+            says: "everybody has moved by risk alone, and only a primary with some users can show that it is well",
+            ask: |view| {
+                let Pair {
+                    course, overrides, ..
+                } = view.pair;
+                let by_risk = course.trigger == Some(Trigger::Risk) && overrides.risk().is_none();
+                let is_due = course.on_step >= view.policy.times.step_min;
+                (by_risk && is_last(view) && is_due && !course.released).then_some(Cause::Released)
+            },
+        },
+        guards: &[&CONFIRMED],
+        act: |pair, _| pair.course.released = true,
     }
 }
 

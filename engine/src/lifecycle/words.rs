@@ -83,6 +83,9 @@ impl fmt::Display for Cause {
                 )
             }
             Self::Waived => f.write_str("an operator goes on without evidence"),
+            Self::Released => {
+                f.write_str("everybody has moved by risk alone: the proxies try the primary and bring users back on proof")
+            }
             Self::Missing { obstacle } => write!(f, "held: {obstacle}"),
             Self::Cleared => f.write_str("what was missing is there"),
             Self::NotWorse { e_ok, e_worse } => {

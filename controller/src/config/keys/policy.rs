@@ -21,8 +21,10 @@ section! {
     Policy "a policy":
     /// Name, unique among policies.
     name "name": required At<Name>;
-    /// Whether risk alone may begin a shift that the controller leads to a promotion; where false, an operator has to. What
-    /// passes by itself is the proxies' to shift: they lead users back as soon as the primary has proven itself.
+    /// Whether risk alone may begin a shift that the controller leads to a promotion; where false, an operator has to, and the
+    /// proxies alone answer risk. Everybody that risk alone has moved comes back as soon as the primary has proven itself.
+    /// It is no default, because a step that waits for evidence is a share that does not follow the risk from second to
+    /// second as the proxies' own does, and how the two compare has not been measured.
     automatic "automatic": default bool = false;
     /// Whether shadows are kept warm while nothing is wrong.
     always_warm "alwaysWarm": default bool = true;

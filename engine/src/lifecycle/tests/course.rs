@@ -8,6 +8,7 @@ use foreshade_contract::{Arm, Risk, Share};
 use super::super::command::Command;
 use super::super::effect::Effect;
 use super::super::health::Health;
+use super::super::overrides::Setting;
 use super::super::points::BasisPoints;
 use super::super::policy::{Inconclusive, MirrorUse, OldPrimary, Policy};
 use super::super::sight::{ArmHealth, Opinion, Sync, WriterSight};
@@ -122,6 +123,82 @@ fn risk_alone_begins_a_shift_and_its_end_brings_users_back_without_a_failure() {
             .iter()
             .any(|made| made.cause.to_string() == "risk has been below 0.15 for 30 s")
     );
+}
+
+/// At the last step of a shift that nothing but a severe risk began, without any evidence.
+fn severe() -> Rig {
+    let mut rig = Rig::at(State::Warm(Warm::Idle));
+    rig.opinion = Some(Opinion::Undecided);
+    rig.arm(Arm::Primary).risk = Some(Risk::clamped(0.95));
+    rig.until(|pair| pair.state == ADVANCING && pair.share == BasisPoints::ALL);
+    rig
+}
+
+#[test]
+fn everybody_who_was_moved_by_risk_alone_is_left_to_the_proxies_after_a_step() {
+    let mut rig = severe();
+    let plan = |rig: &Rig| {
+        let plan = rig.pair.plan(&rig.policy).unwrap();
+        (plan.directed, plan.ceiling)
+    };
+    rig.ticks(8);
+    assert_eq!(plan(&rig), (Some(Share::ONE), Share::ONE));
+    // Their own risk may move half, and they keep all.
+    rig.policy.ceiling = BasisPoints::percent(50);
+    rig.ticks(4);
+    assert_eq!(plan(&rig), (None, Share::ONE));
+    assert!(rig.pair.state.is_active());
+    let released =
+        "everybody has moved by risk alone: the proxies try the primary and bring users back on proof";
+    let told = rig
+        .journal
+        .iter()
+        .filter(|made| made.cause.to_string() == released);
+    assert_eq!(told.count(), 1);
+    // What an operator has said of the risk no proxy knows.
+    let setting = Setting::Risk(BasisPoints::percent(90));
+    rig.done(&Command::Override {
+        setting,
+        until_ms: rig.now_ms + 600_000,
+    });
+    assert_eq!(plan(&rig).0, Some(Share::ONE));
+}
+
+#[test]
+fn a_primary_that_proves_itself_after_a_severe_shift_has_its_users_back_within_a_minute() {
+    let mut rig = severe();
+    rig.until(|pair| pair.course.released);
+    let since = rig.now_ms;
+    // A few users find it well.
+    rig.arm(Arm::Primary).risk = Some(Risk::clamped(0.05));
+    rig.until(|pair| pair.state == State::Warm(Warm::Idle));
+    assert!(rig.now_ms - since <= 60_000, "{} ms", rig.now_ms - since);
+    assert_eq!(rig.pair.flap.failures(), 0);
+    assert_eq!(rig.pair.weights(), [BasisPoints::ALL, BasisPoints::ZERO]);
+}
+
+#[test]
+fn a_shadow_that_proves_itself_after_a_severe_shift_is_promoted() {
+    let mut rig = severe();
+    rig.until(|pair| pair.course.released);
+    rig.opinion = Some(Opinion::NotWorse);
+    rig.until(|pair| matches!(pair.state, State::Promoting(_)));
+    let plan = rig.pair.plan(&rig.policy).unwrap();
+    assert_eq!(plan.directed, Some(Share::ONE));
+    rig.until(|pair| pair.state == State::Committed);
+}
+
+#[test]
+fn a_severe_shift_of_which_nothing_becomes_known_ends_with_the_proxies_and_puts_nobody_back() {
+    let mut rig = severe();
+    let since = rig.now_ms;
+    rig.until(|pair| matches!(pair.state, State::RollingBack(_)));
+    let longest = rig.policy.times.step_max + rig.policy.times.hold_max + Duration::from_secs(30);
+    assert!(u128::from(rig.now_ms - since) <= longest.as_millis());
+    let told = |rig: &Rig| rig.pair.plan(&rig.policy).unwrap().directed;
+    assert_eq!(told(&rig), None);
+    rig.until(|pair| pair.state == State::Warm(Warm::Idle));
+    assert_eq!((told(&rig), rig.pair.flap.failures()), (None, 0));
 }
 
 #[test]

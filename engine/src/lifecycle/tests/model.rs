@@ -19,7 +19,7 @@ use super::super::policy::{FlapPolicy, Policy, Steps, Times};
 use super::super::sight::{Acks, ArmHealth, Finding, Opinion, Sight, Sync, WriterSight};
 use super::super::state::{Promoting, Shifting, State};
 use super::super::writer::Term;
-use super::super::{Looks, Mode, Pair};
+use super::super::{Looks, Mode, Pair, Trigger};
 use super::fixture::{calm, id, order};
 
 /// No wait of this policy is longer.
@@ -79,6 +79,10 @@ enum Weather {
     PrimarySick,
     Lagging,
     Alarm,
+    /// What serves is certainly bad, and nothing is shown.
+    Severe,
+    /// It is well, and nothing is shown.
+    Well,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -140,6 +144,23 @@ fn ends(reverse: bool) -> Life {
             Command::Undo,
         ],
         terms: 2,
+        one_by_one: false,
+    }
+}
+
+/// Shifts that risk alone begins, with and without proof of anything.
+fn risky(reverse: bool) -> Life {
+    Life {
+        policy: policy(reverse),
+        weathers: &[
+            Weather::Calm,
+            Weather::Severe,
+            Weather::Well,
+            Weather::ShadowGone,
+            Weather::PrimaryGone,
+        ],
+        orders: &[Command::Abort, Command::Pause, Command::Freeze],
+        terms: 1,
         one_by_one: false,
     }
 }
@@ -217,19 +238,22 @@ impl World {
             round: Round(1),
             opinion: match weather {
                 Weather::Worse => Opinion::Worse,
-                Weather::Lagging => Opinion::Undecided,
+                Weather::Lagging | Weather::Severe | Weather::Well => Opinion::Undecided,
                 _ => Opinion::NotWorse,
             },
-            step_enough: weather != Weather::Worse && weather != Weather::Lagging,
+            step_enough: !matches!(
+                weather,
+                Weather::Worse | Weather::Lagging | Weather::Severe | Weather::Well
+            ),
             ..Finding::default()
         });
         match weather {
-            Weather::AtRisk => sight.arm_mut(self.pair.serving).risk = Some(Risk::ONE),
+            Weather::AtRisk | Weather::Severe => sight.arm_mut(self.pair.serving).risk = Some(Risk::ONE),
             Weather::ShadowGone => sight.arm_mut(Arm::Shadow).severe = true,
             Weather::PrimaryGone => sight.arm_mut(Arm::Primary).severe = true,
             Weather::PrimarySick => sight.arm_mut(Arm::Primary).health = ArmHealth::Sick,
             Weather::Alarm => sight.bake.alarm = true,
-            Weather::Calm | Weather::Worse | Weather::Lagging => {}
+            Weather::Calm | Weather::Worse | Weather::Lagging | Weather::Well => {}
         }
         sight
     }
@@ -361,6 +385,32 @@ impl World {
         }
     }
 
+    /// Whether a primary that is well has its users back, if a shift that risk began has taken them all: by proof, which it can
+    /// give as long as it has some of them, and without being called failed for the lack of it.
+    fn returns(&self, policy: &Policy) -> bool {
+        let mut world = self.clone();
+        let serving = self.pair.serving;
+        let has_all = |pair: &Pair| pair.serving == serving && pair.share == BasisPoints::ZERO;
+        for _ in 0..20 {
+            let plan = world.pair.plan(policy);
+            let is_cut_off = plan.is_some_and(|plan| plan.directed == Some(foreshade_contract::Share::ONE));
+            // Who has no users keeps the risk that it had.
+            let weather = if is_cut_off {
+                Weather::Severe
+            } else {
+                Weather::Well
+            };
+            world.tick(weather, None, policy);
+            world.settle();
+            match world.pair.state {
+                State::Warm(_) => return has_all(&world.pair),
+                State::Failed | State::Frozen => return false,
+                _ => {}
+            }
+        }
+        false
+    }
+
     /// Whether what is under way ends, whatever is seen and even if nobody answers.
     fn ends(&self, weathers: &[Weather], policy: &Policy) -> bool {
         let mut world = self.clone();
@@ -466,8 +516,10 @@ impl Model for Life {
                     },
                 ),
                 Property::always("what is under way ends", |life: &Life, world: &World| {
-                    let worst: [&[Weather]; 4] = [
+                    let worst: [&[Weather]; 6] = [
                         &[Weather::Calm],
+                        &[Weather::Severe],
+                        &[Weather::Severe, Weather::Lagging],
                         &[Weather::Lagging],
                         &[Weather::Lagging, Weather::Calm],
                         &[Weather::PrimarySick],
@@ -475,6 +527,7 @@ impl Model for Life {
                     world.pair.state.is_resting()
                         || worst.iter().all(|weathers| world.ends(weathers, &life.policy))
                 }),
+                returning(),
                 Property::sometimes("it is paused", |_, world: &World| {
                     world.pair.state == State::Shifting(Shifting::Paused)
                 }),
@@ -482,6 +535,23 @@ impl Model for Life {
         }
         properties
     }
+}
+
+/// What a shift that risk began owes its primary.
+fn returning() -> Property<Life> {
+    Property::always(
+        "a healthy primary gets its users back",
+        |life: &Life, world: &World| {
+            let pair = &world.pair;
+            let by_risk = pair.course.trigger == Some(Trigger::Risk);
+            let goes_on = matches!(
+                pair.state,
+                State::Shifting(Shifting::Advancing | Shifting::Holding)
+            );
+            // Who has been told to promote without proof does so.
+            !(by_risk && goes_on && !pair.course.full) || world.returns(&life.policy)
+        },
+    )
 }
 
 fn check(life: Life) {
@@ -501,5 +571,12 @@ fn whatever_arrives_in_whatever_order_there_is_one_writer() {
 fn whatever_happens_there_is_a_way_back_and_an_end() {
     for reverse in [true, false] {
         check(ends(reverse));
+    }
+}
+
+#[test]
+fn whatever_risk_begins_ends_and_a_healthy_primary_gets_its_users_back() {
+    for reverse in [true, false] {
+        check(risky(reverse));
     }
 }
