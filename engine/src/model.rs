@@ -93,7 +93,7 @@ struct World<'a> {
 
 impl<'a> World<'a> {
     fn new(scenario: &'a Scenario, seed: u64, contender: Contender, record: &mut Record) -> Self {
-        let mut timers = Timers::new(scenario.spec.attempt_timeout);
+        let mut timers = Timers::new(scenario.spec.attempt_timeout, scenario.spec.endpoints.len());
         timers.at(micros(TICK), Timer::Look);
         for fault in &scenario.faults {
             for edge in fault.edges() {

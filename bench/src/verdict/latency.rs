@@ -24,18 +24,14 @@ impl Run {
             return Verdict::new(false, "nothing measured");
         };
         let limit = f64::from(healthy) * times;
-        let peak = self
-            .p99s(self.fault)
-            .map(|window| window.p99_us)
-            .max()
-            .unwrap_or_default();
-        let above = self
-            .p99s(self.fault)
-            .filter(|window| f64::from(window.p99_us) >= limit);
         // The window after the last one above is the first of the lasting recovery.
-        let back_us = above
-            .last()
-            .map_or(0, |last| last.span.to_us + micros(STEP) - self.fault.from_us);
+        let (mut peak, mut back_us) = (0, 0);
+        for window in self.p99s(self.fault) {
+            peak = peak.max(window.p99_us);
+            if f64::from(window.p99_us) >= limit {
+                back_us = window.span.to_us + micros(STEP) - self.fault.from_us;
+            }
+        }
         let context = format!("(peak {}, healthy {})", ms(peak), ms(healthy));
         if self.fault.from_us + back_us > self.fault.to_us {
             return Verdict::new(false, format!("not before the fault ended {context}"));

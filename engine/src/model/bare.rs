@@ -110,6 +110,8 @@ impl Bare {
     }
 
     fn send(&mut self, place: u32, endpoint: usize, out: &mut Outside<'_>) {
+        let flights = &self.flights;
+        out.timers.forget(endpoint, |ticket| flights.is_over(ticket));
         let flight = self.flights.at(place);
         let ticket = flight.set_out((0, place), endpoint, out.now_us);
         out.record.attempts += 1;

@@ -101,6 +101,12 @@ impl Flights {
             .filter(|f| f.attempt == ticket.attempt && f.waiting)
     }
 
+    /// Whether the attempt whose `ticket` that is has ended or was given up. It stays so: no attempt has its number again.
+    pub(super) fn is_over(&self, ticket: Ticket) -> bool {
+        let flight = self.places.get(ticket.flight as usize);
+        flight.is_none_or(|f| f.attempt != ticket.attempt || !f.waiting)
+    }
+
     /// A request has ended.
     pub(super) fn end(&mut self, place: u32) {
         self.places[place as usize].waiting = false;

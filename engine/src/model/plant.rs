@@ -32,6 +32,8 @@ pub(super) struct Plant {
     servers: Vec<Server>,
     /// When each endpoint's next request ends. Kept, because it is asked at every event and changes at few.
     due_us: Vec<u64>,
+    /// The first of those, and where.
+    first: (u64, usize),
     faults: Vec<Fault>,
     /// Without a fault of one path or a ramp, an endpoint meets all requests alike until the next edge.
     conditions: Vec<Option<Condition>>,
@@ -50,6 +52,7 @@ impl Plant {
         let mut plant = Self {
             servers: scenario.cores.iter().map(|cores| Server::new(*cores)).collect(),
             due_us: vec![u64::MAX; count],
+            first: (u64::MAX, 0),
             faults: scenario.faults.clone(),
             conditions: vec![None; count],
             well: vec![true; count],
@@ -66,13 +69,19 @@ impl Plant {
 
     /// When the next request ends, and at which endpoint.
     pub(super) fn due(&self) -> (u64, usize) {
-        let mut first = (u64::MAX, 0);
-        for (endpoint, at) in self.due_us.iter().enumerate() {
-            if *at < first.0 {
-                first = (*at, endpoint);
-            }
+        self.first
+    }
+
+    /// What an endpoint works on has changed, and so may have who is done next.
+    fn reschedule(&mut self, endpoint: usize) {
+        let at_us = self.servers[endpoint].due();
+        self.due_us[endpoint] = at_us;
+        if (at_us, endpoint) <= self.first {
+            self.first = (at_us, endpoint);
+        } else if endpoint == self.first.1 {
+            let ends = self.due_us.iter().copied().zip(0..);
+            self.first = ends.min().unwrap_or((u64::MAX, 0));
         }
-        first
     }
 
     /// What the endpoints have got so far.
@@ -88,7 +97,7 @@ impl Plant {
         timers: &mut Timers,
     ) -> Option<(Ticket, Answer)> {
         let job = self.servers[endpoint].finish(now_us);
-        self.due_us[endpoint] = self.servers[endpoint].due();
+        self.reschedule(endpoint);
         let Job {
             ticket,
             post,
@@ -171,9 +180,8 @@ impl Plant {
             answer,
             wait_us: whole_us(wait_us),
         };
-        let server = &mut self.servers[endpoint];
-        server.accept(now_us, work_us, job);
-        self.due_us[endpoint] = server.due();
+        self.servers[endpoint].accept(now_us, work_us, job);
+        self.reschedule(endpoint);
         true
     }
 
@@ -253,7 +261,7 @@ impl Plant {
                 },
             );
         }
-        self.due_us[endpoint] = self.servers[endpoint].due();
+        self.reschedule(endpoint);
     }
 
     fn condition(&self, endpoint: usize, path: usize, now_us: u64) -> Condition {

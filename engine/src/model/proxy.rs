@@ -24,7 +24,6 @@ use super::load::Arrival;
 use super::record::{Record, Tick, UserRequest};
 use super::scenario::Scenario;
 use super::server::{Answer, Ticket};
-use super::timers::Timer;
 use crate::ablation::Part;
 use crate::balance::{ClusterTable, Loads, Pick, Request, Side, Tried};
 use crate::budget::RetryBudget;
@@ -200,6 +199,10 @@ impl Proxy {
     /// Sends an attempt on its way.
     fn send(&mut self, place: u32, pick: Pick, out: &mut Outside<'_>) {
         let now = Moment::from_micros(out.now_us);
+        let (index, flights) = (self.index, &self.flights);
+        out.timers.forget(pick.endpoint, |ticket| {
+            ticket.proxy == index && flights.is_over(ticket)
+        });
         let flight = self.flights.at(place);
         let worker = &mut self.workers[flight.worker];
         let ticket = flight.set_out((self.index, place), pick.endpoint, out.now_us);
@@ -214,7 +217,7 @@ impl Proxy {
         let patience = self.table.attempt_timeout(pick.endpoint);
         if let Some(patience) = patience.filter(|_| !flight.arrival.post) {
             out.timers
-                .at((now + patience).as_micros(), Timer::Patience(ticket));
+                .patience((now + patience).as_micros(), pick.endpoint, ticket);
         }
         let arrival = flight.arrival;
         if out
