@@ -319,6 +319,10 @@ impl Round<'_> {
 
     /// Draws where the time of each contender goes.
     fn profile(&self, seats: &[Seat<'_>], case: &Case, folder: &Path, book: &mut Book) {
+        if let Some(why) = flame::missing() {
+            book.skip("profiles".to_owned(), why);
+            return;
+        }
         let (programs, terms) = (self.comparison.programs, &self.comparison.options.terms);
         for seat in seats {
             let name = seat.found.contender.name();

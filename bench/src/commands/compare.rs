@@ -38,10 +38,10 @@ pub struct Arguments {
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
     /// Requests per second while CPU time is measured; flat out where absent.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: Option<u32>,
     /// Requests per second while latency is measured; all have to sustain it.
-    #[arg(long, default_value_t = 5_000)]
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     latency_rate: u32,
     /// Worker threads or processes of each.
     #[arg(long, default_value_t = 1)]
@@ -111,14 +111,13 @@ fn options(arguments: &Arguments) -> Result<CompareOptions> {
     }
     ensure!(arguments.rounds > 0, "without a round nothing is measured");
     ensure!(arguments.workers > 0, "nobody serves without a worker");
-    let rate = |per_second: u32| f64::from(per_second.max(1));
     Ok(CompareOptions {
         contenders: arguments.contenders.clone(),
         cases: every.into_iter().filter(is_meant).collect(),
         rounds: arguments.rounds,
         terms: Terms {
-            rate: arguments.rate.map(rate),
-            latency_rate: rate(arguments.latency_rate),
+            rate: arguments.rate.map(f64::from),
+            latency_rate: f64::from(arguments.latency_rate),
             settling: Duration::from_millis(500),
             length: Duration::from_secs(arguments.seconds),
         },

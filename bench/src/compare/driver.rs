@@ -77,17 +77,12 @@ impl Driver {
 
     /// Its program, if it needs one and it is there.
     fn program(self) -> Result<PathBuf> {
-        let name = self.name();
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let found = std::env::split_paths(&path)
-            .map(|folder| folder.join(name))
-            .find(|file| file.is_file());
         let package = if self == Self::Wrk {
             "wrk"
         } else {
             "nghttp2-client"
         };
-        found.with_context(|| format!("{name} is not installed; on Debian: apt-get install {package}"))
+        installed(self.name(), package)
     }
 
     /// Why it cannot be used here, if it cannot.
@@ -177,6 +172,15 @@ impl Driver {
     }
 }
 
+/// Where a program is, or where it would come from.
+pub(super) fn installed(name: &str, package: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file());
+    found.with_context(|| format!("{name} is not installed; on Debian: apt-get install {package}"))
+}
+
 /// Tools are asked for whole seconds.
 fn whole_seconds(length: Duration) -> u64 {
     length.as_secs().max(1)
@@ -246,6 +250,16 @@ mod tests {
                 .to_string()
                 .contains("10 of 3119")
         );
+    }
+
+    #[test]
+    fn who_is_not_installed_is_named_with_where_to_get_it() {
+        let why = installed("no-such-tool", "some-package").unwrap_err().to_string();
+        assert_eq!(
+            why,
+            "no-such-tool is not installed; on Debian: apt-get install some-package"
+        );
+        assert!(installed("sh", "dash").is_ok());
     }
 
     #[test]

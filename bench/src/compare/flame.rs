@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::case::{Case, Question};
-use super::driver::{Driver, Work};
+use super::driver::{Driver, Work, installed};
 use super::measure::{self, Terms};
 use crate::closed_loop::Asking;
 use crate::rivals::Running;
@@ -42,6 +42,13 @@ const LETTER: f64 = 6.6;
 
 /// Deeper stacks are cut: nobody reads them, and recursion would fill the page.
 const DEPTH_MAX: usize = 96;
+
+/// Why nothing can be profiled here, if perf is not there.
+pub fn missing() -> Option<String> {
+    installed("perf", "linux-perf")
+        .err()
+        .map(|error| error.to_string())
+}
 
 /// Profiles a contender while it is asked, and writes the picture.
 ///

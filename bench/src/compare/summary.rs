@@ -135,7 +135,8 @@ fn line(rows: &[CompareRow], row: &CompareRow) -> String {
 
 /// How far two drivers agree about each contender: lines for whoever reads the table.
 pub fn agreement(rows: &[CompareRow]) -> Vec<String> {
-    let ours = |row: &&CompareRow| row.driver == "foreshade-bench";
+    // Bytes are requests by another unit.
+    let ours = |row: &&CompareRow| row.driver == "foreshade-bench" && row.measure != Measure::BytesPerSecond;
     let other = |own: &CompareRow| {
         rows.iter().find(|row| {
             row.driver != own.driver
