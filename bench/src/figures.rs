@@ -87,6 +87,7 @@ pub fn of(run: &Run) -> Figures {
         failed_gets: failed(false),
         failed_posts: failed(true),
         posts_twice: run.ledger.repeats,
+        posts_missing: run.missing.as_ref().map(|missing| missing.missing.len() as u64),
         p50_ms: during_ms(0.5),
         p99_ms: during_ms(0.99),
         p999_ms: during_ms(0.999),

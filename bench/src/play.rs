@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::client::FarmControl;
 use crate::load::record::{Records, Span, micros};
 use crate::load::{Load, LoadOptions};
 use crate::run::Run;
@@ -243,7 +244,18 @@ impl<'a> Player<'a> {
         run.records = Records::from(report.records);
         run.lag = report.lag;
         run.timeline = watcher.timeline();
-        run.ledger = seat.farm.ledger()?;
+        settle(&mut run, seat.farm)?;
         Ok(run)
     }
+}
+
+/// Asks the endpoints what became of the writes of `run`: which took effect twice, and which, of those that users were
+/// told are done, never did.
+///
+/// # Errors
+/// When the farm does not answer.
+pub fn settle(run: &mut Run, farm: FarmControl) -> Result<()> {
+    run.ledger = farm.ledger()?;
+    run.missing = Some(farm.missing(&run.records.acknowledged())?);
+    Ok(())
 }

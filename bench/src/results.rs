@@ -119,6 +119,9 @@ pub struct Figures {
     pub failed_posts: u64,
     /// Writes that took effect at two endpoints.
     pub posts_twice: u64,
+    /// Writes that users were told are done and that never took effect; absent where nobody asked the endpoints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub posts_missing: Option<u64>,
     /// Half of the users waited less, in milliseconds.
     pub p50_ms: f64,
     /// 99 of 100.

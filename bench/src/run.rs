@@ -3,7 +3,7 @@
 //! Pure data, so that a judgement needs no clock, and a test plants the run that it needs.
 
 use crate::farm::fault::Fault;
-use crate::farm::ledger::LedgerReport;
+use crate::farm::ledger::{LedgerReport, Missing};
 use crate::load::Lag;
 use crate::load::record::{Records, Span};
 use crate::stage::timeline::Timeline;
@@ -18,6 +18,8 @@ pub struct Run {
     pub timeline: Timeline,
     /// What took effect.
     pub ledger: LedgerReport,
+    /// What did not, of the writes that users were told are done; `None` where nobody asked.
+    pub missing: Option<Missing>,
     /// How well the load kept its schedule.
     pub lag: Lag,
     /// All primaries.

@@ -18,10 +18,17 @@ const LAG_DOUBTFUL_MS: f64 = 1.0;
 /// One row: what it is called, and what stands in it.
 type Row = (&'static str, fn(&ContenderResult) -> String);
 
-const ROWS: [Row; 11] = [
+const ROWS: [Row; 12] = [
     ("failed GETs", |c| sum(c, |f| f.failed_gets)),
     ("failed POSTs", |c| sum(c, |f| f.failed_posts)),
     ("POSTs twice", |c| sum(c, |f| f.posts_twice)),
+    // Of those that users were told are done. Asked of real endpoints only.
+    ("POSTs lost", |c| {
+        match c.runs.iter().any(|run| run.figures.posts_missing.is_some()) {
+            true => sum(c, |f| f.posts_missing.unwrap_or(0)),
+            false => MISSING.to_owned(),
+        }
+    }),
     ("p50 / p99 ms", |c| {
         let p50 = median(c, |f| Some(f.p50_ms));
         format!("{} / {}", shown(p50, 1), shown(median(c, |f| Some(f.p99_ms)), 1))
@@ -101,6 +108,12 @@ fn grid(scenario: &ScenarioResult) -> Grid {
 /// What casts doubt on a scenario's figures, or what foreshade promised and did not keep.
 fn remarks(scenario: &ScenarioResult) -> Vec<String> {
     let mut remarks = Vec::new();
+    if let (Some(rate), false) = (scenario.rate, scenario.unjudged.is_empty()) {
+        remarks.push(format!(
+            "not judged, as they are made at another rate than {rate}: {}",
+            scenario.unjudged.join("; ")
+        ));
+    }
     for contender in &scenario.contenders {
         for run in &contender.runs {
             let lag = run.figures.lag_p99_ms;

@@ -358,6 +358,7 @@ impl Engine {
             outcome: ended.outcome,
             path: due.draw.path,
             post: self.desk.requests.writes(due.draw),
+            number: due.number,
         };
         let counter = if ended.outcome.failed() {
             &self.shared.failed

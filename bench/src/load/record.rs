@@ -59,6 +59,8 @@ pub struct Record {
     pub path: u8,
     /// It may have had an effect: a POST, otherwise a GET.
     pub post: bool,
+    /// The number under which endpoints know it.
+    pub number: u64,
 }
 
 /// A stretch of time, in microseconds since the start of the load.
@@ -129,6 +131,15 @@ impl Records {
         &self.0
     }
 
+    /// The numbers of the writes that users were told are done.
+    pub fn acknowledged(&self) -> Vec<u64> {
+        let done = self
+            .0
+            .iter()
+            .filter(|record| record.post && !record.outcome.failed());
+        done.map(|record| record.number).collect()
+    }
+
     /// What users saw within `span`; `None` where nothing was asked.
     pub fn window(&self, span: Span) -> Option<Window> {
         summarise(self.within(span), span)
@@ -153,8 +164,11 @@ impl Records {
 pub fn summarise(records: &[Record], span: Span) -> Option<Window> {
     let mut latencies: Vec<u32> = records.iter().map(|record| record.latency_us).collect();
     let failed = records.iter().filter(|record| record.outcome.failed()).count();
-    let p50_us = quantile(&mut latencies, 0.5)?;
     let p99_us = quantile(&mut latencies, 0.99)?;
+    // What is left of the p99 by now is the smaller part, and the median is in it.
+    let (low, _) = latencies.split_at_mut(rank(0.99, records.len()) + 1);
+    let (_, p50_us, _) = low.select_nth_unstable(rank(0.5, records.len()));
+    let p50_us = *p50_us;
     Some(Window {
         span,
         requests: records.len(),
@@ -166,15 +180,23 @@ pub fn summarise(records: &[Record], span: Span) -> Option<Window> {
 
 /// The smallest value that at least `part` (0 to 1) of the values do not exceed. Reorders them.
 pub fn quantile(values: &mut [u32], part: f64) -> Option<u32> {
-    let last = values.len().checked_sub(1)?;
+    if values.is_empty() {
+        return None;
+    }
+    let rank = rank(part, values.len());
+    let (_, value, _) = values.select_nth_unstable(rank);
+    Some(*value)
+}
+
+/// The place of a quantile among `count` values in their order.
+fn rank(part: f64, count: usize) -> usize {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "a rank between 0 and the number of values"
     )]
-    let rank = (part * values.len() as f64).ceil() as usize;
-    let (_, value, _) = values.select_nth_unstable(rank.saturating_sub(1).min(last));
-    Some(*value)
+    let rank = (part * count as f64).ceil() as usize;
+    rank.saturating_sub(1).min(count.saturating_sub(1))
 }
 
 #[cfg(test)]
@@ -189,6 +211,7 @@ pub(crate) mod tests {
             outcome: Outcome::status(status),
             path: 0,
             post: false,
+            number: intended_ms,
         }
     }
 
@@ -220,6 +243,13 @@ pub(crate) mod tests {
             .collect();
         assert_eq!(windows.len(), 5);
         assert!(windows.iter().all(|window| window.requests == 1_000));
+        let mixed: Vec<_> = (0..100)
+            .map(|ms: u32| get(ms.into(), ms * 37 % 100 + 1, 200))
+            .collect();
+        let window = Records::from(mixed)
+            .window(Span::new(Duration::ZERO, Duration::from_secs(1)))
+            .unwrap();
+        assert_eq!((window.p50_us, window.p99_us), (50_000, 99_000));
         assert_eq!(windows[4].span.to_us, 2_000_000);
     }
 

@@ -17,7 +17,7 @@ struct Kind {
 }
 
 #[rustfmt::skip]
-const KINDS: [Kind; 17] = [
+const KINDS: [Kind; 18] = [
     kind("avoided harm", |f| f.avoided_harm, percent, "part of what the oracle avoids compared with no action"),
     kind("harm per 1,000 requests", harm_per_thousand, number,
          "1 for a failure, up to .2 for a request that waits a second longer than the healthy p99"),
@@ -25,6 +25,8 @@ const KINDS: [Kind; 17] = [
     kind("failed GETs", |f| Some(f.failed_gets as f64), number, "no answer, or one of 400 and above"),
     kind("failed POSTs", |f| Some(f.failed_posts as f64), number, "the same; most proxies may not try these again"),
     kind("writes twice", |f| Some(f.posts_twice as f64), number, "writes that took effect at two endpoints"),
+    kind("writes lost", |f| f.posts_missing.map(|lost| lost as f64), number,
+         "writes that users were told are done and that never took effect"),
     kind("healthy p99", |f| Some(f.healthy_p99_ms), milliseconds, "99 of 100 waited less before the fault"),
     kind("p50", |f| Some(f.p50_ms), milliseconds, "half waited less during the fault"),
     kind("p99", |f| Some(f.p99_ms), milliseconds, "99 of 100 waited less during the fault"),

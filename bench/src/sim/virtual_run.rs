@@ -117,7 +117,7 @@ fn run(scenario: &Scenario, recorded: &Recorded) -> Run {
     let pairs = scenario.site.pairs();
     let (onset, healed) = (scenario.warm_up, scenario.warm_up + scenario.length);
     let names = names(&pairs);
-    let answered = recorded.requests.iter().map(record);
+    let answered = (0..).zip(&recorded.requests).map(record);
     Run {
         records: Records::from(answered.collect::<Vec<_>>()),
         timeline: timeline(recorded, &names, pairs.len()),
@@ -135,7 +135,7 @@ fn run(scenario: &Scenario, recorded: &Recorded) -> Run {
     }
 }
 
-fn record(request: &UserRequest) -> Record {
+fn record((number, request): (u64, &UserRequest)) -> Record {
     let latency_us = u32::try_from(request.latency.as_micros()).unwrap_or(u32::MAX);
     let outcome = match request.end {
         _ if latency_us >= DEADLINE_US => Outcome::DEADLINE,
@@ -155,6 +155,7 @@ fn record(request: &UserRequest) -> Record {
         outcome,
         path: request.path,
         post: request.post,
+        number,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Claims about requests that failed, and about writes.
 
 use super::Verdict;
+use crate::farm::ledger::Missing;
 use crate::load::record::Record;
 use crate::run::Run;
 
@@ -43,12 +44,21 @@ impl Run {
             .filter(|record| record.post && !record.outcome.failed())
             .count();
         let ledger = &self.ledger;
-        let holds = ledger.repeats == 0 && ledger.forgotten == 0 && ledger.writes >= answered as u64;
+        let missing = self.missing.clone().unwrap_or_default();
+        let holds = ledger.repeats == 0
+            && ledger.forgotten == 0
+            && missing == Missing::default()
+            && ledger.writes >= answered as u64;
         let mut measured = format!("{} of {} twice", ledger.repeats, ledger.writes);
         if let Some(repeat) = ledger.kept.first() {
             measured += &format!(" (first: number {})", repeat.number);
         }
-        if ledger.writes < answered as u64 {
+        if let Some(lost) = missing.missing.first() {
+            measured += &format!(
+                ", {} lost although acknowledged (first: number {lost})",
+                missing.missing.len()
+            );
+        } else if ledger.writes < answered as u64 {
             measured += &format!(", {} answered without effect", answered as u64 - ledger.writes);
         }
         Verdict::new(holds, measured)
@@ -58,8 +68,8 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::super::tests::holds;
-    use crate::claim::Claim;
-    use crate::farm::ledger::LedgerReport;
+    use crate::claim::{Claim, judge};
+    use crate::farm::ledger::{LedgerReport, Missing};
     use crate::load::record::{Outcome, Records};
     use crate::run::tests::{played, steady};
 
@@ -93,5 +103,21 @@ mod tests {
         records[0].post = true;
         run.records = Records::from(records);
         assert!(!holds(&Claim::NoPostTwice, &run));
+        // As many writes as acknowledged, and yet not the same ones.
+        run.ledger.writes = 1;
+        assert!(holds(&Claim::NoPostTwice, &run));
+        run.missing = Some(Missing {
+            missing: vec![0],
+            forgotten: 0,
+        });
+        let verdict = judge(&Claim::NoPostTwice, &run);
+        assert!(!verdict.holds);
+        assert!(
+            verdict
+                .measured
+                .contains("1 lost although acknowledged (first: number 0)"),
+            "{}",
+            verdict.measured
+        );
     }
 }
