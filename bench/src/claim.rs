@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::quantity::written::{duration, share};
 use crate::run::Run;
-use crate::scenario::quantity::{duration, path, share};
+use crate::scenario::users::path;
 use crate::verdict::Verdict;
 
 /// One requirement. In a scenario file: `nothing_fails`, `back_within: 30s`, `p99_back: { times: 1.3, within: 4s }`.

@@ -3,10 +3,11 @@
 //! Everything here is a library first, so that the whole-system tests drive the same farm and the same load as the
 //! command line does. Read it in the order in which the pieces meet:
 //!
+//! - **words**: [`quantity`] is how durations, parts, rates and sizes are written in files and options;
 //! - **users**: [`load`] asks what its schedule and mix say, and records what they saw; [`closed_loop`] has it ask as
-//!   fast as answers come, while a meter runs; [`quantity`] reads what people write on the command line;
+//!   fast as answers come, while a meter runs;
 //! - **endpoints**: [`farm`] answers over [`wire`] as its faults tell it, and remembers which write took effect where;
-//!   [`client`] asks one thing at a time; [`scalar`] is how durations and parts are written in files and options;
+//!   [`client`] asks one thing at a time;
 //! - **a run**: [`stage`] starts farm and proxy as processes on a leash, and watches both;
 //! - **a judgement**: a [`scenario`] is a file with faults and [`claim`]s, [`play`] plays one, a [`run`] is what is
 //!   left of it, [`verdict`] judges it, [`figures`] measures it, [`table`] prints it;
@@ -18,10 +19,9 @@
 //! - **beside that**: [`demo`] on a [`screen`], [`mirror`]; what is left behind:
 //!   [`reloads`] and [`soak`] with [`strangers`], and its [`growth`].
 
-pub mod scalar;
+pub mod quantity;
 
 pub mod load;
-pub mod quantity;
 
 pub mod client;
 pub mod farm;

@@ -1,35 +1,40 @@
-//! Quantities as people write them on a command line: `500ms`, `4KiB`, `0.1%`, `1000`.
+//! Quantities as people write them, on a command line and in files: `500ms`, `4KiB`, `0.1%`, `1000`.
 //!
-//! A unit is asked for wherever leaving it out could be misread; a message says what was expected and gives an example.
+//! One grammar for both, here: a number and a unit, and one table of units. Files ([`written`]) ask for the unit of a
+//! duration always; on a command line, where the option's name says it, a bare number is seconds. A message says what
+//! was expected and gives an example. All is bounded, so that no sum overflows.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+pub mod written;
+
+pub use self::written::{Part, Time};
+
+/// Units of time and how many nanoseconds each has, the smallest first.
+const TIME_UNITS: [(&str, u64); 5] = [
+    ("us", 1_000),
+    ("ms", 1_000_000),
+    ("s", 1_000_000_000),
+    ("m", 60_000_000_000),
+    ("h", 3_600_000_000_000),
+];
+
+/// Longest duration: a day is more than any run lasts.
+const HOURS_MAX: f64 = 24.0;
+
 /// More requests per second than one machine makes: such a rate is a slip.
 const RATE_MAX: f64 = 2_000_000.0;
+
+/// More requests per second than a scenario's generator makes, beside endpoints and a proxy.
+const SCENARIO_RATE_MAX: f64 = 100_000.0;
 
 /// A time: `90s`, `500ms`, `250us`, `2m`, `1h`; seconds where no unit is given.
 ///
 /// # Errors
-/// When it is not one, or is longer than a year.
+/// When it is not one, or is longer than a day.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let (digits, unit) = split(text);
-    let unit_s = match unit {
-        "" | "s" => 1.0,
-        "us" | "µs" => 1e-6,
-        "ms" => 1e-3,
-        "m" | "min" => 60.0,
-        "h" => 3_600.0,
-        _ => f64::NAN,
-    };
-    let seconds = digits.parse::<f64>().unwrap_or(f64::NAN) * unit_s;
-    if (0.0..=366.0 * 86_400.0).contains(&seconds) {
-        Ok(Duration::from_secs_f64(seconds))
-    } else {
-        Err(format!(
-            "{text:?} is not a duration; expected for example 500ms, 30s or 2m"
-        ))
-    }
+    span(text)
 }
 
 /// A part of a whole, 0 to 1: `10%`.
@@ -37,15 +42,10 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// When it is not one.
 pub fn share(text: &str) -> Result<f64, String> {
-    let broken = || format!("{text:?} is not a part; expected a percentage, for example 0.1%");
-    let percent: f64 = text
-        .strip_suffix('%')
-        .ok_or_else(broken)?
-        .trim()
-        .parse()
-        .map_err(|_| broken())?;
-    if (0.0..=100.0).contains(&percent) {
-        Ok(percent / 100.0)
+    let share = part(text)
+        .ok_or_else(|| format!("{text:?} is not a part; expected a percentage, for example 0.1%"))?;
+    if (0.0..=1.0).contains(&share) {
+        Ok(share)
     } else {
         Err(format!("{text:?} is not between 0% and 100%"))
     }
@@ -117,6 +117,61 @@ pub fn byte_range(text: &str) -> Result<RangeInclusive<u32>, String> {
     Ok(range)
 }
 
+/// The rate of a scenario, if a machine can make it beside all else that plays.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn possible(rate: f64) -> Result<f64, String> {
+    if rate > 0.0 && rate <= SCENARIO_RATE_MAX {
+        return Ok(rate);
+    }
+    Err(format!(
+        "{rate} requests per second are impossible; expected more than 0 and at most {SCENARIO_RATE_MAX}"
+    ))
+}
+
+/// The rate of a scenario on a command line, as [`rate`] is written.
+///
+/// # Errors
+/// When it is not one, or not [`possible`].
+pub fn scenario_rate(text: &str) -> Result<f64, String> {
+    // What is no rate at all is told as such, and the bounds are the scenario's.
+    match text.trim().parse::<f64>() {
+        Ok(rate) => possible(rate),
+        Err(_) => rate(text).and_then(possible),
+    }
+}
+
+/// A number and a unit of time, or seconds.
+fn span(text: &str) -> Result<Duration, String> {
+    let (digits, unit) = split(text);
+    let unit = if unit.is_empty() { "s" } else { unit };
+    let units = TIME_UNITS.iter();
+    let unit_ns = units
+        .filter(|(known, _)| *known == unit)
+        .map(|(_, unit_ns)| *unit_ns)
+        .next();
+    let number = digits.parse::<f64>().ok();
+    let (Some(number), Some(unit_ns)) = (number, unit_ns) else {
+        return Err(format!(
+            "{text:?} is not a duration: a number and one of us, ms, s, m, h, for example 500ms, 30s or 2m"
+        ));
+    };
+    let seconds = number * unit_ns as f64 / 1e9;
+    if (0.0..=HOURS_MAX * 3_600.0).contains(&seconds) {
+        return Ok(Duration::from_secs_f64(seconds));
+    }
+    Err(format!(
+        "a duration is at least 0s and at most a day, and not {text}"
+    ))
+}
+
+/// A percentage as a part of 1.
+fn part(text: &str) -> Option<f64> {
+    let percent = text.trim().strip_suffix('%')?.trim().parse::<f64>().ok()?;
+    percent.is_finite().then_some(percent / 100.0)
+}
+
 /// The digits, and what follows them.
 fn split(text: &str) -> (&str, &str) {
     let text = text.trim();
@@ -135,6 +190,7 @@ mod tests {
     fn quantities_are_read_as_people_write_them() {
         for (text, us) in [
             ("250us", 250),
+            ("24h", 86_400_000_000),
             ("1.5ms", 1_500),
             ("2", 2_000_000),
             ("90 s", 90_000_000),
@@ -154,8 +210,8 @@ mod tests {
         assert_eq!(byte_range("100B..4KiB"), Ok(100..=4_096));
         assert_eq!(byte_range("64"), Ok(64..=64));
         assert_eq!(
-            (share("0.5%"), rate("60k"), rate("0.5")),
-            (Ok(0.005), Ok(60_000.0), Ok(0.5))
+            (share("0.5%"), rate("60k"), rate("0.5"), scenario_rate("1.2k")),
+            (Ok(0.005), Ok(60_000.0), Ok(0.5), Ok(1_200.0))
         );
     }
 
@@ -165,12 +221,17 @@ mod tests {
             duration("soon").map(drop),
             duration("1w").map(drop),
             duration("-1s").map(drop),
+            duration("25h").map(drop),
+            duration("").map(drop),
             share("0.1").map(drop),
             share("101%").map(drop),
             rate("0").map(drop),
             rate("1e9").map(drop),
             rate("nan").map(drop),
             rate("9000000").map(drop),
+            scenario_rate("200k").map(drop),
+            scenario_rate("0").map(drop),
+            scenario_rate("many").map(drop),
             bytes("5GiB").map(drop),
             byte_range("4KiB..100B").map(drop),
         ];

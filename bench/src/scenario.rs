@@ -22,7 +22,7 @@ pub mod script;
 pub mod shipped;
 pub mod site;
 
-pub(crate) mod quantity;
+pub(crate) mod users;
 
 pub use self::site::{At, Site};
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::faults::{Cast, RATE, compete, table};
+use crate::quantity::scenario_rate;
 use crate::results::{FORMAT, FaultResults, Provenance, Time};
 use crate::rivals::Contender;
 use crate::scenario::{Scenario, file, shipped};
@@ -44,7 +45,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
     /// Highest requests per second for each contender.
-    #[arg(long, default_value_t = RATE, value_parser = rate)]
+    #[arg(long, default_value_t = RATE, value_parser = scenario_rate)]
     rate: f64,
     /// foreshade's program; beside this one where absent.
     #[arg(long)]
@@ -58,11 +59,6 @@ pub struct Arguments {
     /// Keep configurations and logs in this folder.
     #[arg(long, value_name = "FOLDER")]
     keep: Option<PathBuf>,
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    let rate = text.parse::<f64>().map_err(|error| error.to_string())?;
-    crate::scenario::quantity::possible(rate)
 }
 
 /// Plays, prints a table per scenario, and writes what was asked for. Losing is no failure; measuring nothing is.

@@ -8,6 +8,7 @@ use foreshade_engine::ablation::{Ablations, Part};
 
 use super::faults::writable;
 use crate::faults::RATE;
+use crate::quantity::scenario_rate;
 use crate::results::{FORMAT, FaultResults, Provenance, Time};
 use crate::scenario::{Scenario, file, shipped};
 use crate::sim::ladder::{self, Rung};
@@ -39,7 +40,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=SEEDS_MAX))]
     seeds: u64,
     /// Highest requests per second of each scenario.
-    #[arg(long, default_value_t = RATE, value_parser = rate)]
+    #[arg(long, default_value_t = RATE, value_parser = scenario_rate)]
     rate: f64,
     /// Proxies that share the endpoints and know nothing of each other.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -157,11 +158,6 @@ fn choose(arguments: &Arguments) -> Result<Vec<Scenario>> {
         "nothing to play: name scenarios with --only, files with --scenario, or ask for --all"
     );
     Ok(chosen)
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    let rate = text.parse::<f64>().map_err(|error| error.to_string())?;
-    crate::scenario::quantity::possible(rate)
 }
 
 fn provenance(here: &real_table::Provenance) -> Provenance {

