@@ -65,6 +65,15 @@ pub struct ScenarioResult {
     pub onset_s: f64,
     /// When it is healed.
     pub healed_s: f64,
+    /// Highest requests per second for each contender; absent in files that did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<f64>,
+    /// The promises that foreshade's runs were judged by; what did not hold is in [`Figures::broken`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub claims: Vec<String>,
+    /// The promises of the scenario that could not be judged at this rate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unjudged: Vec<String>,
     /// By contender.
     pub contenders: Vec<ContenderResult>,
 }

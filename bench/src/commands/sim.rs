@@ -7,7 +7,6 @@ use anyhow::{Context, Result, bail, ensure};
 use foreshade_engine::ablation::{Ablations, Part};
 
 use super::faults::writable;
-use crate::faults::RATE;
 use crate::quantity::scenario_rate;
 use crate::results::{FORMAT, FaultResults, Provenance, Time};
 use crate::scenario::{Scenario, file, shipped};
@@ -27,8 +26,8 @@ const EVERY_PART: &str = "all";
 /// What to play.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
-    /// Scenarios by name or number. Repeatable.
-    #[arg(long, value_name = "NAME")]
+    /// Scenarios by name or number, as S3,S7 or hang. Repeatable.
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
     only: Vec<String>,
     /// All scenarios that last two minutes at most.
     #[arg(long)]
@@ -39,14 +38,14 @@ pub struct Arguments {
     /// Seeds of each scenario, from 1 on.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=SEEDS_MAX))]
     seeds: u64,
-    /// Highest requests per second of each scenario.
-    #[arg(long, default_value_t = RATE, value_parser = scenario_rate)]
-    rate: f64,
+    /// Highest requests per second of each scenario [default: each scenario's own, at which its promises are made]
+    #[arg(long, value_parser = scenario_rate)]
+    rate: Option<f64>,
     /// Proxies that share the endpoints and know nothing of each other.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     proxies: u16,
     /// Take a part out of the engine; `all` for the ladder: each part by itself, held against the whole. Repeatable.
-    #[arg(long, value_name = "PART")]
+    #[arg(long, value_delimiter = ',', value_name = "PART,...")]
     ablate: Vec<String>,
     /// Threads; as many as there are cores where absent.
     #[arg(long)]
@@ -95,10 +94,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         write(file, &text)?;
     }
     let claims: Vec<_> = played.iter().flat_map(ClaimRow::of).collect();
-    let kept = claims.iter().filter(|row| row.broken.is_empty()).count();
     terminal::line(&format!(
-        "{kept} of {} claims hold in all {} seeds; {:.0} s",
-        claims.len(),
+        "{}; {} seeds of each scenario, {:.0} s",
+        ClaimRow::summary(&claims),
         plan.seeds,
         started.elapsed().as_secs_f64()
     ));
@@ -112,7 +110,7 @@ fn plan(arguments: &Arguments, ladder: bool) -> Result<Plan> {
     let scenarios = choose(arguments)?;
     let scenarios = scenarios
         .iter()
-        .map(|scenario| scenario.at_rate(arguments.rate))
+        .map(|scenario| scenario.at_rate(arguments.rate.unwrap_or(scenario.highest_rate())))
         .collect();
     let mut ablations = Ablations::default();
     for name in arguments.ablate.iter().filter(|name| *name != EVERY_PART) {

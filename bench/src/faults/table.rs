@@ -254,6 +254,9 @@ mod tests {
             story: "it hangs".to_owned(),
             onset_s: 10.0,
             healed_s: 22.0,
+            rate: None,
+            claims: Vec::new(),
+            unjudged: Vec::new(),
             contenders: vec![ours, theirs],
         }
     }

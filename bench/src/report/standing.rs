@@ -194,6 +194,9 @@ mod tests {
                 story: String::new(),
                 onset_s: 0.0,
                 healed_s: 1.0,
+                rate: None,
+                claims: Vec::new(),
+                unjudged: Vec::new(),
                 contenders,
             }],
         }

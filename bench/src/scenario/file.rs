@@ -263,6 +263,7 @@ impl Reading {
             length,
             recovery: raw.recovery.map_or(RECOVERY, |recovery| recovery.0),
             claims: raw.claims,
+            unjudged: Vec::new(),
         }
     }
 

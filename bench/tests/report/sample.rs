@@ -202,6 +202,9 @@ fn scenario(
         story: story.to_owned(),
         onset_s: ONSET_S,
         healed_s: HEALED_S,
+        rate: None,
+        claims: Vec::new(),
+        unjudged: Vec::new(),
         contenders: CONTENDERS.iter().enumerate().map(contender).collect(),
     }
 }
