@@ -7,13 +7,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use crate::claim::{Claim, judge};
 use crate::figures;
 use crate::play::seat::House;
-use crate::play::{Performance, Seat, play};
+use crate::play::{AFTERMATH, Performance, Seat, play};
 use crate::results::{ContenderResult, Figures, ScenarioResult, SeedResult, Setting};
 use crate::rivals::{Contender, Found};
 use crate::run::Run;
@@ -27,6 +28,9 @@ pub mod table;
 /// Requests per second and contender where nothing else is asked for: six of them, their farms and their loads share
 /// two cores.
 pub const RATE: f64 = 400.0;
+
+/// Until a proxy and its endpoints have started; it is less, unless the machine is busy with something else.
+const START: Duration = Duration::from_secs(1);
 
 /// One who takes part, in one setting.
 #[derive(Clone, Debug)]
@@ -98,6 +102,20 @@ impl Cast {
         };
         self.entrants.iter().map(version).collect()
     }
+}
+
+/// How long playing takes at most: contenders play at the same time, scenarios and seeds one after another.
+pub fn lasts_at_most(scenarios: &[Scenario], seeds: u64, seats: usize) -> Duration {
+    let starting = START * u32::try_from(seats).unwrap_or(u32::MAX);
+    let one = |scenario: &Scenario| {
+        let returning = match scenario.is_quiet() {
+            true => Duration::ZERO,
+            false => scenario.recovery + AFTERMATH,
+        };
+        starting + scenario.warm_up + scenario.length + returning
+    };
+    let all: Duration = scenarios.iter().map(one).sum();
+    all * u32::try_from(seeds).unwrap_or(u32::MAX)
 }
 
 /// Plays everything; `played` hears of each scenario as soon as one more seed of it has been played. What was skipped
@@ -209,7 +227,8 @@ fn add(result: &mut ScenarioResult, scenario: &Scenario, seed: u64, runs: Vec<(E
     let mut all: Vec<(Entrant, SeedResult)> = runs
         .into_iter()
         .map(|(entrant, run)| {
-            let seeded = of_run(scenario, seed, (&entrant, &run));
+            let ours = entrant.found.contender == Contender::Foreshade;
+            let seeded = of_run(scenario, seed, &run, ours);
             (entrant, seeded)
         })
         .collect();
@@ -237,10 +256,10 @@ fn add(result: &mut ScenarioResult, scenario: &Scenario, seed: u64, runs: Vec<(E
     }
 }
 
-/// All that one run came to but how much harm it avoided.
-fn of_run(scenario: &Scenario, seed: u64, (entrant, run): (&Entrant, &Run)) -> SeedResult {
+/// All that one run came to but how much harm it avoided; the promises that it broke as well, if it is `ours`.
+pub fn of_run(scenario: &Scenario, seed: u64, run: &Run, ours: bool) -> SeedResult {
     let mut broken = Vec::new();
-    if entrant.found.contender == Contender::Foreshade {
+    if ours {
         // A late load casts doubt on the run, which the figures say; it is nobody's broken promise.
         let promises = scenario
             .claims
@@ -262,5 +281,32 @@ fn of_run(scenario: &Scenario, seed: u64, (entrant, run): (&Entrant, &Run)) -> S
         seconds: figures::seconds(run),
         healthy: figures::curve(run, run.healthy),
         during: figures::curve(run, run.fault),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::shipped;
+
+    #[test]
+    fn the_table_of_faults_with_all_rivals_and_their_defaults_takes_less_than_forty_minutes() {
+        let mut table = shipped::all().unwrap();
+        table.retain(|scenario| scenario.id.is_some());
+        let seats = 6 + 3;
+        let lasts = lasts_at_most(&table, 1, seats);
+        assert!(lasts < Duration::from_secs(40 * 60), "{lasts:?}");
+        assert_eq!(lasts_at_most(&table, 3, seats), lasts * 3);
+    }
+
+    #[test]
+    fn who_plays_at_the_same_time_takes_no_longer_and_what_never_breaks_has_nothing_to_come_back_from() {
+        let known = shipped::all().unwrap();
+        let of = |word: &str| shipped::called(&[word.to_owned()], &known).unwrap();
+        let minute = lasts_at_most(&of("healthy-1m"), 1, 0);
+        assert_eq!(minute, Duration::from_secs(60) + of("healthy-1m")[0].warm_up);
+        let slow = of("S3");
+        let whole = slow[0].warm_up + slow[0].length + slow[0].recovery + AFTERMATH;
+        assert_eq!(lasts_at_most(&slow, 1, 6), whole + 6 * START);
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::faults::{Cast, RATE, compete, table};
+use crate::faults::{Cast, RATE, compete, lasts_at_most, table};
 use crate::quantity::scenario_rate;
 use crate::results::{FORMAT, FaultResults, Provenance, Time};
 use crate::rivals::Contender;
@@ -86,6 +86,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         terminal::complain(&format!("skipped: {name}: {why}"));
     }
     ensure!(!cast.entrants.is_empty(), "none of the contenders can take part");
+    terminal::line(&programme(&scenarios, arguments.seeds, cast.entrants.len()));
     let known_before = cast.skipped.len();
     let scratch = Scratch::new("faults")?;
     let folder = arguments.keep.as_deref().unwrap_or(scratch.path());
@@ -114,6 +115,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         (Ok(()), true) => bail!("nothing could be played"),
         (Ok(()), false) => Ok(()),
     }
+}
+
+/// What is going to be played, and how long that takes.
+fn programme(scenarios: &[Scenario], seeds: u64, contenders: usize) -> String {
+    let minutes = lasts_at_most(scenarios, seeds, contenders).as_secs().div_ceil(60);
+    format!(
+        "{} scenarios, seeds 1 to {seeds}, {contenders} contenders at the same time: at most {minutes} min",
+        scenarios.len()
+    )
 }
 
 fn choose(arguments: &Arguments, known: &[Scenario]) -> Result<Vec<Scenario>> {
