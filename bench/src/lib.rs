@@ -13,8 +13,8 @@
 //!   left of it, [`verdict`] judges it, [`figures`] measures it, [`table`] prints it;
 //! - **the rivals**: [`rivals`] finds, configures and starts whoever is compared, [`bare`] pingora among them;
 //!   [`compare`] measures what serving costs them, [`faults`] sets them side by side in the scenarios;
-//! - **many judgements**: [`sim`] plays the same files in virtual time, a thousand seeds instead of one; [`judge`] has
-//!   verdicts about canaries compared;
+//! - **many judgements**: [`sim`] plays the same files in virtual time, a thousand seeds instead of one; [`agreement`]
+//!   says whether that leads to the same conclusions; [`judge`] has verdicts about canaries compared;
 //! - **a page**: [`report`] draws what runs left behind as [`results`];
 //! - **beside that**: [`demo`] on a [`screen`], [`mirror`]; what is left behind:
 //!   [`reloads`] and [`soak`] with [`strangers`], and its [`growth`].
@@ -40,6 +40,7 @@ pub mod scenario;
 pub mod table;
 pub mod verdict;
 
+pub mod agreement;
 pub mod sim;
 
 pub mod judge;

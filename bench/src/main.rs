@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use foreshade_bench::commands::{
-    bare, compare, demo, endpoints, faults, guard, judge, load, mirror, reloads, report, scenarios, sim, soak,
+    agree, bare, compare, demo, endpoints, faults, guard, judge, load, mirror, reloads, report, scenarios,
+    sim, soak,
 };
 use foreshade_bench::terminal;
 
@@ -31,6 +32,8 @@ enum Command {
     Scenarios(scenarios::Arguments),
     /// Play the scenarios in virtual time: the engine and modelled endpoints, many seeds of each.
     Sim(sim::Arguments),
+    /// Say where simulated and real runs come to the same conclusions, and where not.
+    Agree(agree::Arguments),
     /// Judge canaries by our verdict and by the rules of others, on the same streams of requests.
     Judge(judge::Arguments),
     /// Play the faults against foreshade and its rivals side by side, and measure what users lose.
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         }
         Command::Scenarios(arguments) => scenarios::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),
+        Command::Agree(arguments) => agree::run(&arguments),
         Command::Judge(arguments) => judge::run(&arguments),
         Command::Faults(arguments) => faults::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),

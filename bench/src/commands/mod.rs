@@ -1,5 +1,6 @@
 //! The subcommands: arguments in, text out. What they do is in the modules above.
 
+pub mod agree;
 pub mod bare;
 pub mod compare;
 pub mod demo;

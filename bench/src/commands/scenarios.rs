@@ -5,16 +5,21 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::faults::writable;
 use crate::claim::judge;
+use crate::faults::of_run;
 use crate::play::seat::House;
 use crate::play::{Performance, Seat, play};
+use crate::results::{self, ContenderResult, FORMAT, FaultResults, ScenarioResult, Setting, Time};
+use crate::rivals::Contender;
 use crate::run::Run;
 use crate::scenario::{Scenario, shipped};
-use crate::stage::interrupt::Interrupt;
+use crate::stage::interrupt::{Interrupt, Interrupted};
 use crate::stage::process::{Programs, Scratch};
 use crate::stage::topology::Topology;
 use crate::table::{self, Provenance, Row};
 use crate::terminal;
+use crate::verdict::Verdict;
 
 /// Longer scenarios are played only when they are asked for.
 const LENGTH_BY_DEFAULT: Duration = Duration::from_secs(120);
@@ -22,8 +27,8 @@ const LENGTH_BY_DEFAULT: Duration = Duration::from_secs(120);
 /// What to play.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
-    /// Only these scenarios; all but the ten-minute one where absent. Repeatable.
-    #[arg(long, value_name = "NAME")]
+    /// Only these scenarios, as S3,S7 or hang; all but the ten-minute one where absent. Repeatable.
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
     only: Vec<String>,
     /// Also the ten-minute one.
     #[arg(long)]
@@ -40,6 +45,9 @@ pub struct Arguments {
     /// Also write the table to this file.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
+    /// Write everything that was measured to this file, as `faults` does.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
     /// Print the names of all scenarios and what happens in them, and play none.
     #[arg(long)]
     list: bool,
@@ -54,36 +62,107 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return Ok(());
     }
     let chosen = choose(arguments)?;
-    let programs = Programs::find(arguments.proxy.as_deref())?;
-    let topology = Topology::load(&arguments.config)?;
-    let interrupt = Interrupt::watch().context("cannot listen for Ctrl-C")?;
-    let scratch = Scratch::new("scenarios")?;
-    let mut rows = Vec::new();
+    let outputs = [&arguments.json, &arguments.markdown];
+    outputs
+        .into_iter()
+        .flatten()
+        .try_for_each(|path| writable(path))?;
+    let hall = Hall {
+        programs: Programs::find(arguments.proxy.as_deref())?,
+        topology: Topology::load(&arguments.config)?,
+        interrupt: Interrupt::watch().context("cannot listen for Ctrl-C")?,
+        scratch: Scratch::new("scenarios")?,
+    };
+    let (mut rows, mut results) = (Vec::new(), Vec::new());
     for scenario in &chosen {
-        let topology = topology.for_site(scenario.site)?;
-        let mut runs = Vec::new();
-        for turn in 0..arguments.repeat.max(1) {
-            let house = House {
-                programs: &programs,
-                scenario,
-                seed: 1 + turn,
-                cable: None,
-            };
-            let folder = scratch.path().join(format!("{}-{turn}", scenario.name));
-            let run = one(house, &topology, &folder, &interrupt)
-                .with_context(|| format!("scenario {}", scenario.name))?;
-            runs.push(scenario.claims.iter().map(|claim| judge(claim, &run)).collect());
-        }
-        for row in table::rows(scenario, &runs) {
+        let runs = match hall.play(scenario, arguments.repeat.max(1)) {
+            Err(error) if error.is::<Interrupted>() => break,
+            played => played.with_context(|| format!("scenario {}", scenario.name))?,
+        };
+        let verdicts: Vec<_> = runs.iter().map(|run| verdicts(scenario, run)).collect();
+        for row in table::rows(scenario, &verdicts) {
             terminal::line(&table::line(&row));
             rows.push(row);
         }
+        results.push(result(scenario, &runs));
     }
     if let Some(file) = &arguments.markdown {
-        let text = table::markdown(&rows, &Provenance::here());
-        std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        write(file, &table::markdown(&rows, &Provenance::here()))?;
+    }
+    if let Some(file) = &arguments.json {
+        let results = FaultResults {
+            provenance: provenance(),
+            time: Time::Real,
+            scenarios: results,
+        };
+        write(file, &serde_json::to_string_pretty(&results)?)?;
+    }
+    if let Err(interrupted) = hall.interrupt.check() {
+        bail!("{interrupted}; what was played until then is kept");
     }
     conclude(&rows)
+}
+
+/// Where everything is played.
+struct Hall {
+    programs: Programs,
+    topology: Topology,
+    interrupt: Interrupt,
+    scratch: Scratch,
+}
+
+impl Hall {
+    /// Plays a scenario with the seeds from 1 on.
+    fn play(&self, scenario: &Scenario, seeds: u64) -> Result<Vec<Run>> {
+        let topology = self.topology.for_site(scenario.site)?;
+        let one = |seed| {
+            let house = House {
+                programs: &self.programs,
+                scenario,
+                seed,
+                cable: None,
+            };
+            let folder = self.scratch.path().join(format!("{}-{seed}", scenario.name));
+            one(house, &topology, &folder, &self.interrupt)
+        };
+        (1..=seeds).map(one).collect()
+    }
+}
+
+fn verdicts(scenario: &Scenario, run: &Run) -> Vec<Verdict> {
+    scenario.claims.iter().map(|claim| judge(claim, run)).collect()
+}
+
+/// The runs of foreshade, who has the stage to itself.
+fn result(scenario: &Scenario, runs: &[Run]) -> ScenarioResult {
+    let seeded = (1..).zip(runs);
+    scenario.result(vec![ContenderResult {
+        contender: Contender::Foreshade.name().to_owned(),
+        setting: Setting::Tuned,
+        runs: seeded
+            .map(|(seed, run)| of_run(scenario, seed, run, true))
+            .collect(),
+    }])
+}
+
+fn provenance() -> results::Provenance {
+    let Provenance {
+        command,
+        cores,
+        processor,
+    } = Provenance::here();
+    results::Provenance {
+        format: FORMAT,
+        command,
+        cores,
+        processor,
+        versions: [("foreshade".to_owned(), env!("CARGO_PKG_VERSION").to_owned())].into(),
+        skipped: [].into(),
+    }
+}
+
+fn write(file: &Path, text: &str) -> Result<()> {
+    std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
 }
 
 fn one(house: House<'_>, topology: &Topology, folder: &Path, interrupt: &Interrupt) -> Result<Run> {
