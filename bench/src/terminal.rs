@@ -22,6 +22,11 @@ pub fn complain(text: &str) {
     let _ = writeln!(stderr().lock(), "error: {text}");
 }
 
+/// Says on standard error what is no reason to end.
+pub fn note(text: &str) {
+    let _ = writeln!(stderr().lock(), "{text}");
+}
+
 /// One line on standard error that is drawn over itself, on a terminal; nothing anywhere else.
 #[derive(Debug)]
 pub struct Ticker {

@@ -1,5 +1,6 @@
 //! `foreshade-bench faults`: foreshade and its rivals in the same scenarios at the same time.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -83,11 +84,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let interrupt = Interrupt::watch().context("cannot listen for Ctrl-C")?;
     let mut cast = Cast::find(&arguments.contenders, arguments.defaults, &programs);
     for (name, why) in &cast.skipped {
-        terminal::complain(&format!("skipped: {name}: {why}"));
+        terminal::note(&format!("skipped: {name}: {why}"));
     }
     ensure!(!cast.entrants.is_empty(), "none of the contenders can take part");
     terminal::line(&programme(&scenarios, arguments.seeds, cast.entrants.len()));
-    let known_before = cast.skipped.len();
+    let told: BTreeSet<String> = cast.skipped.keys().cloned().collect();
     let scratch = Scratch::new("faults")?;
     let folder = arguments.keep.as_deref().unwrap_or(scratch.path());
     let played = compete(
@@ -101,8 +102,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             }
         },
     )?;
-    for (name, why) in cast.skipped.iter().skip(known_before) {
-        terminal::complain(&format!("skipped: {name}: {why}"));
+    for (name, why) in cast.skipped.iter().filter(|(name, _)| !told.contains(*name)) {
+        terminal::note(&format!("skipped: {name}: {why}"));
     }
     let results = FaultResults {
         provenance: provenance(&cast),
