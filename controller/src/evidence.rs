@@ -19,7 +19,7 @@ use foreshade_engine::verdict::{
 use crate::fleet::Batch;
 
 /// What is known for and against one shadow.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Evidence {
     judge: Judge,
     round: Round,
@@ -173,13 +173,16 @@ impl Evidence {
         self.judge.explain()
     }
 
-    /// What has to be written down.
-    pub fn save(&self) -> (Option<JudgeState>, Option<(BakePolicy, BakeState)>) {
-        let bake = self
+    /// What has to be written down beside the pair as it will be then. Where a round or a step begins with it, that has to
+    /// begin in what is written down, too: whoever reads it next cannot know that it was counted before.
+    pub fn save(&self, next: &Pair) -> (Option<JudgeState>, Option<(BakePolicy, BakeState)>) {
+        let mut ahead = self.clone();
+        ahead.follow(next);
+        let bake = ahead
             .bake
             .as_ref()
             .map(|bake| (bake.policy().clone(), bake.state().clone()));
-        (Some(self.judge.state().clone()), bake)
+        (Some(ahead.judge.state().clone()), bake)
     }
 
     /// It was written down.
@@ -218,5 +221,55 @@ fn events_of(counters: ArmCounters, metric: Metric) -> u64 {
         Metric::OverP90 => p90,
         Metric::OverP99 => p99,
         Metric::OverP999 => p999,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use foreshade_contract::{PairId, Share};
+    use foreshade_engine::lifecycle::Mode;
+    use foreshade_engine::lifecycle::state::Shifting;
+
+    use super::*;
+
+    /// A shift under way, and evidence of a thousand requests.
+    fn shifting() -> (Pair, Evidence) {
+        let name = |text: &str| text.parse().unwrap();
+        let (cluster, primary) = (name("shop"), name("a"));
+        let mut pair = Pair::new(PairId { cluster, primary }, Mode::Live);
+        pair.state = State::Shifting(Shifting::Advancing);
+        let mut evidence = Evidence::new(&JudgePolicy::default(), &pair).unwrap();
+        let arm = ArmCounters {
+            requests: 500,
+            status_5xx: 5,
+            ..ArmCounters::default()
+        };
+        let batch = Batch {
+            share: Share::clamped(0.5),
+            arms: [arm; 2],
+        };
+        evidence.learn(&pair, &[batch], Moment::from_micros(1));
+        (pair, evidence)
+    }
+
+    fn counted(pair: &Pair, evidence: &Evidence) -> (u64, u64) {
+        let kept = serde_json::to_value(evidence.save(pair).0).unwrap();
+        let of = |key: &str| kept[key][1].as_u64().unwrap();
+        (of("requests"), of("step_requests"))
+    }
+
+    #[test]
+    fn what_is_written_down_with_a_new_round_has_no_evidence_of_the_last_one() {
+        let (mut pair, evidence) = shifting();
+        assert_eq!(counted(&pair, &evidence), (500, 500));
+        pair.round = pair.round.next();
+        assert_eq!(counted(&pair, &evidence), (0, 0));
+    }
+
+    #[test]
+    fn what_is_written_down_with_a_new_step_has_to_prove_that_step() {
+        let (mut pair, evidence) = shifting();
+        pair.course.step += 1;
+        assert_eq!(counted(&pair, &evidence), (500, 0));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A proxy reports sums since a round began, so whatever is lost, comes twice or comes late does no harm: what counts is
 //! the difference to the last sums of the same start of the same proxy in the same round. Differences of all proxies are
-//! gathered by the probability under which their requests were routed, until the next tick takes them for the judge.
+//! gathered by the part of the requests that the other arm had in each, until the next tick takes them for the judge.
 //!
 //! Proxies report what has changed, so one that is linked and says nothing of a pair stands by what it said. One whose
 //! link is down is not taken for one that sees nothing wrong: after [`STALE`] its voices no longer count, after
@@ -54,10 +54,10 @@ pub struct Proxy {
     unapplied: Vec<PairId>,
 }
 
-/// Requests of one interval that were routed under one probability.
+/// Requests of one interval, of proxies in which the arms had the same part of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Batch {
-    /// The probability with which the arm that does not serve was drawn.
+    /// The part that the arm that does not serve had.
     pub share: Share,
     /// By arm.
     pub arms: [ArmCounters; 2],
@@ -111,7 +111,7 @@ struct Heard {
     shadow: (Option<Name>, Round),
     /// Proxies that cannot carry it out, and why.
     unapplied: BTreeMap<Number, String>,
-    /// The round began before this leader did.
+    /// The round began before this leader did, or before a proxy was forgotten.
     is_resumed: bool,
 }
 
@@ -200,7 +200,7 @@ impl Fleet {
                 continue;
             };
             let is_resumed = heard.is_resumed;
-            let more = heard.voice(number).hear((boot, is_resumed), said);
+            let more = heard.voice(number).hear((boot, is_resumed), said, now);
             let is_current = said.round == heard.round;
             heard.flow.take(&more, is_current, now);
         }
@@ -257,8 +257,11 @@ impl Fleet {
         self.proxies.retain(|_, proxy| !gone(proxy));
         self.silent.retain(|number, _| !numbers.contains(number));
         for heard in self.pairs.values_mut() {
+            let before = heard.voices.len();
             heard.voices.retain(|(number, _)| !numbers.contains(number));
             heard.unapplied.retain(|number, _| !numbers.contains(number));
+            // Whoever comes back has sums of this round that were counted, and nobody knows any more how far.
+            heard.is_resumed |= heard.voices.len() < before;
         }
     }
 
@@ -274,7 +277,7 @@ impl Fleet {
         heard.view(&self.silent, now)
     }
 
-    /// Intervals that were not counted, because more probabilities were in use at once than are told apart.
+    /// Intervals that were not counted, because there were more fractions at once than are told apart.
     pub fn dropped(&self) -> u64 {
         self.pairs.values().map(|heard| heard.flow.dropped()).sum()
     }

@@ -28,13 +28,13 @@ const QUANTILE_REQUESTS_MIN: u64 = 200;
 /// The quantiles that a plan has thresholds for.
 const QUANTILES: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
 
-/// Most probabilities that are counted apart between two looks. Each proxy has one or two at a time.
-const BATCHES_MAX: usize = 256;
+/// Most fractions that are counted apart between two looks: two of each proxy that reports, and thousands report.
+const BATCHES_MAX: usize = 4096;
 
 /// What flows through one pair.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
-    /// By the probability of the draw, in parts of [`SHARE_PARTS`].
+    /// By the fraction of the arm that does not serve, in parts of [`SHARE_PARTS`].
     batches: BTreeMap<u32, [ArmCounters; 2]>,
     demand: Demand,
     latency: [Recent; 2],
@@ -43,8 +43,8 @@ pub(super) struct Flow {
     dropped: u64,
 }
 
-/// Probabilities are told apart to a hundred-thousandth.
-const SHARE_PARTS: f64 = 100_000.0;
+/// Fractions are told apart to a ten-millionth, so that none is rounded by a thousandth of itself.
+const SHARE_PARTS: f64 = 1e7;
 
 impl Flow {
     /// Takes what a report brings. Only what belongs to the round at hand is evidence; all of it is demand.

@@ -310,7 +310,7 @@ impl Tracked {
 
     /// What is written down of a step.
     fn kept_after(&self, step: &Step, answered: &[Order], wall_ms: u64) -> Kept {
-        let (judge, bake) = self.evidence.save();
+        let (judge, bake) = self.evidence.save(&step.pair);
         let mut kept = Kept {
             pair: step.pair.clone(),
             judge,

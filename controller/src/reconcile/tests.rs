@@ -1,6 +1,12 @@
 //! The loop with a real store and real leadership, and proxies that are played: what a bad shadow, a crash, a full disk and
 //! a deposed leader come to.
 
+mod matrix;
+mod mortal;
+mod played;
+mod seeds;
+mod world;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -492,4 +498,27 @@ async fn what_an_earlier_start_of_a_proxy_says_late_is_not_counted() {
     play.fleet.report((&name("edge"), BootId(7)), &late, now);
     play.quiet().await;
     assert_ne!(play.reconciler.explain(&play.id).unwrap().requests, before);
+}
+
+#[tokio::test]
+async fn a_proxy_that_was_forgotten_and_comes_back_is_not_counted_twice() {
+    let mut play = Play::shifting().await;
+    for _ in 0..4 {
+        play.tick((240, 1), (12, 0)).await;
+    }
+    let before = play.reconciler.explain(&play.id).unwrap().requests;
+    play.fleet.lose(&name("edge"), play.at().now);
+    // Three minutes: more than anybody who is gone is waited for.
+    for _ in 0..720 {
+        play.quiet().await;
+        let now = play.at().now;
+        play.fleet.tidy(now);
+    }
+    assert_eq!(play.fleet.proxies().count(), 0);
+    play.tick((240, 1), (12, 0)).await;
+    let after = play.reconciler.explain(&play.id).unwrap().requests;
+    assert_eq!(
+        after, before,
+        "its sums of this round are in what was counted already"
+    );
 }
