@@ -168,10 +168,9 @@ impl Operator for Desk {
     }
 
     fn metrics(&self) -> String {
-        self.board
-            .metrics
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let page = self.board.metrics.lock();
+        let page = page.unwrap_or_else(PoisonError::into_inner).clone();
+        // The page is the last leader's; how it stands is asked now, or nobody would see that the store is away.
+        page + &crate::metrics::standing(&self.board.standing())
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::fleet::Fleet;
+use crate::operator::Standing;
 use crate::outside::Outside;
 use crate::reconcile::Reconciler;
 
@@ -65,6 +66,26 @@ pub(crate) fn page(reconciler: &Reconciler, fleet: &Fleet, outside: &Outside) ->
             counts,
         );
     }
+    page
+}
+
+/// How this controller stands, as of now.
+pub(crate) fn standing(standing: &Standing) -> String {
+    let now = match standing {
+        Standing::Leading => "leading",
+        Standing::Starting => "starting",
+        Standing::Following { .. } => "following",
+        Standing::ReadOnly { .. } => "read_only",
+    };
+    let all = ["leading", "starting", "following", "read_only"];
+    let values = all.map(|each| (each.to_owned(), u64::from(each == now)));
+    let mut page = String::new();
+    let of = (
+        "standing",
+        "gauge",
+        "How this controller stands: 1 at one of them.",
+    );
+    family(&mut page, of, "standing", &BTreeMap::from(values));
     page
 }
 
