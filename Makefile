@@ -13,8 +13,8 @@ BENCH := $(or $(CARGO_TARGET_DIR),target)/release/foreshade-bench
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-demo: tools ## a minute in which an endpoint breaks, with and without foreshade
-	$(CARGO) build $(LOCKED) --release -p foreshade-proxy -p foreshade-bench
+demo: tools ## a minute and a half: an endpoint breaks, with and without foreshade; then a controller judges
+	$(CARGO) build $(LOCKED) --release -p foreshade-proxy -p foreshade-controller -p foreshade-bench
 	$(BENCH) demo
 
 test: tools ## run every test

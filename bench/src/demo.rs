@@ -16,11 +16,14 @@ use crate::load::{Load, LoadOptions, LoadReport};
 use crate::scenario::file::RATE;
 use crate::scenario::site;
 use crate::screen::{EndpointLine, Event, Picture, UsersLine};
+use crate::stage::interrupt::Interrupt;
 use crate::stage::process::Programs;
 use crate::stage::timeline::{Sample, Timeline};
 use crate::stage::topology::{Pair, Topology};
 use crate::stage::{Stage, Watcher};
 use crate::terminal::Screen;
+
+pub mod led;
 
 /// When the endpoint becomes slow.
 const ONSET: Duration = Duration::from_secs(8);
@@ -125,7 +128,7 @@ pub fn play(
     programs: &Programs,
     topology: &Topology,
     folder: &Path,
-    options: DemoOptions,
+    (options, interrupt): (DemoOptions, &Interrupt),
     screen: &mut Screen,
 ) -> Result<Outcome> {
     let length = options.length;
@@ -142,6 +145,7 @@ pub fn play(
     let healed = ONSET + FAULT;
     let (mut is_slow, mut is_healed) = (false, false);
     while started.elapsed() < length {
+        interrupt.check()?;
         if !is_slow && started.elapsed() >= onset {
             is_slow = true;
             let name = with.set_faults(&without, &[Fault::slow(FACTOR)])?;

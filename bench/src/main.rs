@@ -22,7 +22,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Watch for a minute how an endpoint becomes ten times slower and users hardly notice.
+    /// Watch how an endpoint becomes ten times slower and users hardly notice, and how a controller judges shadows.
     Demo(demo::Arguments),
     /// Serve a farm of endpoints that can be made faulty while they serve.
     Endpoints(endpoints::Arguments),

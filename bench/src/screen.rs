@@ -3,6 +3,8 @@
 //! Plain text with a handful of terminal codes instead of a drawing library: one table, two numbers and a list of events
 //! need no more, and the same lines read well in a log.
 
+pub mod led;
+
 use crate::load::record::Window;
 
 /// Width of a share's bar in characters.

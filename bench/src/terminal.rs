@@ -88,11 +88,16 @@ impl Screen {
 
     /// Shows the picture; a log gets one line per second.
     pub fn draw(&mut self, picture: &Picture) {
+        self.show(|| picture.lines(), || picture.line());
+    }
+
+    /// Shows these lines, as many as the last time; a log gets the one line instead, once per second.
+    pub fn show(&mut self, lines: impl FnOnce() -> Vec<String>, logged: impl FnOnce() -> String) {
         if self.in_place {
-            self.draw_in_place(&picture.lines());
+            self.draw_in_place(&lines());
         } else if self.logged.is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL) {
             self.logged = Some(Instant::now());
-            line(&picture.line());
+            line(&logged());
         }
     }
 
@@ -101,6 +106,11 @@ impl Screen {
         if !self.in_place {
             line(&event.line());
         }
+    }
+
+    /// What was drawn stays, and the next picture comes below it.
+    pub fn keep(&mut self) {
+        self.drawn = 0;
     }
 
     fn draw_in_place(&mut self, lines: &[String]) {

@@ -46,6 +46,16 @@ pub struct Topology {
     control: SocketAddr,
     endpoints: Vec<EndpointSpec>,
     pairs: Vec<Pair>,
+    controller: Option<ControllerAt>,
+}
+
+/// Where the controller listens, if the file is one for both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ControllerAt {
+    /// For operators.
+    pub api: SocketAddr,
+    /// For proxies.
+    pub link: SocketAddr,
 }
 
 impl Topology {
@@ -103,6 +113,7 @@ impl Topology {
             control,
             endpoints,
             pairs,
+            controller: controller(&document)?,
             document,
         })
     }
@@ -127,6 +138,8 @@ impl Topology {
     fn moved(&self, distance: u16) -> Result<Option<Self>> {
         let mut document = self.document.clone();
         let mut places = vec!["/admin".to_owned(), "/listeners/0".to_owned()];
+        let led = ["/follow", "/controller/link", "/controller/api"];
+        places.extend(led.map(str::to_owned));
         for list in ["endpoints", "shadows"] {
             let count = members(&document["clusters"][0], list).len();
             places.extend((0..count).map(|index| format!("/clusters/0/{list}/{index}")));
@@ -188,6 +201,20 @@ impl Topology {
         }
         cluster["shadows"] = json!(shadows);
         Self::from_document(other, self.control)
+    }
+
+    /// The same configuration with everything that is kept in files in `folder`.
+    pub fn keeping_files_in(&self, folder: &Path) -> Self {
+        let mut other = self.clone();
+        for (section, key, file) in [
+            ("/controller", "store", "controller.redb"),
+            ("/follow", "planFile", "plan"),
+        ] {
+            if let Some(section) = other.document.pointer_mut(section) {
+                section[key] = json!(folder.join(file));
+            }
+        }
+        other
     }
 
     /// The same configuration with this balancing.
@@ -326,10 +353,23 @@ impl Topology {
         &self.pairs
     }
 
+    /// Where its controller listens.
+    pub fn controller(&self) -> Option<ControllerAt> {
+        self.controller
+    }
+
+    /// What the controller calls the pair of this primary.
+    pub fn pair_id(&self, primary: &str) -> String {
+        let cluster = self.document["clusters"][0]["name"].as_str();
+        format!("{}/{primary}", cluster.unwrap_or_default())
+    }
+
     fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         let fixed = [self.users, self.admin, self.control];
+        let led = self.controller.map(|at| [at.api, at.link]);
         fixed
             .into_iter()
+            .chain(led.into_iter().flatten())
             .chain(self.endpoints.iter().map(|endpoint| endpoint.address))
     }
 }
@@ -357,6 +397,17 @@ fn members<'a>(cluster: &'a Value, list: &str) -> &'a [Value] {
         .get(list)
         .and_then(Value::as_array)
         .map_or(&[], Vec::as_slice)
+}
+
+/// Where the controller listens; both addresses have to be written down, or they cannot be moved.
+fn controller(document: &Value) -> Result<Option<ControllerAt>> {
+    let Some(controller) = document.get("controller") else {
+        return Ok(None);
+    };
+    Ok(Some(ControllerAt {
+        api: address(&controller["api"]).context("the controller's api")?,
+        link: address(&controller["link"]).context("the controller's link")?,
+    }))
 }
 
 fn spec(member: &Value) -> Result<EndpointSpec> {
@@ -430,6 +481,29 @@ clusters:
         let read_again = Topology::parse(&moved.text()).unwrap();
         assert_eq!(read_again.pairs(), moved.pairs());
         assert_eq!(read_again.document, moved.document);
+    }
+
+    #[test]
+    fn a_file_for_both_is_moved_with_its_controller_and_what_it_keeps() {
+        let both = format!(
+            "{FILE}\nfollow: {{ address: 127.0.0.1:9903 }}\n\
+             controller: {{ api: {{ address: 127.0.0.1:9902 }}, link: {{ address: 127.0.0.1:9903 }} }}\n"
+        );
+        let moved = Topology::parse(&both).unwrap().moved(40).unwrap().unwrap();
+        let at = moved.controller().unwrap();
+        assert_eq!((at.api.port(), at.link.port()), (9942, 9943));
+        assert_eq!(moved.document["follow"]["address"], json!("127.0.0.1:9943"));
+        assert!(moved.addresses().any(|address| address == at.link));
+        let kept = moved.keeping_files_in(Path::new("/tmp/x"));
+        assert_eq!(
+            kept.document["controller"]["store"],
+            json!("/tmp/x/controller.redb")
+        );
+        assert_eq!(kept.document["follow"]["planFile"], json!("/tmp/x/plan"));
+        assert_eq!(kept.pair_id("b"), "shop/b");
+        let vague = both.replace("api: { address: 127.0.0.1:9902 }, ", "");
+        let error = format!("{:#}", Topology::parse(&vague).unwrap_err());
+        assert!(error.contains("the controller's api"), "{error}");
     }
 
     #[test]
