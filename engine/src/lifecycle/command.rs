@@ -18,8 +18,8 @@ use super::state::State;
 /// Answers that are kept for repeated orders. Who repeats an order does so within seconds, and nobody gives dozens in them.
 pub const ANSWERS_MAX: usize = 64;
 
-/// The longest reason, key or actor that is kept, in bytes.
-pub const TEXT_BYTES_MAX: usize = 256;
+/// The longest reason, key or actor that is kept, in bytes: a line of 256 characters in any script.
+pub const TEXT_BYTES_MAX: usize = 1024;
 
 /// An order with who, why and which.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -10,22 +10,67 @@ use foreshade_contract::Name;
 use serde::{Deserialize, Serialize};
 
 use super::cause::Obstacle;
+use super::command::Order;
 use super::policy::{Point, Policy};
 use super::sight::Sight;
 
 /// What operators have said to the gates of the present course. Bounded by the gates of the policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Gates(BTreeMap<Name, bool>);
+pub struct Gates(BTreeMap<Name, Word>);
+
+/// An operator's word.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "Written")]
+pub struct Word {
+    /// Approved, or denied.
+    pub open: bool,
+    /// Who said so; empty where that was not written down yet.
+    pub actor: String,
+    /// Why; the same.
+    pub reason: String,
+}
+
+/// As it is written down, now and before it had an author.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Bare(bool),
+    Whole {
+        open: bool,
+        actor: String,
+        reason: String,
+    },
+}
+
+impl From<Written> for Word {
+    fn from(written: Written) -> Self {
+        let (open, actor, reason) = match written {
+            Written::Bare(open) => (open, String::new(), String::new()),
+            Written::Whole { open, actor, reason } => (open, actor, reason),
+        };
+        Self { open, actor, reason }
+    }
+}
 
 impl Gates {
     /// Whether an operator has approved it (`true`), denied it, or said nothing.
     pub fn said(&self, gate: &Name) -> Option<bool> {
-        self.0.get(gate).copied()
+        self.word(gate).map(|word| word.open)
     }
 
-    pub(super) fn say(&mut self, gate: Name, open: bool) {
-        self.0.insert(gate, open);
+    /// What an operator has said to it, if anything.
+    pub fn word(&self, gate: &Name) -> Option<&Word> {
+        self.0.get(gate)
+    }
+
+    pub(super) fn say(&mut self, gate: Name, open: bool, by: &Order) {
+        let word = Word {
+            open,
+            actor: by.actor.clone(),
+            reason: by.reason.clone(),
+        };
+        self.0.insert(gate, word);
     }
 
     /// The gates of a point are asked anew.
@@ -58,6 +103,7 @@ impl Gates {
 
 #[cfg(test)]
 mod tests {
+    use super::super::command::Command;
     use super::super::policy::Gate;
     use super::*;
 
@@ -77,12 +123,28 @@ mod tests {
         assert!(gates.open(Point::Promote, &sight, &policy).is_err());
         sight.gates.push((name.clone(), true));
         assert!(gates.open(Point::Promote, &sight, &policy).is_ok());
-        gates.say(name.clone(), false);
+        let by = Order {
+            command: Command::Deny { gate: name.clone() },
+            actor: "ada".to_owned(),
+            reason: "a test".to_owned(),
+            key: "one".to_owned(),
+        };
+        gates.say(name.clone(), false, &by);
+        assert_eq!(gates.word(&name).map(|word| word.actor.as_str()), Some("ada"));
         assert!(gates.open(Point::Promote, &sight, &policy).is_err());
         sight.gates.clear();
-        gates.say(name, true);
+        gates.say(name, true, &by);
         assert!(gates.open(Point::Promote, &sight, &policy).is_ok());
         gates.forget_all();
         assert!(gates.open(Point::Promote, &sight, &policy).is_err());
+    }
+
+    #[test]
+    fn a_word_that_was_written_down_without_its_author_is_still_read() {
+        let read: Gates = serde_json::from_str(r#"{"qa":true}"#).unwrap();
+        let qa: Name = "qa".parse().unwrap();
+        assert_eq!(read.said(&qa), Some(true));
+        let again: Gates = serde_json::from_str(&serde_json::to_string(&read).unwrap()).unwrap();
+        assert_eq!(again, read);
     }
 }

@@ -34,13 +34,13 @@ pub(super) fn obey(pair: &mut Pair, order: &Order, seen: Seen<'_>) -> Obeyed {
         Command::Undo => undo(pair, seen),
         Command::Freeze => freeze(pair),
         Command::Unfreeze => Ok(unfreeze(pair)),
-        Command::Override { setting, until_ms } => set(pair, *setting, *until_ms, seen),
+        Command::Override { setting, until_ms } => set(pair, order, (*setting, *until_ms), seen),
         Command::ClearOverride { what } => {
             let cleared = pair.overrides.clear(*what);
             Ok(cleared.then_some(pair.state))
         }
-        Command::Approve { gate } => say(pair, gate, true, seen),
-        Command::Deny { gate } => say(pair, gate, false, seen),
+        Command::Approve { gate } => say(pair, order, (gate, true), seen),
+        Command::Deny { gate } => say(pair, order, (gate, false), seen),
         Command::Drill { scenario } => {
             let refused = wrong(pair, Verb::Drill);
             if pair.drill.is_some() {
@@ -197,7 +197,7 @@ fn unfreeze(pair: &Pair) -> Option<State> {
     })
 }
 
-fn set(pair: &mut Pair, setting: Setting, until_ms: u64, seen: Seen<'_>) -> Obeyed {
+fn set(pair: &mut Pair, order: &Order, (setting, until_ms): (Setting, u64), seen: Seen<'_>) -> Obeyed {
     let span_ms = until_ms.saturating_sub(seen.now_ms);
     if span_ms == 0 || u128::from(span_ms) > OVERRIDE_MAX.as_millis() {
         return Err(Refusal::Until);
@@ -214,22 +214,22 @@ fn set(pair: &mut Pair, setting: Setting, until_ms: u64, seen: Seen<'_>) -> Obey
             after = State::Shifting(Shifting::Paused);
         }
     }
-    let same = |order: &super::overrides::Override| order.setting == setting && order.until_ms == until_ms;
+    let same = |set: &super::overrides::Override| set.setting == setting && set.until_ms == until_ms;
     if pair.overrides.iter().any(same) {
         return Ok(None);
     }
-    pair.overrides.set(setting, seen.now_ms, until_ms);
+    pair.overrides.set(setting, order, (seen.now_ms, until_ms));
     Ok(Some(after))
 }
 
-fn say(pair: &mut Pair, gate: &Name, open: bool, seen: Seen<'_>) -> Obeyed {
+fn say(pair: &mut Pair, order: &Order, (gate, open): (&Name, bool), seen: Seen<'_>) -> Obeyed {
     if !seen.policy.gates.iter().any(|known| known.name == *gate) {
         return Err(Refusal::UnknownGate(gate.clone()));
     }
     if pair.gates.said(gate) == Some(open) {
         return Ok(None);
     }
-    pair.gates.say(gate.clone(), open);
+    pair.gates.say(gate.clone(), open, order);
     Ok(Some(pair.state))
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use foreshade_contract::Risk;
 use serde::{Deserialize, Serialize};
 
+use super::command::Order;
 use super::points::BasisPoints;
 use super::safety::SafetyRule;
 
@@ -58,7 +59,7 @@ impl Setting {
 }
 
 /// An operator's word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Override {
     /// What is set.
     pub setting: Setting,
@@ -66,6 +67,12 @@ pub struct Override {
     pub until_ms: u64,
     /// How much longer it may last.
     pub left: Duration,
+    /// Who set it; empty where that was not written down yet.
+    #[serde(default)]
+    pub actor: String,
+    /// Why; the same.
+    #[serde(default)]
+    pub reason: String,
 }
 
 /// The overrides of a pair, at most one of each [`What`].
@@ -79,12 +86,14 @@ impl Overrides {
         self.0.iter()
     }
 
-    pub(super) fn set(&mut self, setting: Setting, now_ms: u64, until_ms: u64) {
+    pub(super) fn set(&mut self, setting: Setting, by: &Order, (now_ms, until_ms): (u64, u64)) {
         self.clear(setting.what());
         self.0.push(Override {
             setting,
             until_ms,
             left: Duration::from_millis(until_ms.saturating_sub(now_ms)),
+            actor: by.actor.clone(),
+            reason: by.reason.clone(),
         });
         self.0.sort_by_key(|order| order.setting.what());
     }
@@ -154,12 +163,26 @@ impl fmt::Display for What {
 
 #[cfg(test)]
 mod tests {
+    use super::super::command::Command;
     use super::*;
+
+    fn by(actor: &str) -> Order {
+        Order {
+            command: Command::Abort,
+            actor: actor.to_owned(),
+            reason: "a test".to_owned(),
+            key: "one".to_owned(),
+        }
+    }
 
     #[test]
     fn an_override_ends_by_the_wall_or_by_what_it_was_given() {
         let mut overrides = Overrides::default();
-        overrides.set(Setting::Share(BasisPoints::percent(5)), 1_000, 61_000);
+        overrides.set(
+            Setting::Share(BasisPoints::percent(5)),
+            &by("ada"),
+            (1_000, 61_000),
+        );
         assert_eq!(overrides.ended(60_999), None);
         assert_eq!(overrides.ended(61_000), Some(What::Share));
         // The wall steps back for ever; its minute is over all the same.
@@ -172,12 +195,25 @@ mod tests {
     #[test]
     fn of_each_kind_the_last_one_holds() {
         let mut overrides = Overrides::default();
-        overrides.set(Setting::Share(BasisPoints::percent(5)), 0, 9);
-        overrides.set(Setting::Share(BasisPoints::percent(7)), 0, 9);
-        overrides.set(Setting::Safety(SafetyRule::Delta), 0, 9);
+        overrides.set(Setting::Share(BasisPoints::percent(5)), &by("ada"), (0, 9));
+        overrides.set(Setting::Share(BasisPoints::percent(7)), &by("bob"), (0, 9));
+        overrides.set(Setting::Safety(SafetyRule::Delta), &by("ada"), (0, 9));
         assert_eq!(overrides.share(), Some(BasisPoints::percent(7)));
+        let share = overrides
+            .iter()
+            .find(|set| set.setting.what() == What::Share)
+            .unwrap();
+        assert_eq!((share.actor.as_str(), share.reason.as_str()), ("bob", "a test"));
         assert!(overrides.waives(SafetyRule::Delta) && !overrides.waives(SafetyRule::Capacity));
         assert!(overrides.clear(What::Share) && !overrides.clear(What::Share));
         assert_eq!(overrides.iter().count(), 1);
+    }
+
+    #[test]
+    fn what_was_written_down_without_its_author_is_still_read() {
+        let left = r#"[{"setting":{"share":500},"until_ms":9,"left":{"secs":1,"nanos":0}}]"#;
+        let read: Overrides = serde_json::from_str(left).unwrap();
+        assert_eq!(read.share(), Some(BasisPoints::percent(5)));
+        assert_eq!(read.iter().next().unwrap().actor, "");
     }
 }
