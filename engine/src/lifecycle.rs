@@ -46,6 +46,7 @@ pub mod points;
 pub mod policy;
 pub mod safety;
 pub mod sight;
+pub mod simulate;
 pub mod state;
 pub mod writer;
 

@@ -33,6 +33,27 @@ pub enum Scenario {
     ShadowWorse,
 }
 
+impl Scenario {
+    /// Puts the failure of the arm that `served` into what is seen.
+    pub(super) fn put_into(self, sight: &mut Sight, copy: &Pair, served: Arm, policy: &Policy) {
+        let (risk, opinion) = match self {
+            Self::PrimaryGone => {
+                sight.arm_mut(served).severe = true;
+                return;
+            }
+            Self::PrimaryAtRisk => (Risk::ONE, Opinion::NotWorse),
+            Self::ShadowWorse => (policy.risk.shift_at, Opinion::Worse),
+        };
+        sight.arm_mut(served).risk = Some(risk);
+        sight.finding = Some(Finding {
+            round: copy.round,
+            opinion,
+            step_enough: opinion == Opinion::NotWorse,
+            ..Finding::default()
+        });
+    }
+}
+
 /// How a drill ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -116,34 +137,13 @@ impl Drill {
         self.report(DrillEnd::Interrupted)
     }
 
-    /// What the copy sees: the truth, and the failure.
+    /// What the copy sees: the truth, and the failure. Nobody is asked for a rehearsal.
     fn pretend(&self, seen: Seen<'_>) -> Sight {
         let mut sight = seen.sight.clone();
-        sight.gates = seen
-            .policy
-            .gates
-            .iter()
-            .map(|gate| (gate.name.clone(), true))
-            .collect();
-        let opinion = match self.scenario {
-            Scenario::PrimaryGone => {
-                sight.arm_mut(self.served).severe = true;
-                return sight;
-            }
-            Scenario::PrimaryAtRisk => Opinion::NotWorse,
-            Scenario::ShadowWorse => Opinion::Worse,
-        };
-        let risk = match self.scenario {
-            Scenario::ShadowWorse => seen.policy.risk.shift_at,
-            Scenario::PrimaryGone | Scenario::PrimaryAtRisk => Risk::ONE,
-        };
-        sight.arm_mut(self.served).risk = Some(risk);
-        sight.finding = Some(Finding {
-            round: self.copy.round,
-            opinion,
-            step_enough: opinion == Opinion::NotWorse,
-            ..Finding::default()
-        });
+        let gates = seen.policy.gates.iter();
+        sight.gates = gates.map(|gate| (gate.name.clone(), true)).collect();
+        self.scenario
+            .put_into(&mut sight, &self.copy, self.served, seen.policy);
         sight
     }
 
