@@ -4,8 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Pair;
+use super::cause::Obstacle;
 use super::state::{Retreat, Shifting, State};
+use super::{Pair, Trigger};
 
 /// How a pair is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -37,7 +38,26 @@ impl Pair {
             | State::Shifting(Shifting::Advancing)
             | State::Promoting(_)
             | State::Baking => Health::Progressing,
+            // What was ordered and has not begun is under way: whoever waits for its end must not take this for it.
+            State::Warm(_) if self.course.trigger.is_some() => Health::Progressing,
+            State::Committed if self.course.trigger == Some(Trigger::Undo) => Health::Progressing,
             State::Unassigned | State::Warm(_) | State::Committed | State::Retired => Health::Healthy,
+        }
+    }
+
+    /// The same, where it is known what stands in the way: a shift that somebody has to let begin waits for him.
+    pub(super) fn health_before(&self, waiting: &[Obstacle]) -> Health {
+        let is_somebodys = |obstacle: &Obstacle| {
+            matches!(
+                obstacle,
+                Obstacle::GateClosed { .. } | Obstacle::GateDenied { .. } | Obstacle::Blocked { .. }
+            )
+        };
+        match self.health() {
+            Health::Progressing if !self.state.is_active() && waiting.iter().any(is_somebodys) => {
+                Health::Paused
+            }
+            health => health,
         }
     }
 }

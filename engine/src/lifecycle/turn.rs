@@ -71,7 +71,7 @@ pub(super) fn take(pair: &Pair, orders: &[Order], seen: Seen<'_>) -> Step {
     Step {
         effects: outstanding(&view),
         plan: pair.plan(seen.policy),
-        health: pair.health(),
+        health: pair.health_before(&waiting),
         transition,
         answers,
         waiting,

@@ -193,6 +193,31 @@ fn gates_are_asked_at_their_point_and_answered_by_name() {
 }
 
 #[test]
+fn what_was_ordered_and_has_not_begun_is_under_way_or_waits_for_somebody() {
+    let gates = vec![Gate {
+        name: name("change"),
+        point: Point::Shift,
+    }];
+    let gated = Policy {
+        gates,
+        ..Policy::default()
+    };
+    let health = |rig: &mut Rig| rig.tick().health;
+    let mut rig = Rig::at_with(State::Warm(Warm::Idle), gated);
+    assert_eq!(health(&mut rig), Health::Healthy);
+    rig.done(&Command::Promote { full: false });
+    assert_eq!(rig.pair.health(), Health::Progressing);
+    assert_eq!(health(&mut rig), Health::Paused);
+    rig.done(&Command::Abort);
+    assert_eq!(health(&mut rig), Health::Healthy);
+    // The same without anybody to wait for.
+    let mut rig = Rig::at(State::Warm(Warm::Idle));
+    rig.arm(Arm::Shadow).capacity_rps = Some(0.1);
+    rig.done(&Command::Promote { full: false });
+    assert_eq!(health(&mut rig), Health::Progressing);
+}
+
+#[test]
 fn an_overridden_share_is_what_the_proxies_are_told_until_it_ends() {
     let mut rig = Rig::at(ADVANCING);
     let setting = Setting::Share(BasisPoints::percent(33));
