@@ -12,12 +12,14 @@
 
 mod body;
 mod events;
+mod exceptions;
 mod idempotency;
 pub mod links;
 mod orders;
 mod pairs;
 mod problem;
 mod service;
+mod simulation;
 
 use std::io;
 use std::sync::Arc;
@@ -161,6 +163,7 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(pairs::show))
         .routes(routes!(pairs::history))
         .routes(routes!(pairs::analysis))
+        .routes(routes!(simulation::simulate))
         .routes(routes!(events::of_pair))
         .routes(routes!(events::of_all))
         .routes(routes!(orders::promote))
@@ -168,11 +171,13 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(orders::pause))
         .routes(routes!(orders::resume))
         .routes(routes!(orders::retry))
-        .routes(routes!(orders::undo))
+        .routes(routes!(exceptions::undo))
         .routes(routes!(orders::freeze))
         .routes(routes!(orders::unfreeze))
         .routes(routes!(orders::set))
         .routes(routes!(orders::clear))
+        .routes(routes!(exceptions::waive))
+        .routes(routes!(exceptions::restore))
         .routes(routes!(orders::approve))
         .routes(routes!(orders::deny))
         .routes(routes!(orders::drills, orders::drill))

@@ -8,21 +8,33 @@
 mod looks;
 mod orders;
 pub(crate) mod show;
+mod undo;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use foreshade_contract::PairId;
-use tokio::sync::{mpsc, oneshot};
+use foreshade_engine::lifecycle::Pair;
+use foreshade_engine::lifecycle::policy::Policy;
+use foreshade_engine::lifecycle::sight::Sight;
+use foreshade_engine::lifecycle::simulate::{Question, foretell};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use crate::lead::wall_ms;
 use crate::operator::events::EventLog;
+use crate::operator::simulation::Simulation;
 use crate::operator::view::{Analysis, AuditEntry, Change, Drill, Outcome, PairDetail, PairSummary};
 use crate::operator::{Fault, Operator, Order, Page, Standing};
 
+pub(crate) use self::looks::drill;
 pub(crate) use self::orders::{Waiting, outcome};
+pub(crate) use self::undo::{Undo, undo};
 
 /// Notes that wait. Who writes one waits for its answer, and the API has fewer connections.
 const NOTES_MAX: usize = 512;
+
+/// Simulations at a time: each is thousands of steps, and none may take the time of those that are real.
+const SIMULATIONS_MAX: usize = 1;
 
 /// Where an answer goes.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Fault>>;
@@ -38,6 +50,8 @@ pub(crate) enum Note {
     History(PairId, Page, Reply<Vec<Change>>),
     /// What the judge says.
     Analysis(PairId, Reply<Option<Analysis>>),
+    /// Everything that its next steps are decided from.
+    Copy(PairId, Reply<Box<Copy>>),
     /// An order.
     Command(Box<Order>, Reply<Outcome>),
     /// All drills.
@@ -57,6 +71,7 @@ impl Note {
             Self::Pair(_, reply) => drop(reply.send(Err(fault))),
             Self::History(_, _, reply) => drop(reply.send(Err(fault))),
             Self::Analysis(_, reply) => drop(reply.send(Err(fault))),
+            Self::Copy(_, reply) => drop(reply.send(Err(fault))),
             Self::Command(_, reply) => drop(reply.send(Err(fault))),
             Self::Drills(_, reply) => drop(reply.send(Err(fault))),
             Self::Drill(_, reply) => drop(reply.send(Err(fault))),
@@ -65,11 +80,20 @@ impl Note {
     }
 }
 
+/// Everything that a pair's next steps are decided from, as of the last tick.
+#[derive(Debug)]
+pub(crate) struct Copy {
+    pub(crate) pair: Pair,
+    pub(crate) sight: Sight,
+    pub(crate) policy: Arc<Policy>,
+}
+
 /// The desk, from the API's side.
 #[derive(Debug)]
 pub(crate) struct Desk {
     notes: mpsc::Sender<Note>,
     board: Arc<Board>,
+    simulations: Arc<Semaphore>,
 }
 
 /// What is shown without asking.
@@ -93,6 +117,7 @@ impl Desk {
         let desk = Self {
             notes,
             board: board.clone(),
+            simulations: Arc::new(Semaphore::new(SIMULATIONS_MAX)),
         };
         (desk, inbox, board)
     }
@@ -141,6 +166,18 @@ impl Operator for Desk {
 
     async fn analysis(&self, pair: &PairId) -> Result<Option<Analysis>, Fault> {
         self.ask(|reply| Note::Analysis(pair.clone(), reply)).await
+    }
+
+    async fn simulate(&self, pair: &PairId, question: Question) -> Result<Simulation, Fault> {
+        let permit = Arc::clone(&self.simulations).try_acquire_owned();
+        let permit = permit.map_err(|_| Fault::Busy)?;
+        let copy = self.ask(|reply| Note::Copy(pair.clone(), reply)).await?;
+        // Away from the threads that serve: the loop goes on meanwhile.
+        let simulated = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            foretell(&copy.pair, &copy.sight, &copy.policy, wall_ms(), &question).into()
+        });
+        simulated.await.map_err(|_| Fault::Busy)
     }
 
     async fn command(&self, order: Order) -> Result<Outcome, Fault> {

@@ -7,18 +7,20 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use foreshade_engine::lifecycle::command::{Answer, Outcome as Came, Verb};
 use foreshade_engine::moment::Moment;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant as Clock, MissedTickBehavior, interval, sleep};
 
-use crate::desk::{Board, Note, Waiting};
+use crate::desk::{self, Board, Note, Undo, Waiting};
 use crate::fleet::Fleet;
 use crate::journal::{Journal, JournalError};
 use crate::leader::{Campaign, Deposed, LeaderError, Leadership, current};
 use crate::link::{Arrival, Arrived, Links};
-use crate::operator::{Fault, Standing};
-use crate::outside::Outside;
+use crate::operator::view::Outcome as Settled;
+use crate::operator::{Fault, Order, Standing};
+use crate::outside::{Heard, Outside};
 use crate::reconcile::{Instant, Outcome, Reconciler, TICK};
 use crate::spec::Spec;
 use crate::store::{Certainty, Key, Store, StoreError};
@@ -196,7 +198,7 @@ impl Controller {
                 }
                 Some(note) = self.notes.recv() => self.answer(&mut reign, note).await,
                 Some(arrival) = arrived.recv() => reign.hear(arrival),
-                Some((pair, gate, open)) = self.outside.answered() => reign.reconciler.gate(&pair, &gate, open),
+                Some(heard) = self.outside.answered() => self.hear_gate(&mut reign, heard),
             }
         }
     }
@@ -213,11 +215,12 @@ impl Controller {
         }
         for (pair, answer) in &outcome.answers {
             if let Some(view) = reign.reconciler.view(pair) {
-                reign.waiting.answer(view.pair, answer);
+                reign.waiting.answer(&view, answer);
             }
         }
-        self.outside.tell(&outcome, &self.board.events);
-        self.outside.ask(&reign.reconciler);
+        self.outside.tell(&outcome, &reign.reconciler, &self.board.events);
+        self.outside
+            .ask(&reign.reconciler, &self.board.events, at.wall_ms);
         match outcome.unwritten {
             Some(why) => {
                 for (pair, key) in reign.waiting.give_up(&why) {
@@ -241,9 +244,51 @@ impl Controller {
         reign.ticks = reign.ticks.wrapping_add(1);
     }
 
+    /// The hook of a gate has answered. What it was asked about may be past: then nobody wants to know any more.
+    fn hear_gate(&self, reign: &mut Reign, heard: Heard) {
+        let Some(view) = reign.reconciler.view(&heard.pair) else {
+            return;
+        };
+        if heard.about != (view.pair.generation, view.pair.round) {
+            return;
+        }
+        self.outside.opened(&view, &heard, &self.board.events, wall_ms());
+        reign.reconciler.gate(&heard.pair, &heard.gate, heard.answer);
+    }
+
+    /// An undo to a generation becomes the order that leads there; what came of it, where there is nothing to do.
+    async fn led_back(&self, reign: &Reign, order: &mut Order) -> Result<Option<Settled>, Fault> {
+        let Some(to) = order.to else {
+            return Ok(None);
+        };
+        reign.is_current(order)?;
+        let unreadable = |error: JournalError| Fault::ReadOnly(error.to_string());
+        let records = self.journal.records(self.store.as_ref(), &order.pair).await;
+        let records = records.map_err(unreadable)?;
+        let unknown = || Fault::UnknownPair(order.pair.clone());
+        let view = reign.reconciler.view(&order.pair).ok_or_else(unknown)?;
+        match desk::undo(view.pair, &records, to)? {
+            Undo::Order(command) => {
+                order.command = command;
+                Ok(None)
+            }
+            Undo::Nothing => {
+                let answer = Answer {
+                    key: order.key.clone(),
+                    outcome: Came::Unchanged,
+                };
+                desk::outcome(view.pair, Verb::Undo, &answer, order.dry_run).map(Some)
+            }
+        }
+    }
+
     async fn answer(&self, reign: &mut Reign, note: Note) {
         match note {
-            Note::Command(order, reply) => reign.order(*order, reply),
+            Note::Command(mut order, reply) => match self.led_back(reign, &mut order).await {
+                Ok(None) => reign.order(*order, reply),
+                Ok(Some(settled)) => drop(reply.send(Ok(settled))),
+                Err(fault) => drop(reply.send(Err(fault))),
+            },
             note => reign.look(note, &self.journal, self.store.as_ref()).await,
         }
     }
@@ -289,33 +334,34 @@ impl Reign {
         self.fleet.counts(self.reconciler.plan_id(), self.now().now)
     }
 
-    fn order(
-        &mut self,
-        order: crate::operator::Order,
-        reply: crate::desk::Reply<crate::operator::view::Outcome>,
-    ) {
+    fn order(&mut self, order: Order, reply: desk::Reply<Settled>) {
         if let Some(refused) = self.consider(&order) {
             let _ = reply.send(refused);
             return;
         }
-        let verb = order.command.verb().to_string();
+        let verb = order.command.verb();
         match self.reconciler.order(&order.pair, order.for_lifecycle()) {
             Ok(()) => self.waiting.add(order.pair, order.key, verb, reply),
             Err(_) => drop(reply.send(Err(Fault::Busy))),
         }
     }
 
-    /// What can be said to an order without carrying it out.
-    fn consider(
-        &self,
-        order: &crate::operator::Order,
-    ) -> Option<Result<crate::operator::view::Outcome, Fault>> {
+    /// Whether the pair is there, and as the operator saw it.
+    fn is_current(&self, order: &Order) -> Result<(), Fault> {
         let Some(view) = self.reconciler.view(&order.pair) else {
-            return Some(Err(Fault::UnknownPair(order.pair.clone())));
+            return Err(Fault::UnknownPair(order.pair.clone()));
         };
         let current = view.pair.generation;
-        if let Some(expected) = order.expected.filter(|expected| *expected != current) {
-            return Some(Err(Fault::Stale { expected, current }));
+        match order.expected.filter(|expected| *expected != current) {
+            Some(expected) => Err(Fault::Stale { expected, current }),
+            None => Ok(()),
+        }
+    }
+
+    /// What can be said to an order without carrying it out.
+    fn consider(&self, order: &Order) -> Option<Result<Settled, Fault>> {
+        if let Err(fault) = self.is_current(order) {
+            return Some(Err(fault));
         }
         if !order.dry_run {
             return None;
@@ -323,9 +369,9 @@ impl Reign {
         let (pair, answer) = self
             .reconciler
             .rehearse(&order.pair, order.for_lifecycle(), wall_ms())?;
-        let verb = order.command.verb().to_string();
+        let verb = order.command.verb();
         Some(match answer {
-            Some(answer) => crate::desk::outcome(&pair, &verb, &answer, true),
+            Some(answer) => desk::outcome(&pair, verb, &answer, true),
             None => Err(Fault::NotNow(
                 "something more urgent is to be done first; try again".to_owned(),
             )),

@@ -8,6 +8,7 @@
 //! operator's script must not break because a state machine was tidied up.
 
 pub mod events;
+pub mod simulation;
 pub mod view;
 
 use std::fmt;
@@ -15,6 +16,8 @@ use std::fmt;
 use async_trait::async_trait;
 use foreshade_contract::{Generation, PairId};
 use foreshade_engine::lifecycle::command::{self, Command, Refusal, TEXT_BYTES_MAX};
+use foreshade_engine::lifecycle::safety::SafetyRule;
+use foreshade_engine::lifecycle::simulate::Question;
 use foreshade_engine::lifecycle::{drill, overrides};
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::RefOr;
@@ -22,13 +25,14 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use self::events::EventLog;
+use self::simulation::Simulation;
 use self::view::{Analysis, AuditEntry, Change, Drill, Outcome, PairDetail, PairSummary};
 
 /// Longest name of whoever gives an order.
 pub const ACTOR_CHARS_MAX: usize = 64;
 
-/// Longest reason: what the lifecycle keeps, and one line of a log.
-pub const REASON_CHARS_MAX: usize = TEXT_BYTES_MAX;
+/// Longest reason: what the lifecycle keeps in any script, and one line of a log.
+pub const REASON_CHARS_MAX: usize = TEXT_BYTES_MAX / char::MAX.len_utf8();
 
 /// One line without spaces around it, as a regular expression.
 const LINE: &str = r"^[!-~\u00a1-\u167f]([ -~\u00a1-\u167f]*[!-~\u00a1-\u167f])?$";
@@ -47,6 +51,9 @@ pub trait Operator: Send + Sync + 'static {
 
     /// What the judge says of a pair, and why; `None` where nothing is being judged.
     async fn analysis(&self, pair: &PairId) -> Result<Option<Analysis>, Fault>;
+
+    /// What would become of a pair; nothing is changed by it.
+    async fn simulate(&self, pair: &PairId, question: Question) -> Result<Simulation, Fault>;
 
     /// Carries an order out, or says what would come of it. Accepted means written down: it survives a crash.
     async fn command(&self, order: Order) -> Result<Outcome, Fault>;
@@ -113,6 +120,8 @@ pub struct Order {
     pub key: String,
     /// The generation that the operator saw; where it is not the present one, nothing happens.
     pub expected: Option<Generation>,
+    /// Of an undo: the generation to whose roles the pair is to go back; to those before its last promotion where `None`.
+    pub to: Option<Generation>,
     /// Only say what would happen.
     pub dry_run: bool,
 }
@@ -161,6 +170,58 @@ impl From<What> for overrides::What {
     }
 }
 
+/// A rule that every change of shares respects, and that an operator may waive for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Rule {
+    /// Arms that are well keep the floor, or get more than they had.
+    HealthyFloor,
+    /// Traffic never moves while both arms are being taken out of service.
+    BothDraining,
+    /// No more moves at once towards an unproven arm than the policy allows.
+    Delta,
+    /// No arm is given more than it carries.
+    Capacity,
+    /// Users leave an arm that is gone at once, whatever else is stopped.
+    SevereLane,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HealthyFloor => "healthy_floor",
+            Self::BothDraining => "both_draining",
+            Self::Delta => "delta",
+            Self::Capacity => "capacity",
+            Self::SevereLane => "severe_lane",
+        })
+    }
+}
+
+impl From<Rule> for SafetyRule {
+    fn from(rule: Rule) -> Self {
+        match rule {
+            Rule::HealthyFloor => Self::HealthyFloor,
+            Rule::BothDraining => Self::BothDraining,
+            Rule::Delta => Self::Delta,
+            Rule::Capacity => Self::Capacity,
+            Rule::SevereLane => Self::SevereLane,
+        }
+    }
+}
+
+impl From<SafetyRule> for Rule {
+    fn from(rule: SafetyRule) -> Self {
+        match rule {
+            SafetyRule::HealthyFloor => Self::HealthyFloor,
+            SafetyRule::BothDraining => Self::BothDraining,
+            SafetyRule::Delta => Self::Delta,
+            SafetyRule::Capacity => Self::Capacity,
+            SafetyRule::SevereLane => Self::SevereLane,
+        }
+    }
+}
+
 /// What fails in a drill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -171,6 +232,16 @@ pub enum Scenario {
     PrimaryAtRisk,
     /// What serves is at risk and the standby is worse: users have to go back.
     ShadowWorse,
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::PrimaryGone => "primary_gone",
+            Self::PrimaryAtRisk => "primary_at_risk",
+            Self::ShadowWorse => "shadow_worse",
+        })
+    }
 }
 
 impl From<Scenario> for drill::Scenario {
@@ -287,7 +358,7 @@ macro_rules! line {
             type Error = NotALine;
 
             fn try_from(text: String) -> Result<Self, NotALine> {
-                let is_short = text.chars().count() <= $most && text.len() <= TEXT_BYTES_MAX;
+                let is_short = text.chars().count() <= $most;
                 let sound = text.trim() == text && !text.is_empty() && is_short;
                 if sound && !text.contains(char::is_control) {
                     Ok(Self(text))

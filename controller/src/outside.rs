@@ -1,45 +1,65 @@
 //! Who is asked before something happens, and who is told that it did: hooks of gates, notifications, and the event log.
 //!
 //! Nothing here is waited for. A gate that is asked is closed until it has answered, and is asked again after its pause; at
-//! each transition of its pair every answer is forgotten, because what it was asked about is past.
+//! each transition of its pair every answer is forgotten, because what it was asked about is past, and so is an answer that
+//! is still on its way. People are told of a gate that waits once per plan and round: of a hook's own gate only when the
+//! hook has said no, because nobody need be woken for what a machine is about to answer.
+
+mod told;
 
 use std::collections::HashMap;
 
-use foreshade_contract::{Name, PairId};
+use foreshade_contract::{Generation, Name, PairId, Round};
+use foreshade_engine::lifecycle::Alert;
 use foreshade_engine::lifecycle::cause::Obstacle;
 use foreshade_engine::lifecycle::effect::Effect;
-use foreshade_engine::lifecycle::state::{Promoting, Shifting, State};
-use foreshade_engine::lifecycle::{Alert, Transition};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::api::links::Signer;
 use crate::config::Occasion;
 use crate::operator::events::{EventLog, Report};
-use crate::reconcile::{Outcome, Reconciler};
+use crate::reconcile::{Outcome, Reconciler, View};
 use crate::spec::Hook;
 use crate::webhook::{self, Answer, Notifier, Payload, Phase};
 
 /// Questions under way at a time. Each ends within its own time, ten seconds as a rule.
 const QUESTIONS_MAX: usize = 64;
 
-/// What one gate of one pair was asked, and whether it has answered.
-type Asked = (PairId, Name);
+/// One gate of one pair.
+type Gate = (PairId, Name);
+
+/// Which intention a question or a message is about.
+type About = (Generation, Round);
+
+/// What the hook of a gate has answered.
+pub(crate) struct Heard {
+    pub(crate) pair: PairId,
+    pub(crate) gate: Name,
+    pub(crate) about: About,
+    pub(crate) answer: Answer,
+}
 
 /// Everybody outside.
 pub(crate) struct Outside {
     notifier: Notifier,
+    links: Option<Signer>,
     /// When each question was asked last. Bounded by pairs and their gates.
-    asked: HashMap<Asked, Instant>,
-    questions: JoinSet<(PairId, Name, bool)>,
+    asked: HashMap<Gate, Instant>,
+    /// What people were told last that a gate waits for. Bounded in the same way.
+    called: HashMap<Gate, About>,
+    questions: JoinSet<Heard>,
     /// Alerts that somebody was called for, by pair.
     paged: HashMap<PairId, (Alert, u64)>,
 }
 
 impl Outside {
-    pub(crate) fn new(notifier: Notifier) -> Self {
+    pub(crate) fn new(notifier: Notifier, links: Option<Signer>) -> Self {
         Self {
             notifier,
+            links,
             asked: HashMap::new(),
+            called: HashMap::new(),
             questions: JoinSet::new(),
             paged: HashMap::new(),
         }
@@ -51,7 +71,7 @@ impl Outside {
     }
 
     /// What a gate has answered. Waits for ever where none is asked.
-    pub(crate) async fn answered(&mut self) -> Option<(PairId, Name, bool)> {
+    pub(crate) async fn answered(&mut self) -> Option<Heard> {
         match self.questions.join_next().await {
             Some(answered) => answered.ok(),
             None => std::future::pending().await,
@@ -59,17 +79,15 @@ impl Outside {
     }
 
     /// Tells of everything that a tick came to.
-    pub(crate) fn tell(&mut self, outcome: &Outcome, events: &EventLog) {
+    pub(crate) fn tell(&mut self, outcome: &Outcome, reconciler: &Reconciler, events: &EventLog) {
         for transition in &outcome.transitions {
             self.asked.retain(|(pair, _), _| *pair != transition.pair);
+            let view = reconciler.view(&transition.pair);
+            let drill = view.and_then(|view| told::drill(&view, transition.at_ms));
             events.report(Report {
                 at_ms: transition.at_ms,
                 pair: transition.pair.clone(),
-                kind: if transition.order.is_some() {
-                    "command"
-                } else {
-                    "transition"
-                },
+                kind: told::kind(transition),
                 generation: transition.generation.0,
                 sentence: format!("{} -> {}: {}", transition.from, transition.to, transition.cause),
             });
@@ -77,48 +95,105 @@ impl Outside {
                 pair = %transition.pair, from = %transition.from, to = %transition.to, cause = %transition.cause,
                 generation = transition.generation.0, "transition"
             );
-            if let Some(occasion) = occasion(transition) {
-                self.notifier.tell(occasion, &payload(transition));
+            let occasions = told::occasions(transition, drill.is_some());
+            if !occasions.is_empty() {
+                let payload = told::payload(transition, drill.as_ref());
+                self.notifier.tell(&occasions, &payload);
             }
         }
         for (pair, effect) in &outcome.effects {
             if let Effect::Page { alert, generation } = effect {
-                let called = self.paged.insert(pair.clone(), (*alert, generation.0));
-                if called != Some((*alert, generation.0)) {
-                    tracing::error!(%pair, ?alert, "somebody has to look");
-                    let text = Payload::new(pair, Phase::Failed, *generation, foreshade_contract::Round(0));
-                    self.notifier
-                        .tell(Occasion::Frozen, &text.with("alert", format!("{alert:?}")));
+                let round = reconciler.view(pair).map_or(Round(0), |view| view.pair.round);
+                self.page(pair, *alert, (*generation, round));
+            }
+        }
+    }
+
+    /// Calls somebody, once per alert and generation.
+    fn page(&mut self, pair: &PairId, alert: Alert, (generation, round): About) {
+        let called = self.paged.insert(pair.clone(), (alert, generation.0));
+        if called != Some((alert, generation.0)) {
+            tracing::error!(%pair, ?alert, "somebody has to look");
+            let text = Payload::new(pair, Phase::Failed, generation, round);
+            let text = text.with("alert", format!("{alert:?}"));
+            self.notifier.tell(&[Occasion::Frozen], &text);
+        }
+    }
+
+    /// Asks gates that something waits for: their hooks, or people.
+    pub(crate) fn ask(&mut self, reconciler: &Reconciler, events: &EventLog, wall_ms: u64) {
+        for view in reconciler.waiting() {
+            for gate in view.waiting.iter().filter_map(closed) {
+                match view.spec.hooks.get(gate) {
+                    Some(hook) => {
+                        self.put(&view, gate, hook);
+                        if view.gates.contains_key(gate) {
+                            self.call(&view, gate, events, wall_ms);
+                        }
+                    }
+                    None => self.call(&view, gate, events, wall_ms),
                 }
             }
         }
     }
 
-    /// Asks gates that something waits for.
-    pub(crate) fn ask(&mut self, reconciler: &Reconciler) {
-        for view in reconciler.waiting() {
-            for gate in view.waiting.iter().filter_map(closed) {
-                let Some(hook) = view.spec.hooks.get(gate) else {
-                    continue;
-                };
-                let question = (view.pair.id.clone(), gate.clone());
-                let is_due = self
-                    .asked
-                    .get(&question)
-                    .is_none_or(|at| at.elapsed() >= hook.every);
-                if is_due && self.questions.len() < QUESTIONS_MAX {
-                    self.asked.insert(question.clone(), Instant::now());
-                    let payload = Payload::new(
-                        &view.pair.id,
-                        Phase::Waiting,
-                        view.pair.generation,
-                        view.pair.round,
-                    )
-                    .with("gate", gate.as_str());
-                    self.questions.spawn(put(question, hook.clone(), payload));
-                }
-            }
+    /// Puts a gate's question to its hook, if it is due.
+    fn put(&mut self, view: &View<'_>, gate: &Name, hook: &Hook) {
+        let question = (view.pair.id.clone(), gate.clone());
+        let last = self.asked.get(&question);
+        let is_due = last.is_none_or(|at| at.elapsed() >= hook.every);
+        if !is_due || self.questions.len() >= QUESTIONS_MAX {
+            return;
         }
+        self.asked.insert(question, Instant::now());
+        let payload = told::at_gate(view, gate);
+        let (pair, gate, hook) = (view.pair.id.clone(), gate.clone(), hook.clone());
+        let about = (view.pair.generation, view.pair.round);
+        self.questions.spawn(async move {
+            let answer = webhook::ask(&hook.url, &payload, hook.timeout).await;
+            if let Answer::Closed(said) = &answer {
+                tracing::debug!(%pair, %gate, said, "a gate is closed");
+            }
+            Heard {
+                pair,
+                gate,
+                about,
+                answer,
+            }
+        });
+    }
+
+    /// Tells people that a gate waits, once.
+    fn call(&mut self, view: &View<'_>, gate: &Name, events: &EventLog, wall_ms: u64) {
+        let about = (view.pair.generation, view.pair.round);
+        let before = self.called.insert((view.pair.id.clone(), gate.clone()), about);
+        if before == Some(about) {
+            return;
+        }
+        let mut payload = told::at_gate(view, gate).with("standing", "waiting");
+        if let Some(Answer::Closed(said)) = view.gates.get(gate) {
+            payload = payload.with("said", said);
+        }
+        if let Some(signer) = &self.links {
+            payload = payload.with("link", signer.link(&view.pair.id, gate, about.0, wall_ms));
+        }
+        events.report(told::of_gate(view, gate, "waits for an answer", wall_ms));
+        self.notifier.tell(&[Occasion::Gate], &payload);
+    }
+
+    /// Tells people that a hook has opened its gate.
+    pub(crate) fn opened(&self, view: &View<'_>, heard: &Heard, events: &EventLog, wall_ms: u64) {
+        if heard.answer != Answer::Open {
+            return;
+        }
+        events.report(told::of_gate(
+            view,
+            &heard.gate,
+            "is open: its hook says yes",
+            wall_ms,
+        ));
+        let payload = told::at_gate(view, &heard.gate).with("standing", "open");
+        self.notifier.tell(&[Occasion::Gate], &payload);
     }
 }
 
@@ -127,47 +202,4 @@ fn closed(obstacle: &Obstacle) -> Option<&Name> {
         Obstacle::GateClosed { gate } => Some(gate),
         _ => None,
     }
-}
-
-async fn put((pair, gate): Asked, hook: Hook, payload: Payload) -> (PairId, Name, bool) {
-    let answer = webhook::ask(&hook.url, &payload, hook.timeout).await;
-    if let Answer::Closed(said) = &answer {
-        tracing::debug!(%pair, %gate, said, "a gate is closed");
-    }
-    let open = answer == Answer::Open;
-    (pair, gate, open)
-}
-
-fn payload(transition: &Transition) -> Payload {
-    let phase = match transition.to {
-        State::Unassigned | State::Provisioning | State::Syncing => Phase::Initializing,
-        State::Warm(_) => Phase::Initialized,
-        State::Shifting(Shifting::Advancing) => Phase::Progressing,
-        State::Shifting(_) => Phase::Waiting,
-        State::Promoting(_) => Phase::Promoting,
-        State::Baking | State::FailedOver => Phase::Finalising,
-        State::Committed | State::Retired => Phase::Succeeded,
-        State::RollingBack(_) | State::Failed | State::Frozen => Phase::Failed,
-    };
-    Payload::new(&transition.pair, phase, transition.generation, transition.round)
-        .with("from", transition.from.to_string())
-        .with("to", transition.to.to_string())
-        .with("cause", transition.cause.to_string())
-}
-
-/// What a transition is for those who are told of it; nothing, where nobody would want to know.
-fn occasion(transition: &Transition) -> Option<Occasion> {
-    Some(match (transition.from, transition.to) {
-        (_, State::Shifting(Shifting::Advancing)) if !matches!(transition.from, State::Shifting(_)) => {
-            Occasion::Shift
-        }
-        (_, State::Shifting(Shifting::Advancing)) => Occasion::Advance,
-        (_, State::Shifting(Shifting::Holding)) => Occasion::Hold,
-        (_, State::Promoting(Promoting::Cutover)) => Occasion::Promotion,
-        (from, State::RollingBack(_)) if !matches!(from, State::RollingBack(_)) => Occasion::Rollback,
-        (_, State::FailedOver) => Occasion::Failover,
-        (_, State::Frozen) => Occasion::Frozen,
-        _ if transition.order.is_some() => Occasion::Command,
-        _ => return None,
-    })
 }

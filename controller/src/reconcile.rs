@@ -34,6 +34,7 @@ use crate::journal::{DrillRecord, ENTRIES_MAX, Journal, Kept};
 use crate::leader::{LeaderError, Leadership};
 use crate::placing::{Choosing, Chosen};
 use crate::spec::{PairSpec, Spec};
+use crate::webhook;
 
 /// How often the leader looks. Proxies act by themselves within a tenth of a second; what is decided here takes evidence.
 pub const TICK: Duration = Duration::from_millis(250);
@@ -71,7 +72,7 @@ struct Tracked {
     /// Under which generation of the plan each of its own was published, the latest last.
     published: VecDeque<(Generation, Generation)>,
     /// What hooks of gates have answered.
-    gates: BTreeMap<Name, bool>,
+    gates: BTreeMap<Name, webhook::Answer>,
     /// What the proxies are to be told.
     plan: Option<PairPlan>,
     /// It is not in the plan that they have been told.
@@ -138,6 +139,8 @@ pub struct View<'a> {
     pub placement: Option<&'a Chosen>,
     /// Proxies that cannot carry it out.
     pub unapplied: Option<&'a Unable>,
+    /// What hooks of gates have answered since its last transition.
+    pub gates: &'a BTreeMap<Name, webhook::Answer>,
 }
 
 /// Why an order was not even taken.
@@ -215,9 +218,9 @@ impl Reconciler {
     }
 
     /// The hook of a gate has answered.
-    pub fn gate(&mut self, pair: &PairId, gate: &Name, open: bool) {
+    pub fn gate(&mut self, pair: &PairId, gate: &Name, answer: webhook::Answer) {
         if let Some(tracked) = self.pairs.get_mut(pair) {
-            tracked.gates.insert(gate.clone(), open);
+            tracked.gates.insert(gate.clone(), answer);
         }
     }
 
@@ -242,6 +245,7 @@ impl Reconciler {
             drills: &tracked.kept.drills,
             placement: tracked.spec.ground.as_ref().and(tracked.choosing.chosen()),
             unapplied: tracked.last.unapplied.as_ref(),
+            gates: &tracked.gates,
         })
     }
 

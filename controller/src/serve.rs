@@ -78,7 +78,8 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
     let (store, ttl, root) = open(&config.store).await?;
     let (desk, notes, board) = Desk::new();
     let mut tasks = JoinSet::new();
-    tasks.spawn(api(config, desk)?);
+    let signer = config.api.links.as_ref().map(Signer::load).transpose()?;
+    tasks.spawn(api(config, desk, signer.clone())?);
     let links = Maker::new(&config.link).await?;
     let controller = Controller {
         spec,
@@ -89,7 +90,7 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
         notes,
         board,
         links: Box::new(links),
-        outside: Outside::new(Notifier::start(&config.notifications, &mut tasks)),
+        outside: Outside::new(Notifier::start(&config.notifications, &mut tasks), signer),
         ending: ending()?,
     };
     tracing::info!(links = %config.link.address, api = %config.api.door.address, "controller runs");
@@ -118,14 +119,17 @@ async fn open(planned: &PlannedStore) -> Result<(Arc<dyn Store>, Duration, &str)
 }
 
 /// The API, ready to serve.
-fn api(config: &Config, desk: Desk) -> Result<impl Future<Output = ()> + use<>, ServeError> {
+fn api(
+    config: &Config,
+    desk: Desk,
+    signer: Option<Signer>,
+) -> Result<impl Future<Output = ()> + use<>, ServeError> {
     let api = &config.api;
     let keys = match &api.door.token_file {
         Some(file) => Keys::load(file, api.door.without_token)
             .map_err(|error| ServeError::Token(file.clone(), error))?,
         None => Keys::default(),
     };
-    let signer = api.links.as_ref().map(Signer::load).transpose()?;
     let door = Door::open(&api.door.address)
         .map_err(|error| ServeError::Listen(api.door.address.to_string(), error))?;
     let api = Api::new(Arc::new(desk), keys, signer);

@@ -205,10 +205,12 @@ impl Notifier {
         }
     }
 
-    /// Tells everybody who wants to know of this.
-    pub fn tell(&self, occasion: Occasion, payload: &Payload) {
-        let interested =
-            |lane: &&Lane| lane.notification.on.is_empty() || lane.notification.on.contains(&occasion);
+    /// Tells everybody who wants to know of one of these: one message each, however many they are.
+    pub fn tell(&self, occasions: &[Occasion], payload: &Payload) {
+        let interested = |lane: &&Lane| {
+            let on = &lane.notification.on;
+            on.is_empty() || occasions.iter().any(|occasion| on.contains(occasion))
+        };
         for lane in self.lanes.iter().filter(interested) {
             if lane.queue.try_send(payload.clone()).is_err() {
                 lane.counts.dropped.fetch_add(1, Ordering::Relaxed);

@@ -212,6 +212,98 @@ async fn an_order_that_comes_twice_is_carried_out_once() {
 }
 
 #[tokio::test]
+async fn a_reason_is_as_long_as_it_may_be_in_every_script() {
+    let stand = Stand::open();
+    let path = "/v1/pairs/shop/a/pause";
+    for (reason, status) in [
+        ("ᐁ".repeat(256), 200),
+        ("x".repeat(257), 422),
+        ("ᐁ".repeat(257), 422),
+    ] {
+        let order = json!({ "actor": "jane", "reason": reason });
+        assert_eq!(stand.order(path, &order).await.status, status, "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_safety_rule_is_waived_for_a_while_and_asked_again() {
+    let stand = Stand::open();
+    let path = "/v1/pairs/shop/a/waive";
+    let waiver = with(with(said(), "rule", json!("capacity")), "ttl", json!("15m"));
+    assert_eq!(stand.order(path, &waiver).await.status, 200);
+    let shown = &stand.see("/v1/pairs/shop/a").await.json()["waived"][0];
+    let expected = json!({
+        "rule": "capacity", "until_ms": NOON_MS + 900_000, "actor": "jane", "reason": "a good one"
+    });
+    assert_eq!(*shown, expected);
+    for (key, wrong) in [
+        ("rule", json!("gravity")),
+        ("ttl", json!("25h")),
+        ("value", json!(1)),
+    ] {
+        assert_eq!(
+            stand.order(path, &with(waiver.clone(), key, wrong)).await.status,
+            422,
+            "{key}"
+        );
+    }
+    let again = "DELETE /v1/pairs/shop/a/waive/capacity?actor=jane&reason=measured";
+    assert_eq!(stand.send(again, "", &Value::Null).await.json()["changed"], true);
+    assert_eq!(stand.send(again, "", &Value::Null).await.json()["changed"], false);
+    assert_eq!(stand.see("/v1/pairs/shop/a").await.json()["waived"], json!([]));
+}
+
+#[tokio::test]
+async fn an_undo_may_name_the_generation_that_it_goes_back_to() {
+    let stand = Stand::open();
+    stand
+        .order("/v1/pairs/shop/a/promote", &with(said(), "full", json!(true)))
+        .await;
+    let undo = |to: Value| {
+        let stand = &stand;
+        async move {
+            stand
+                .order("/v1/pairs/shop/a/undo", &with(said(), "to", to))
+                .await
+        }
+    };
+    assert_eq!(undo(json!(99)).await.status, 404);
+    assert_eq!(undo(json!("last")).await.status, 422);
+    assert_eq!(undo(json!(7)).await.json()["state"], "Warm.Idle");
+}
+
+#[tokio::test]
+async fn a_simulation_is_asked_for_without_actor_and_changes_nothing() {
+    let stand = Stand::open();
+    let path = "/v1/pairs/shop/a/simulation";
+    let told = stand
+        .see(&format!("{path}?suppose=primary_gone&order=promote&within=1h"))
+        .await
+        .json();
+    assert_eq!(
+        (&told["looked_ms"], &told["told"][0]["to"]),
+        (&json!(3_600_000), &json!("FailedOver"))
+    );
+    let cause = told["told"][0]["cause"].as_str().unwrap();
+    assert!(
+        cause.contains("PrimaryGone") && cause.contains("promote"),
+        "{cause}"
+    );
+    assert_eq!(stand.see(path).await.json()["looked_ms"], 600_000);
+    for wrong in [
+        "suppose=rain",
+        "within=3h",
+        "within=0s",
+        "order=dance",
+        "who=jane",
+    ] {
+        assert_eq!(stand.see(&format!("{path}?{wrong}")).await.status, 400, "{wrong}");
+    }
+    assert_eq!(stand.see("/v1/pairs/shop/nobody/simulation").await.status, 404);
+    assert_eq!(stand.see("/v1/audit").await.json(), json!([]));
+}
+
+#[tokio::test]
 async fn a_trial_says_what_would_happen_and_changes_nothing() {
     let stand = Stand::open();
     let before = stand.see("/v1/pairs/shop/a").await.json();

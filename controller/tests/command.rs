@@ -77,7 +77,9 @@ async fn every_verb_reaches_its_path_with_actor_and_reason() {
         ("abort shop/a", "abort"),
         ("retry shop/a", "retry"),
         ("promote shop/a --full", "promote"),
-        ("undo shop/a", "undo"),
+        ("undo shop/a --to 7", "undo"),
+        ("waive capacity shop/a --ttl 15m", "override"),
+        ("restore capacity shop/a", "clear-override"),
         ("freeze shop/a", "freeze"),
         ("unfreeze shop/a", "unfreeze"),
         ("drill start shop/a --scenario primary-gone", "drill"),
@@ -125,6 +127,25 @@ async fn what_is_so_is_shown_as_text_or_as_json() {
     assert!(stand.say("explain shop/a").await.1.contains("E_WORSE"));
     let json: Value = serde_json::from_str(&stand.say("get shop/a --json").await.1).unwrap();
     assert_eq!(json, stand.see("/v1/pairs/shop/a").await.json());
+}
+
+#[tokio::test]
+async fn a_simulation_says_what_would_become_of_a_pair() {
+    let stand = Stand::open();
+    let (code, text) = stand
+        .say("simulate shop/a --suppose primary-gone --order promote-full --within 5m")
+        .await;
+    assert_eq!(code, 0);
+    for said in [
+        "the order would be: done",
+        "FailedOver",
+        "PrimaryGone",
+        "after 5m",
+        "waits: evidence",
+    ] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+    assert_eq!(stand.see("/v1/audit").await.json(), json!([]));
 }
 
 #[tokio::test]
@@ -211,7 +232,16 @@ async fn a_socket_and_a_token_open_the_same_door() {
     tokio::spawn(Api::new(Arc::<Memory>::default(), keys, None).serve(Door::open(&address).unwrap()));
     let server = format!("unix:{}", socket.display());
     let refused = command(&server, "list").await.unwrap_err();
-    assert!(refused.to_string().contains("this needs the token"), "{refused}");
+    assert!(refused.to_string().contains("asks for a token"), "{refused}");
+    let other = folder.path().join("other");
+    std::fs::write(&other, "incorrect-horse-battery\n").unwrap();
+    let refused = command(&server, &format!("list --token-file {}", other.display()))
+        .await
+        .unwrap_err();
+    assert!(
+        refused.to_string().contains("does not take this token"),
+        "{refused}"
+    );
     let (code, text) = command(&server, &format!("list --token-file {}", token.display()))
         .await
         .unwrap();

@@ -7,12 +7,12 @@
 )]
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use foreshade_bench::client;
 use foreshade_tests::proxy::{Proxy, binary, free_address};
@@ -51,8 +51,10 @@ fn answering(name: &'static str, fails: Arc<AtomicBool>) -> Scripted {
     })
 }
 
-/// What a test has in its file: lines of the controller's section, the primary's shadow, and further standbys.
+/// What a test has in its file: more keys of the policy, lines of the controller's section, the primary's shadow, and
+/// all standbys.
 struct Written {
+    policy: &'static str,
     controller: String,
     named: &'static str,
     standbys: &'static [&'static str],
@@ -60,8 +62,14 @@ struct Written {
 
 impl System {
     fn start() -> Self {
+        Self::start_with("", String::new())
+    }
+
+    /// With more keys of the policy, and more lines of the controller.
+    fn start_with(policy: &'static str, controller: String) -> Self {
         Self::of(&Written {
-            controller: String::new(),
+            policy,
+            controller,
             named: ", shadow: a-standby",
             standbys: &["a-standby"],
         })
@@ -85,14 +93,18 @@ impl System {
         let mut file = PathBuf::new();
         let mut proxy = Proxy::spawn(|place| {
             let (users, admin, folder) = (place.users, place.admin, place.folder.display().to_string());
+            fs::write(place.folder.join("key"), [7; 32]).unwrap();
             let Written {
-                controller, named, ..
+                policy,
+                controller,
+                named,
+                ..
             } = written;
             let text = format!(
                 "apiVersion: foreshade/v1\nadmin: {{ address: {admin} }}\nworkers: 1\n\
                  follow: {{ address: \"{link}\", name: edge, planFile: {folder}/plan }}\n\
-                 controller:\n  store: {folder}/controller.redb\n  link: {{ address: {link} }}\n  api: {{ address: {api} }}\n  \
-                 policies: [{{ name: default, steps: [50%, 100%], times: {{ stepMin: 1s }} }}]\n{controller}\
+                 controller:\n  store: {folder}/controller.redb\n  link: {{ address: {link} }}\n  api: {{ address: {api}, links: {{ url: \"https://foreshade.example\", keyFile: {folder}/key }} }}\n  \
+                 policies: [{{ name: default, steps: [50%, 100%], times: {{ stepMin: 1s }}{policy} }}]\n{controller}\
                  listeners: [{{ name: web, address: {users}, routes: [{{ cluster: shop }}] }}]\n\
                  clusters:\n  - name: shop\n    cohort: {{ header: x-user }}\n    slowStart: 0s\n    \
                  endpoints: [{{ name: a, address: \"{a}\"{named} }}]\n    shadows: [{shadows}]\n"
@@ -140,9 +152,15 @@ impl System {
     }
 
     fn order(&self, verb: &str) -> (u16, Value) {
-        let body = json!({ "actor": "tests", "reason": "to see what happens" }).to_string();
+        self.post(&format!("/v1/pairs/shop/a/{verb}"), json!({}))
+    }
+
+    fn post(&self, path: &str, mut body: Value) -> (u16, Value) {
+        body["actor"] = json!("tests");
+        body["reason"] = json!("to see what happens");
+        let body = body.to_string();
         let request = format!(
-            "POST /v1/pairs/shop/a/{verb} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+            "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
             body.len()
         );
@@ -228,6 +246,7 @@ fn a_controller_that_is_killed_goes_on_where_it_was_and_nobody_notices() {
 #[test]
 fn a_pair_that_names_no_shadow_gets_the_far_one_for_good_and_its_users_are_served_there() {
     let mut system = System::of(&Written {
+        policy: "",
         controller: "  pairs: [{ cluster: shop, primary: a }]\n  placement:\n    endpoints:\n      \
             - { cluster: shop, name: a, site: 53.35 -6.26, region: eu-west }\n      \
             - { cluster: shop, name: near, site: 53.35 -6.26, region: eu-west }\n      \
@@ -266,4 +285,146 @@ fn a_pair_that_names_no_shadow_gets_the_far_one_for_good_and_its_users_are_serve
         exchange(system.proxy.users, request.as_bytes())
     });
     assert!(answers.into_iter().any(|answer| answer.ends_with("far")));
+
+/// A hook that takes everything, and remembers the metadata of what it was told.
+fn chat() -> (Scripted, Arc<Mutex<Vec<Value>>>) {
+    let told = Arc::<Mutex<Vec<Value>>>::default();
+    let heard = told.clone();
+    let hook = Scripted::start(move |stream| {
+        let (mut bytes, mut byte) = (Vec::new(), [0]);
+        while stream.read(&mut byte).is_ok_and(|n| n > 0) {
+            bytes.extend_from_slice(&byte);
+            if let Ok(body) = serde_json::from_slice::<Value>(&bytes) {
+                heard.lock().unwrap().push(body["metadata"].clone());
+                break;
+            }
+        }
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    });
+    (hook, told)
+}
+
+/// The line that has this hook told of this.
+fn notified(hook: &Scripted, on: &str) -> String {
+    let address = hook.address;
+    format!("  notifications: [{{ name: chat, webhook: \"http://{address}/hook\", \"on\": [{on}] }}]\n")
+}
+
+impl System {
+    fn see(&self, path: &str) -> Value {
+        let (status, body) = client::request(self.api, "GET", path, "").unwrap();
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    /// Waits until something is so, which may take a tick or two.
+    fn soon<T>(&mut self, what: &str, found: impl Fn() -> Option<T>) -> T {
+        let mut result = None;
+        self.proxy.wait_until(what, |_| {
+            result = found();
+            result.is_some()
+        });
+        result.unwrap()
+    }
+}
+
+#[test]
+fn a_gate_that_waits_is_told_with_a_link_and_the_link_opens_it() {
+    let (hook, told) = chat();
+    let gates = ", gates: [{ name: release, before: shift }]";
+    let mut system = System::start_with(gates, notified(&hook, "gate"));
+    system.order("promote");
+    let waiting = system.soon("a message that the gate waits", || {
+        told.lock().unwrap().first().cloned()
+    });
+    assert_eq!(
+        (&waiting["gate"], &waiting["before"], &waiting["standing"]),
+        (&json!("release"), &json!("shift"), &json!("waiting"))
+    );
+    let gate = system.see("/v1/pairs/shop/a")["gates"][0].clone();
+    assert_eq!(gate["standing"], "waiting");
+    assert!(gate["link"].is_string(), "{gate}");
+    let link = waiting["link"].as_str().unwrap();
+    let path = link.strip_prefix("https://foreshade.example").unwrap();
+    let press = format!(
+        "POST {path}&answer=approve HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    );
+    let pressed = exchange(system.api, press.as_bytes());
+    assert!(pressed.starts_with("HTTP/1.1 200"), "{pressed}");
+    let opened = system.soon("a message that it was opened", || {
+        told.lock().unwrap().get(1).cloned()
+    });
+    assert_eq!(
+        (&opened["gate"], &opened["actor"]),
+        (&json!("release"), &json!("link"))
+    );
+    let said = system.see("/v1/pairs/shop/a")["gates"][0]["said"].clone();
+    assert_eq!(said, "approved by link: by a signed link");
+    system.until("under way", |pair| pair["state"] == "Shifting.Advancing");
+}
+
+// Concept: region-drill
+#[test]
+fn a_drill_is_told_when_it_begins_and_when_it_ends() {
+    let (hook, told) = chat();
+    let mut system = System::start_with("", notified(&hook, "drill"));
+    let drill = json!({ "pair": { "cluster": "shop", "primary": "a" }, "scenario": "primary_gone" });
+    let (status, begun) = system.post("/v1/drills", drill);
+    assert_eq!(status, 200, "{begun}");
+    let id = begun["drill"].as_u64().unwrap_or_else(|| panic!("{begun}"));
+    let ended = system.soon("a message that the drill has ended", || {
+        told.lock().unwrap().get(1).cloned()
+    });
+    let first = told.lock().unwrap()[0].clone();
+    assert_eq!(
+        (&first["drill"], &first["result"], &first["actor"]),
+        (&json!(id.to_string()), &json!("Running"), &json!("tests"))
+    );
+    assert_eq!(
+        (&ended["drill"], &ended["result"], &ended["scenario"]),
+        (
+            &json!(id.to_string()),
+            &json!("Succeeded"),
+            &json!("primary_gone")
+        )
+    );
+    assert!(ended["rto_ms"].is_string(), "{ended}");
+    assert_eq!(system.see(&format!("/v1/drills/{id}"))["result"], "succeeded");
+}
+
+#[test]
+fn what_is_set_and_waived_by_hand_says_by_whom_and_why() {
+    let system = System::start();
+    let set = json!({ "what": "ceiling", "value": 0.2, "ttl": "10m" });
+    assert_eq!(system.post("/v1/pairs/shop/a/override", set).0, 200);
+    let waived = json!({ "rule": "delta", "ttl": "10m" });
+    assert_eq!(system.post("/v1/pairs/shop/a/waive", waived).0, 200);
+    let pair = system.see("/v1/pairs/shop/a");
+    for shown in [&pair["overrides"][0], &pair["waived"][0]] {
+        assert_eq!(
+            (&shown["actor"], &shown["reason"]),
+            (&json!("tests"), &json!("to see what happens")),
+            "{pair}"
+        );
+    }
+    assert_eq!(pair["waived"][0]["rule"], "delta");
+}
+
+#[test]
+fn what_would_become_of_a_pair_is_said_and_not_done() {
+    let system = System::start();
+    let gone = system.see("/v1/pairs/shop/a/simulation?suppose=primary_gone");
+    assert_eq!(gone["told"][0]["to"], "FailedOver", "{gone}");
+    let calm = system.see("/v1/pairs/shop/a/simulation");
+    assert_eq!((&calm["told"], &calm["state"]), (&json!([]), &json!("Warm.Idle")));
+    let pair = system.pair().unwrap();
+    assert_eq!(pair["state"], "Warm.Idle");
+    // Who serves is who served then, so there is nothing to undo; and nobody knows what is still to come.
+    let now = pair["generation"].as_u64().unwrap();
+    let (status, undone) = system.post("/v1/pairs/shop/a/undo", json!({ "to": now }));
+    assert_eq!((status, &undone["changed"]), (200, &json!(false)), "{undone}");
+    assert_eq!(
+        system.post("/v1/pairs/shop/a/undo", json!({ "to": now + 9 })).0,
+        404
+    );
 }

@@ -51,7 +51,7 @@ pub enum SecretError {
 }
 
 /// Signs links, and knows its own.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Signer {
     key: hmac::Key,
     url: Url,
@@ -211,6 +211,7 @@ pub(super) async fn follow(
             xxhash_rust::xxh3::xxh3_128(token.as_bytes())
         ),
         expected: Some(claim.generation),
+        to: None,
         dry_run: false,
     };
     match api.operator.command(order).await {

@@ -38,29 +38,36 @@ const TTL_MS_MAX: u64 = OVERRIDE_MAX.as_millis() as u64;
 const TICK_MS: u64 = 1_000;
 
 /// Everything around a command.
-struct Around {
-    pair: PairId,
-    actor: Actor,
-    reason: Reason,
-    dry_run: bool,
-    headers: HeaderMap,
+pub(super) struct Around {
+    pub(super) pair: PairId,
+    pub(super) actor: Actor,
+    pub(super) reason: Reason,
+    pub(super) dry_run: bool,
+    pub(super) headers: HeaderMap,
 }
 
-impl Api {
-    async fn order(&self, command: Command, around: Around) -> Result<Response, Problem> {
-        let order = Order {
-            pair: around.pair,
+impl Around {
+    /// The order that it is, with this command.
+    pub(super) fn order(self, command: Command) -> Result<Order, Problem> {
+        Ok(Order {
             command,
-            actor: around.actor,
-            reason: around.reason,
-            key: match idempotency::key(&around.headers)? {
+            key: match idempotency::key(&self.headers)? {
                 Some(key) => key.to_owned(),
                 None => format!("{:032x}", rand::random::<u128>()),
             },
-            expected: expected(&around.headers)?,
-            dry_run: around.dry_run,
-        };
-        self.carry_out(order).await
+            expected: expected(&self.headers)?,
+            pair: self.pair,
+            actor: self.actor,
+            reason: self.reason,
+            to: None,
+            dry_run: self.dry_run,
+        })
+    }
+}
+
+impl Api {
+    pub(super) async fn order(&self, command: Command, around: Around) -> Result<Response, Problem> {
+        self.carry_out(around.order(command)?).await
     }
 
     /// Hands an order over, and shows what came of it.
@@ -122,11 +129,6 @@ plain! {
 }
 
 plain! {
-    /// Take the last promotion back
-    undo "/v1/pairs/{cluster}/{primary}/undo" Command::Undo
-}
-
-plain! {
     /// No automatic change but what protects users
     freeze "/v1/pairs/{cluster}/{primary}/freeze" Command::Freeze
 }
@@ -174,7 +176,14 @@ pub(super) async fn promote(
 /// How long something holds: a number and a unit, ms, s, m or h; from 1s to 24h.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
-struct Ttl(u64);
+pub(super) struct Ttl(u64);
+
+impl Ttl {
+    /// Its end, if it begins now.
+    pub(super) fn until_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_add(self.0)
+    }
+}
 
 impl utoipa::PartialSchema for Ttl {
     fn schema() -> RefOr<Schema> {
@@ -250,7 +259,7 @@ pub(super) async fn set(
         What::Ceiling => Setting::Ceiling(points),
         What::Risk => Setting::Risk(points),
     };
-    let until_ms = (api.clock)().saturating_add(ttl.0);
+    let until_ms = ttl.until_ms((api.clock)());
     let around = Around {
         pair,
         actor,

@@ -4,6 +4,7 @@
 //! Exit codes: 0 well, 1 the configuration has mistakes, or the controller could not start, 2 wrong usage.
 #![expect(clippy::print_stderr, reason = "this is what a command line is for")]
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -88,6 +89,8 @@ fn init_log() {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Colours are for people: in a file they are noise.
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .init();
 }
 

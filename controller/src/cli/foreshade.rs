@@ -1,14 +1,16 @@
 //! `foreshade`, the operator's command: the verbs of the API, for people and for pipelines.
 //!
 //! Exit codes: 0 well or healthy, 1 degraded, or the order was refused, 2 not there in time, 3 paused or inconclusive,
-//! 4 the controller cannot be reached, 64 wrong usage (not 2, as usual, so that a pipeline can tell a timeout from a
-//! slip).
+//! 4 the controller cannot be reached or does not lead, 64 wrong usage (not 2, as usual, so that a pipeline can tell a
+//! timeout from a slip).
 
 mod arguments;
 mod ask;
+mod choices;
 mod run;
 mod screen;
 mod tree;
+mod watch;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -54,7 +56,11 @@ pub fn main() -> ExitCode {
         // Whoever reads has seen enough, as `head` does.
         Err(AskError::Print(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            let code = if error.is_away() { AWAY } else { 1 };
+            let code = match () {
+                () if error.is_away() => AWAY,
+                () if error.is_usage() => USAGE,
+                () => 1,
+            };
             eprintln!("error: {:#}", anyhow::Error::from(error));
             ExitCode::from(code)
         }

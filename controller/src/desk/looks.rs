@@ -2,14 +2,16 @@
 
 use foreshade_contract::PairId;
 
-use super::{Note, show};
+use super::{Copy, Note, show};
 use crate::journal::{Audited, DrillRecord, Journal};
 use crate::lead::{Reign, wall_ms};
 use crate::operator::view::{AuditEntry, Drill, DrillResult};
-use crate::operator::{Actor, Fault, Page, Reason};
+use crate::operator::{Actor, Fault, Page, Reason, Scenario};
+use crate::reconcile::View;
 use crate::store::Store;
-use foreshade_engine::lifecycle::command::Outcome;
+use foreshade_engine::lifecycle::command::{Command, Outcome};
 use foreshade_engine::lifecycle::drill::DrillEnd;
+use foreshade_engine::lifecycle::overrides::Setting;
 
 impl Reign {
     /// Answers whoever only looks.
@@ -69,6 +71,16 @@ impl Reign {
                     name: id.to_string(),
                 })));
             }
+            Note::Copy(pair, reply) => {
+                let copy = self.reconciler.view(&pair).map(|view| {
+                    Box::new(Copy {
+                        pair: view.pair.clone(),
+                        sight: view.sight.clone(),
+                        policy: view.spec.policy.clone(),
+                    })
+                });
+                drop(reply.send(copy.ok_or(Fault::UnknownPair(pair))));
+            }
             Note::Command(_, reply) => drop(reply.send(Err(Fault::Busy))),
         }
     }
@@ -95,21 +107,19 @@ impl Reign {
 
     fn drills(&self) -> impl Iterator<Item = Drill> + '_ {
         self.reconciler.views().flat_map(|view| {
-            let pair = view.pair.id.to_string();
-            let until = view.spec.policy.times.drill_max;
-            view.drills
-                .iter()
-                .map(move |record| drill(&pair, record, show::ms(until)))
-                .collect::<Vec<_>>()
+            let drills = view.drills.iter();
+            drills.map(|record| drill(&view, record)).collect::<Vec<_>>()
         })
     }
 }
 
-fn drill(pair: &str, record: &DrillRecord, longest_ms: u64) -> Drill {
+/// A drill as operators are shown it.
+pub(crate) fn drill(view: &View<'_>, record: &DrillRecord) -> Drill {
+    let longest_ms = show::ms(view.spec.policy.times.drill_max);
     let report = record.ended.as_ref();
     Drill {
         id: record.started_ms,
-        pair: pair.to_owned(),
+        pair: view.pair.id.to_string(),
         scenario: record.scenario.into(),
         result: match report.map(|(_, report)| report.end) {
             None => DrillResult::Running,
@@ -137,6 +147,7 @@ fn audit(entry: Audited) -> Option<AuditEntry> {
         at_ms: entry.at_ms,
         pair: entry.pair.to_string(),
         command: entry.order.command.verb().to_string(),
+        with: particulars(&entry.order.command),
         // They were checked when they were given.
         actor: Actor::try_from(entry.order.actor).ok()?,
         reason: Reason::try_from(entry.order.reason).ok()?,
@@ -147,6 +158,23 @@ fn audit(entry: Audited) -> Option<AuditEntry> {
             Outcome::Unchanged => "nothing to change".to_owned(),
             Outcome::Refused(refusal) => format!("refused: {refusal}"),
         },
+    })
+}
+
+/// What an order says beyond its verb.
+fn particulars(command: &Command) -> Option<String> {
+    Some(match command {
+        Command::Promote { full: true } => "full".to_owned(),
+        Command::Override { setting, .. } => match setting {
+            Setting::Share(to) => format!("share {to}"),
+            Setting::Ceiling(to) => format!("ceiling {to}"),
+            Setting::Risk(least) => format!("risk {:.2}", least.fraction()),
+            Setting::Safety(rule) => format!("safety rule {rule}"),
+        },
+        Command::ClearOverride { what } => what.to_string(),
+        Command::Approve { gate } | Command::Deny { gate } => gate.to_string(),
+        Command::Drill { scenario } => Scenario::from(*scenario).to_string(),
+        _ => return None,
     })
 }
 

@@ -1,22 +1,24 @@
 //! A pair and what is known of it, as operators are shown it.
 
-use foreshade_contract::Arm;
+use foreshade_contract::{Arm, Name};
 use foreshade_engine::lifecycle::Mode as Meant;
 use foreshade_engine::lifecycle::Transition;
 use foreshade_engine::lifecycle::cause::Obstacle;
 use foreshade_engine::lifecycle::health::Health as State;
 use foreshade_engine::lifecycle::overrides::{Override, Setting};
 use foreshade_engine::lifecycle::policy::Point;
+use foreshade_engine::lifecycle::state::State as Stand;
 use foreshade_engine::verdict::Verdict as Answer;
 use foreshade_engine::verdict::explain::{Evidence as Known, Explanation, MetricExplanation};
 
 use crate::operator::What;
 use crate::operator::view::{
     Analysis, AnalysisBrief, ArmView, Change, Evidence, GateStanding, GateView, Health, MetricView, Mode,
-    OverrideView, PairDetail, PairSummary, PlacementView, ProxiesView, StepView, UnappliedView, Verdict,
+    OverrideView, PairDetail, PairSummary, PlacementView, ProxiesView, StepView, UnappliedView, Verdict, WaiverView,
 };
 use crate::placing::Chosen;
 use crate::reconcile::View;
+use crate::webhook::Answer as Said;
 
 /// A pair in a list.
 pub(crate) fn summary(view: &View<'_>) -> PairSummary {
@@ -65,10 +67,11 @@ pub(crate) fn detail(
         point_of_no_return: pair.ponr,
         gates: gates(view),
         overrides: pair.overrides.iter().filter_map(set_by_hand).collect(),
+        waived: pair.overrides.iter().filter_map(waived).collect(),
         obstacles: view.waiting.iter().map(ToString::to_string).collect(),
         proxies,
         blocked_until_ms: view.spec.blocked(now_ms).map(|(_, until)| until),
-        cooldown_until_ms: None,
+        cooldown_until_ms: rest(view).map(|rest| now_ms.saturating_add(ms(rest))),
         drill: view
             .drills
             .back()
@@ -143,22 +146,49 @@ fn gates(view: &View<'_>) -> Vec<GateView> {
     };
     let gates = view.spec.policy.gates.iter().map(|gate| GateView {
         name: gate.name.to_string(),
-        before: match gate.point {
-            Point::Shift => "shift",
-            Point::Increase => "increase",
-            Point::Promote => "promote",
-        }
-        .to_owned(),
+        before: point(gate.point).to_owned(),
         standing: match view.pair.gates.said(&gate.name) {
             Some(true) => GateStanding::Open,
             Some(false) => GateStanding::Denied,
             None if waits(&gate.name) => GateStanding::Waiting,
+            None if view.gates.get(&gate.name) == Some(&Said::Open) => GateStanding::Open,
             None => GateStanding::Idle,
         },
-        said: None,
+        said: said(view, &gate.name),
+        // Signed by the API, which has the secret.
         link: None,
     });
     gates.collect()
+}
+
+/// What waits for a gate of this point.
+pub(crate) fn point(point: Point) -> &'static str {
+    match point {
+        Point::Shift => "shift",
+        Point::Increase => "increase",
+        Point::Promote => "promote",
+    }
+}
+
+fn said(view: &View<'_>, gate: &Name) -> Option<String> {
+    let Some(word) = view.pair.gates.word(gate) else {
+        return view.gates.get(gate).map(|answer| match answer {
+            Said::Open => "its hook says yes".to_owned(),
+            Said::Closed(why) => format!("its hook says no: {why}"),
+        });
+    };
+    let verb = if word.open { "approved" } else { "denied" };
+    Some(match word.actor.as_str() {
+        "" => format!("{verb} by an operator"),
+        actor => format!("{verb} by {actor}: {}", word.reason),
+    })
+}
+
+/// How long it rests after a failure, where it does.
+fn rest(view: &View<'_>) -> Option<std::time::Duration> {
+    let rests = matches!(view.pair.state, Stand::Failed);
+    let rest = view.pair.flap.cooldown_left();
+    (rests && !rest.is_zero()).then_some(rest)
 }
 
 fn set_by_hand(set: &Override) -> Option<OverrideView> {
@@ -166,15 +196,26 @@ fn set_by_hand(set: &Override) -> Option<OverrideView> {
         Setting::Share(points) => (What::Share, points),
         Setting::Ceiling(points) => (What::Ceiling, points),
         Setting::Risk(points) => (What::Risk, points),
-        // Waived for one change by whoever ordered it; nothing that lasts.
         Setting::Safety(_) => return None,
     };
     Some(OverrideView {
         what,
         value: value.fraction(),
         until_ms: set.until_ms,
-        actor: String::new(),
-        reason: String::new(),
+        actor: set.actor.clone(),
+        reason: set.reason.clone(),
+    })
+}
+
+fn waived(set: &Override) -> Option<WaiverView> {
+    let Setting::Safety(rule) = set.setting else {
+        return None;
+    };
+    Some(WaiverView {
+        rule: rule.into(),
+        until_ms: set.until_ms,
+        actor: set.actor.clone(),
+        reason: set.reason.clone(),
     })
 }
 

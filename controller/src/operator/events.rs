@@ -25,7 +25,7 @@ pub struct Event {
     pub at_ms: u64,
     /// To which pair.
     pub pair: String,
-    /// What kind of thing: transition, command, gate, verdict, drill, override.
+    /// What kind of thing: transition, command, gate, drill, override.
     pub kind: String,
     /// The generation of the pair after it.
     pub generation: u64,

@@ -7,7 +7,7 @@ use foreshade_contract::Arm;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Actor, Reason, Scenario, What};
+use super::{Actor, Reason, Rule, Scenario, What};
 
 /// One of the two sides of a pair, by what the configuration calls it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -126,6 +126,8 @@ pub struct PairDetail {
     pub gates: Vec<GateView>,
     /// What is set by hand.
     pub overrides: Vec<OverrideView>,
+    /// Safety rules that are waived by hand.
+    pub waived: Vec<WaiverView>,
     /// What stands in the way of the next step, each in one sentence.
     pub obstacles: Vec<String>,
     /// Those who carry it out.
@@ -232,7 +234,7 @@ pub struct GateView {
     pub before: String,
     /// Where it stands.
     pub standing: GateStanding,
-    /// What it said last.
+    /// What was said last: an operator's word with his name and reason, or the answer of its hook.
     pub said: Option<String>,
     /// A link that opens it, signed and good for a while; only while something waits for it, and only where links are
     /// configured.
@@ -249,6 +251,19 @@ pub struct OverrideView {
     /// Until when, in milliseconds of Unix time.
     pub until_ms: u64,
     /// Who set it.
+    pub actor: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A safety rule that is not asked for a while.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct WaiverView {
+    /// Which.
+    pub rule: Rule,
+    /// Until when, in milliseconds of Unix time.
+    pub until_ms: u64,
+    /// Who waived it.
     pub actor: String,
     /// Why.
     pub reason: String,
@@ -456,6 +471,8 @@ pub struct AuditEntry {
     pub pair: String,
     /// What was ordered.
     pub command: String,
+    /// With which particulars: what was set and to what, which gate, which failure.
+    pub with: Option<String>,
     /// Who said so.
     pub actor: Actor,
     /// Why.

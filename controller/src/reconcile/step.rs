@@ -14,6 +14,7 @@ use crate::fleet::{Fleet, PairView};
 use crate::journal::{Audited, DRILLS_MAX, DrillRecord, Entry, Journal, Kept};
 use crate::leader::{LeaderError, Leadership};
 use crate::placing::Seen;
+use crate::webhook::Answer::Open;
 
 /// How often evidence is written down while it grows: what a crash can cost of it.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -284,7 +285,7 @@ impl Tracked {
             gates: self
                 .gates
                 .iter()
-                .map(|(gate, open)| (gate.clone(), *open))
+                .map(|(gate, answer)| (gate.clone(), *answer == Open))
                 .collect(),
             blocked: self.spec.blocked(wall_ms).map(|(why, _)| why),
             ..Sight::default()

@@ -125,7 +125,7 @@ async fn what_fails_for_a_while_arrives_and_what_is_refused_is_given_up() {
     let (hook, url) = Hook::stand(&[503, 429, 200]).await;
     let mut tasks = JoinSet::new();
     let notifier = Notifier::start(&[notification(url, &[], 6)], &mut tasks);
-    notifier.tell(Occasion::Promotion, &payload());
+    notifier.tell(&[Occasion::Promotion], &payload());
     until(
         &notifier,
         Counted {
@@ -139,7 +139,7 @@ async fn what_fails_for_a_while_arrives_and_what_is_refused_is_given_up() {
 
     let (hook, url) = Hook::stand(&[404]).await;
     let notifier = Notifier::start(&[notification(url, &[], 6)], &mut tasks);
-    notifier.tell(Occasion::Promotion, &payload());
+    notifier.tell(&[Occasion::Promotion], &payload());
     until(
         &notifier,
         Counted {
@@ -152,7 +152,7 @@ async fn what_fails_for_a_while_arrives_and_what_is_refused_is_given_up() {
 
     let (_, url) = Hook::stand(&[500]).await;
     let notifier = Notifier::start(&[notification(url, &[], 3)], &mut tasks);
-    notifier.tell(Occasion::Promotion, &payload());
+    notifier.tell(&[Occasion::Promotion], &payload());
     until(
         &notifier,
         Counted {
@@ -169,8 +169,8 @@ async fn only_those_who_want_to_know_are_told() {
     let (hook, url) = Hook::stand(&[200]).await;
     let mut tasks = JoinSet::new();
     let notifier = Notifier::start(&[notification(url, &[Occasion::Rollback], 1)], &mut tasks);
-    notifier.tell(Occasion::Promotion, &payload());
-    notifier.tell(Occasion::Rollback, &payload());
+    notifier.tell(&[Occasion::Promotion], &payload());
+    notifier.tell(&[Occasion::Rollback], &payload());
     until(
         &notifier,
         Counted {
@@ -190,7 +190,7 @@ async fn a_hook_that_hangs_drops_its_own_messages_and_nobody_waits() {
     let mut tasks = JoinSet::new();
     let notifier = Notifier::start(&[notification(url, &[], 1)], &mut tasks);
     for _ in 0..QUEUE_MAX + 10 {
-        notifier.tell(Occasion::Promotion, &payload());
+        notifier.tell(&[Occasion::Promotion], &payload());
     }
     // The task has had no turn yet, so the queue holds all that it can.
     assert_eq!(notifier.counted().next().unwrap().1.dropped, 10);

@@ -8,14 +8,16 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use foreshade_contract::{Generation, PairId};
 use foreshade_controller::operator::events::{EventLog, Report};
+use foreshade_controller::operator::simulation::{Foreseen, Simulation};
 use foreshade_controller::operator::view::{
     Analysis, AnalysisBrief, ArmView, AuditEntry, Change, Drill, DrillResult, Evidence, GateStanding,
     GateView, Health, MetricView, Mode, Outcome, OverrideView, PairDetail, PairSummary, ProxiesView, Side,
-    StepView, Verdict,
+    StepView, Verdict, WaiverView,
 };
-use foreshade_controller::operator::{Fault, Operator, Order, Page, Standing, What};
+use foreshade_controller::operator::{Fault, Operator, Order, Page, Rule, Standing, What};
 use foreshade_engine::lifecycle::command::Command;
 use foreshade_engine::lifecycle::overrides::{self, Setting};
+use foreshade_engine::lifecycle::simulate::Question;
 
 /// Shares of a shift.
 const STEPS: [f64; 6] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0];
@@ -39,6 +41,7 @@ struct Held {
     serving: Side,
     generation: u64,
     overrides: BTreeMap<u8, OverrideView>,
+    waived: Vec<WaiverView>,
     gates: Vec<GateView>,
     drill: Option<u64>,
     reason: String,
@@ -82,6 +85,7 @@ impl Default for Memory {
             serving: Side::Primary,
             generation: 7,
             overrides: BTreeMap::new(),
+            waived: Vec::new(),
             gates: vec![gate],
             drill: None,
             reason: "nothing is wrong".to_owned(),
@@ -219,17 +223,7 @@ impl Memory {
             Command::Promote { .. } | Command::Pause | Command::Retry | Command::Undo => {
                 return Err(not_now(held));
             }
-            Command::Override { setting, until_ms } => {
-                let set = set(*setting, *until_ms, order);
-                let sentence = format!("the {} is set to {}", set.what, set.value);
-                held.overrides.insert(set.what as u8, set);
-                return Ok(Some(sentence));
-            }
-            Command::ClearOverride { what } => {
-                let what = seen(*what);
-                let ended = held.overrides.remove(&(what as u8)).is_some();
-                return Ok(ended.then(|| format!("the {what} is the controller's again")));
-            }
+            Command::Override { .. } | Command::ClearOverride { .. } => return Ok(by_hand(order, held)),
             Command::Approve { gate } => return say(held, gate.as_str(), GateStanding::Open).map(Some),
             Command::Deny { gate } => return say(held, gate.as_str(), GateStanding::Denied).map(Some),
             Command::Drill { .. } => return self.drill(order, held).map(Some),
@@ -250,18 +244,57 @@ impl Memory {
     }
 }
 
+/// What is set by hand, or waived, or no longer.
+fn by_hand(order: &Order, held: &mut Held) -> Option<String> {
+    match &order.command {
+        Command::Override {
+            setting: Setting::Safety(rule),
+            until_ms,
+        } => {
+            let rule = Rule::from(*rule);
+            held.waived.retain(|waived| waived.rule != rule);
+            held.waived.push(WaiverView {
+                rule,
+                until_ms: *until_ms,
+                actor: order.actor.to_string(),
+                reason: order.reason.to_string(),
+            });
+            Some(format!("safety rule {rule} is not asked"))
+        }
+        Command::ClearOverride {
+            what: overrides::What::Safety(rule),
+        } => {
+            let before = held.waived.len();
+            held.waived.retain(|waived| waived.rule != Rule::from(*rule));
+            (held.waived.len() < before).then(|| format!("safety rule {rule} is asked again"))
+        }
+        Command::Override { setting, until_ms } => {
+            let set = set(*setting, *until_ms, order);
+            let sentence = format!("the {} is set to {}", set.what, set.value);
+            held.overrides.insert(set.what as u8, set);
+            Some(sentence)
+        }
+        Command::ClearOverride { what } => {
+            let what = seen(*what);
+            let ended = held.overrides.remove(&(what as u8)).is_some();
+            ended.then(|| format!("the {what} is the controller's again"))
+        }
+        _ => None,
+    }
+}
+
 fn seen(what: overrides::What) -> What {
     match what {
         overrides::What::Share => What::Share,
         overrides::What::Ceiling => What::Ceiling,
         overrides::What::Risk => What::Risk,
-        overrides::What::Safety(_) => unreachable!("the API has no word for it"),
+        overrides::What::Safety(_) => unreachable!("it is waived, not set"),
     }
 }
 
 fn set(setting: Setting, until_ms: u64, order: &Order) -> OverrideView {
     let (Setting::Share(points) | Setting::Ceiling(points) | Setting::Risk(points)) = setting else {
-        unreachable!("the API has no word for it")
+        unreachable!("it is waived, not set")
     };
     OverrideView {
         what: seen(setting.what()),
@@ -370,6 +403,7 @@ impl Operator for Memory {
             point_of_no_return: false,
             gates: held.gates.clone(),
             overrides: held.overrides.values().cloned().collect(),
+            waived: held.waived.clone(),
             obstacles: held
                 .step
                 .map(|_| "evidence is missing".to_owned())
@@ -419,6 +453,26 @@ impl Operator for Memory {
         })
     }
 
+    async fn simulate(&self, pair: &PairId, question: Question) -> Result<Simulation, Fault> {
+        let ordered = question.order.map(|command| command.verb().to_string());
+        self.found(pair, |held| Simulation {
+            pair: pair.to_string(),
+            answer: ordered.as_ref().map(|_| "done".to_owned()),
+            told: vec![Foreseen {
+                after_ms: 1_000,
+                from: held.state.to_owned(),
+                to: "FailedOver".to_owned(),
+                share: 1.0,
+                cause: format!("{:?}, {ordered:?}", question.suppose),
+            }],
+            state: "FailedOver".to_owned(),
+            serving: Side::Shadow,
+            share: 1.0,
+            obstacles: vec!["evidence is missing".to_owned()],
+            looked_ms: u64::try_from(question.within.as_millis()).unwrap(),
+        })
+    }
+
     async fn command(&self, order: Order) -> Result<Outcome, Fault> {
         match locked(&self.standing).clone() {
             Standing::Leading => {}
@@ -433,6 +487,12 @@ impl Operator for Memory {
         let current = Generation(held.generation);
         if let Some(expected) = order.expected.filter(|expected| *expected != current) {
             return Err(Fault::Stale { expected, current });
+        }
+        if let Some(to) = order.to.filter(|to| *to > current) {
+            return Err(Fault::Unknown {
+                what: "generation",
+                name: to.to_string(),
+            });
         }
         let mut after = held.clone();
         let said = self.obeyed(&order, &mut after)?;
@@ -461,6 +521,7 @@ impl Operator for Memory {
             at_ms: NOON_MS,
             pair: outcome.pair.clone(),
             command: outcome.command.clone(),
+            with: None,
             actor: order.actor,
             reason: order.reason,
             key: order.key,

@@ -3,19 +3,20 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use foreshade_contract::{Name, PairId};
 use foreshade_settings::Scalar;
 
+use super::choices::{Failing, Orderable, Settable, Supposing, Waivable};
 use crate::config::url::Url;
-use crate::operator::{Actor, Reason, Scenario, What};
+use crate::operator::{Actor, Reason};
 
 /// Ask foreshade-controller, and give it orders.
 #[derive(Debug, Parser)]
-#[command(name = "foreshade", version, about, arg_required_else_help = true)]
+#[command(name = "foreshade", version, arg_required_else_help = true)]
 #[command(
     after_help = "Exit codes: 0 well or healthy; 1 degraded or refused; 2 not in time; 3 paused or inconclusive; \
-4 the controller cannot be reached; 64 wrong usage."
+4 the controller cannot be reached or does not lead; 64 wrong usage."
 )]
 pub struct Arguments {
     #[command(flatten)]
@@ -30,15 +31,11 @@ pub struct Arguments {
 /// Where the controller is.
 #[derive(Debug, Args)]
 pub(super) struct Server {
-    /// The controller's API: http://host:port, https://host:port, or unix: and the path of its socket.
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "FORESHADE_SERVER",
-        default_value = "http://127.0.0.1:9902"
-    )]
-    pub(super) server: Place,
+    /// The controller's API: http://host:port, https://host:port, or unix: and the path of its socket;
+    /// http://127.0.0.1:9902 where left out.
+    // Not clap's own default: that would stand in every usage line as if it had to be given.
+    #[arg(long, global = true, value_name = "URL", env = "FORESHADE_SERVER")]
+    pub(super) server: Option<Place>,
     /// File with the token, where the API asks for one.
     #[arg(long, global = true, value_name = "FILE", env = "FORESHADE_TOKEN_FILE")]
     pub(super) token_file: Option<PathBuf>,
@@ -128,7 +125,15 @@ pub(super) enum Command {
     /// Try again after a failure, without waiting for the rest to end.
     Retry(Plain),
     /// Take the last promotion back.
-    Undo(Plain),
+    Undo {
+        #[command(flatten)]
+        pair: OfPair,
+        /// Back to the roles that the pair had at this generation, as its history shows it.
+        #[arg(long, visible_alias = "to-revision", value_name = "GENERATION")]
+        to: Option<u64>,
+        #[command(flatten)]
+        said: Said,
+    },
     /// No automatic change but what protects users.
     Freeze(Plain),
     /// End a freeze.
@@ -158,6 +163,43 @@ pub(super) enum Command {
         pair: OfPair,
         #[command(flatten)]
         said: Said,
+    },
+    /// Do not ask a safety rule, for a while.
+    Waive {
+        /// Which.
+        #[arg(value_name = "RULE")]
+        rule: Waivable,
+        #[command(flatten)]
+        pair: OfPair,
+        /// For how long, from 1s to 24h; then it is asked again.
+        #[arg(long, value_name = "TIME", value_parser = ttl)]
+        ttl: Duration,
+        #[command(flatten)]
+        said: Said,
+    },
+    /// Ask a safety rule again.
+    Restore {
+        /// Which.
+        #[arg(value_name = "RULE")]
+        rule: Waivable,
+        #[command(flatten)]
+        pair: OfPair,
+        #[command(flatten)]
+        said: Said,
+    },
+    /// What would become of a pair; nothing is changed.
+    Simulate {
+        #[command(flatten)]
+        pair: OfPair,
+        /// What is supposed to be so from now on.
+        #[arg(long, value_name = "WHAT", default_value = "as-now")]
+        suppose: Supposing,
+        /// What is ordered at the beginning.
+        #[arg(long, value_name = "ORDER")]
+        order: Option<Orderable>,
+        /// How far to look, from 1s to 2h.
+        #[arg(long, value_name = "TIME", value_parser = within, default_value = "10m")]
+        within: Duration,
     },
     /// Open or close a gate.
     #[command(subcommand)]
@@ -248,6 +290,15 @@ pub(super) struct OfGate {
     pub(super) said: Said,
 }
 
+/// A drill that runs.
+#[derive(Clone, Debug)]
+pub(super) enum Running {
+    /// By its number.
+    Id(u64),
+    /// By its pair, which has one at a time.
+    On(PairId),
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Drill {
     /// Begin one.
@@ -262,8 +313,9 @@ pub(super) enum Drill {
     },
     /// End one.
     Stop {
-        /// Its number.
-        id: u64,
+        /// Its number, or the pair on which it runs.
+        #[arg(value_name = "NUMBER|PAIR", value_parser = drill)]
+        drill: Running,
         #[command(flatten)]
         said: Said,
     },
@@ -272,49 +324,6 @@ pub(super) enum Drill {
         /// Its number.
         id: Option<u64>,
     },
-}
-
-/// What can be set by hand.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum Settable {
-    /// The share that the shadow serves.
-    #[value(alias = "share")]
-    Weight,
-    /// The most that the proxies may shift by themselves.
-    Ceiling,
-    /// The least risk of the arm that serves.
-    Risk,
-}
-
-impl From<Settable> for What {
-    fn from(what: Settable) -> Self {
-        match what {
-            Settable::Weight => Self::Share,
-            Settable::Ceiling => Self::Ceiling,
-            Settable::Risk => Self::Risk,
-        }
-    }
-}
-
-/// What can fail in a drill.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum Failing {
-    /// What serves is gone: everything has to go to the standby.
-    PrimaryGone,
-    /// What serves is at severe risk: the standby has to be promoted.
-    PrimaryAtRisk,
-    /// What serves is at risk and the standby is worse: users have to go back.
-    ShadowWorse,
-}
-
-impl From<Failing> for Scenario {
-    fn from(failing: Failing) -> Self {
-        match failing {
-            Failing::PrimaryGone => Self::PrimaryGone,
-            Failing::PrimaryAtRisk => Self::PrimaryAtRisk,
-            Failing::ShadowWorse => Self::ShadowWorse,
-        }
-    }
 }
 
 fn scalar<T: Scalar>(text: &str) -> Result<T, String> {
@@ -330,6 +339,14 @@ fn pair(text: &str) -> Result<PairId, String> {
     })
 }
 
+fn drill(text: &str) -> Result<Running, String> {
+    if let Ok(id) = text.parse() {
+        return Ok(Running::Id(id));
+    }
+    let wrong = |_| "a drill is a number, or its pair as cluster/primary".to_owned();
+    pair(text).map(Running::On).map_err(wrong)
+}
+
 fn reason(text: &str) -> Result<Reason, String> {
     Reason::try_from(text.to_owned()).map_err(|error| error.to_string())
 }
@@ -340,6 +357,10 @@ fn actor(text: &str) -> Result<Actor, String> {
 
 fn ttl(text: &str) -> Result<Duration, String> {
     foreshade_settings::duration::<1_000, 86_400_000>(text)
+}
+
+fn within(text: &str) -> Result<Duration, String> {
+    foreshade_settings::duration::<1_000, 7_200_000>(text)
 }
 
 fn wait(text: &str) -> Result<Duration, String> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, IF_MATCH};
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode};
+use foreshade_contract::PairId;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
@@ -17,6 +18,10 @@ use crate::operator::view::Outcome;
 
 /// For one call: a little more than the API grants its operator.
 const PATIENCE: Duration = Duration::from_secs(12);
+
+/// Where the controller is, unless somebody says otherwise.
+const HERE: &str = "127.0.0.1";
+const HERE_PORT: u16 = 9902;
 
 /// How often an order is sent whose answer was lost.
 const ATTEMPTS: u32 = 2;
@@ -44,6 +49,12 @@ pub enum AskError {
         /// Its words.
         detail: String,
     },
+    /// It does not know who asks.
+    #[error("{hint}")]
+    Unknown {
+        /// What to do.
+        hint: &'static str,
+    },
     /// What it said makes no sense.
     #[error(
         "{0} answered something that this program does not understand; is it foreshade-controller, and as old as this?"
@@ -58,15 +69,26 @@ pub enum AskError {
     /// Nobody says who he is.
     #[error("who are you? Say it with --actor, or in FORESHADE_ACTOR")]
     Nobody,
+    /// There is no drill to end.
+    #[error("no drill runs on {0}")]
+    NoDrill(PairId),
     /// It cannot be shown.
     #[error("cannot print")]
     Print(#[from] std::io::Error),
 }
 
 impl AskError {
-    /// Whether nobody was there to refuse.
+    /// Whether nobody was there to refuse, or nobody who could do otherwise: a controller that starts, or does not lead.
     pub(super) fn is_away(&self) -> bool {
-        matches!(self, Self::Away { .. })
+        matches!(self, Self::Away { .. } | Self::Refused { status: 503, .. })
+    }
+
+    /// Whether it was said wrongly here, before anybody was asked.
+    pub(super) fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::Nobody | Self::Token(..) | Self::NoToken(_) | Self::NoDrill(_)
+        )
     }
 }
 
@@ -83,8 +105,13 @@ impl Controller {
     pub(super) fn new(server: Server) -> Result<Self, AskError> {
         let token = server.token_file.map(token).transpose()?;
         let (target, host, prefix) = match server.server {
-            Place::Unix(path) => (Target::Unix(path), "localhost".to_owned(), String::new()),
-            Place::Url(url) => {
+            None => (
+                Target::Tcp(HERE.to_owned(), HERE_PORT),
+                format!("{HERE}:{HERE_PORT}"),
+                String::new(),
+            ),
+            Some(Place::Unix(path)) => (Target::Unix(path), "localhost".to_owned(), String::new()),
+            Some(Place::Url(url)) => {
                 let host = url
                     .uri()
                     .authority()
@@ -185,6 +212,18 @@ impl Controller {
     }
 
     fn refused(&self, status: StatusCode, body: &[u8]) -> AskError {
+        if status == StatusCode::UNAUTHORIZED {
+            return AskError::Unknown {
+                hint: match self.token {
+                    Some(_) => {
+                        "the controller does not take this token; is it the right file (--token-file)?"
+                    }
+                    None => {
+                        "the controller asks for a token: name its file with --token-file, or in FORESHADE_TOKEN_FILE"
+                    }
+                },
+            };
+        }
         let problem: Option<Json> = serde_json::from_slice(body).ok();
         match problem
             .as_ref()
@@ -225,9 +264,9 @@ pub(super) fn actor(said: &Said) -> Result<Actor, AskError> {
     if let Some(actor) = &said.actor {
         return Ok(actor.clone());
     }
-    let user = std::env::var("USER")
-        .or_else(|_| std::env::var("LOGNAME"))
-        .unwrap_or_default();
+    let named = |name: &str| std::env::var(name).ok().filter(|user| !user.trim().is_empty());
+    let user = named("USER").or_else(|| named("LOGNAME")).or_else(account);
+    let user = user.unwrap_or_default();
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = match (user.trim(), host.trim()) {
         ("", _) => return Err(AskError::Nobody),
@@ -235,4 +274,21 @@ pub(super) fn actor(said: &Said) -> Result<Actor, AskError> {
         (user, host) => format!("{user}@{host}"),
     };
     Actor::try_from(name).map_err(|_| AskError::Nobody)
+}
+
+/// What this machine calls the user of this process. In a container nobody may have said.
+fn account() -> Option<String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let uid = std::fs::metadata("/proc/self").ok()?.uid();
+    let accounts = std::fs::read_to_string("/etc/passwd").ok()?;
+    account_of(uid, &accounts)
+}
+
+/// The name of a user in what passwd(5) describes.
+pub(super) fn account_of(uid: u32, accounts: &str) -> Option<String> {
+    accounts.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, _, known) = (fields.next()?, fields.next()?, fields.next()?);
+        (known.parse() == Ok(uid)).then(|| name.to_owned())
+    })
 }

@@ -8,25 +8,18 @@ use foreshade_contract::PairId;
 use futures_util::StreamExt as _;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep};
 
-use super::arguments::{Arguments, Command, Drill as DrillVerb, Gate, OfGate, Pages, Plain, Said};
+use super::arguments::{Arguments, Command, Drill as DrillVerb, Gate, OfGate, Pages, Plain, Running, Said};
 use super::ask::{AskError, Controller, actor};
 use super::screen::Screen;
 use super::tree;
+use super::watch::{Absence, LOOK, News};
 use crate::config;
 use crate::operator::events::Event;
+use crate::operator::simulation::{Ordered, Simulation, Supposed};
 use crate::operator::view::{Analysis, AuditEntry, Change, Drill, Health, Outcome, PairDetail, PairSummary};
-use crate::operator::{Scenario, What};
-
-/// What is watched is drawn anew after so long even if nothing happens: ages grow.
-const REDRAW: Duration = Duration::from_secs(2);
-
-/// Events that come together are one reason to draw.
-const TOGETHER: Duration = Duration::from_millis(100);
-
-/// Between two looks at a pair that is waited for.
-const LOOK: Duration = Duration::from_millis(500);
+use crate::operator::{Rule, Scenario, What};
 
 /// Carries the command line out. The value is the exit code.
 ///
@@ -116,6 +109,24 @@ impl Session<'_> {
             }
             Command::Events { pair } => self.events(pair.as_ref()).await,
             Command::Drill(drill) => self.drill(drill).await,
+            Command::Simulate {
+                pair,
+                suppose,
+                order,
+                within,
+            } => {
+                let question = simulated(suppose.into(), order.map(Into::into), within);
+                let path = format!("{}/simulation?{question}", path(&pair.pair));
+                let simulation: Simulation = self.controller.get(&path).await?;
+                let text = tree::simulation(&simulation, self.screen);
+                self.show(&simulation, &text)
+            }
+            order => self.order(order).await,
+        }
+    }
+
+    async fn order(&mut self, command: Command) -> Result<u8, AskError> {
+        match command {
             Command::Promote { pair, full, said } => {
                 self.post(
                     &format!("{}/promote", path(&pair.pair)),
@@ -128,7 +139,11 @@ impl Session<'_> {
             Command::Pause(plain) => self.plain("pause", plain).await,
             Command::Resume(plain) => self.plain("resume", plain).await,
             Command::Retry(plain) => self.plain("retry", plain).await,
-            Command::Undo(plain) => self.plain("undo", plain).await,
+            Command::Undo { pair, to, said } => {
+                let body = to.map_or(json!({}), |to| json!({ "to": to }));
+                self.post(&format!("{}/undo", path(&pair.pair)), body, &said)
+                    .await
+            }
             Command::Freeze(plain) => self.plain("freeze", plain).await,
             Command::Unfreeze(plain) => self.plain("unfreeze", plain).await,
             Command::Set {
@@ -142,11 +157,28 @@ impl Session<'_> {
                 self.post(&format!("{}/override", path(&pair.pair)), body, &said)
                     .await
             }
-            Command::Clear { what, pair, said } => self.clear(what.into(), &pair.pair, &said).await,
+            Command::Clear { what, pair, said } => {
+                let path = format!("{}/override/{}", path(&pair.pair), What::from(what));
+                self.delete(&path, &said).await
+            }
+            Command::Waive {
+                rule,
+                pair,
+                ttl,
+                said,
+            } => {
+                let body = json!({ "rule": Rule::from(rule), "ttl": format!("{}ms", ttl.as_millis()) });
+                self.post(&format!("{}/waive", path(&pair.pair)), body, &said)
+                    .await
+            }
+            Command::Restore { rule, pair, said } => {
+                let path = format!("{}/waive/{}", path(&pair.pair), Rule::from(rule));
+                self.delete(&path, &said).await
+            }
             Command::Gate(Gate::Approve(gate)) => self.gate("approve", gate).await,
             Command::Gate(Gate::Deny(gate)) => self.gate("deny", gate).await,
-            // Answered without a controller, before there is a session.
-            Command::Lint { .. } | Command::Completions { .. } | Command::Man => Ok(0),
+            // What only looks has been shown by now.
+            _ => Ok(0),
         }
     }
 
@@ -164,7 +196,8 @@ impl Session<'_> {
         self.post(&path, json!({}), &of.said).await
     }
 
-    async fn clear(&mut self, what: What, pair: &PairId, said: &Said) -> Result<u8, AskError> {
+    /// Ends something: actor and reason go with it.
+    async fn delete(&mut self, path: &str, said: &Said) -> Result<u8, AskError> {
         let actor = actor(said)?;
         let query = format!(
             "actor={}&reason={}",
@@ -172,7 +205,7 @@ impl Session<'_> {
             escaped(said.reason.as_str())
         );
         let trial = if said.dry_run { "&dry_run=1" } else { "" };
-        let path = format!("{}/override/{what}?{query}{trial}", path(pair));
+        let path = format!("{path}?{query}{trial}");
         let outcome = self
             .controller
             .order(Method::DELETE, &path, &json!({}), said)
@@ -208,7 +241,11 @@ impl Session<'_> {
             generation,
             ..
         } = outcome;
-        let text = format!("{pair}: {sentence}{trial}\nnow {state} at generation {generation}\n");
+        let drill = outcome
+            .drill
+            .map(|id| format!(", drill {id}"))
+            .unwrap_or_default();
+        let text = format!("{pair}: {sentence}{trial}\nnow {state} at generation {generation}{drill}\n");
         self.show(outcome, &text)
     }
 
@@ -225,8 +262,12 @@ impl Session<'_> {
 
     async fn list(&mut self, watch: bool) -> Result<u8, AskError> {
         let mut news = self.news("/v1/events", watch).await?;
+        let mut absence = Absence::default();
         loop {
-            let pairs: Vec<PairSummary> = self.controller.get("/v1/pairs").await?;
+            let asked = self.controller.get("/v1/pairs").await;
+            let Some(pairs): Option<Vec<PairSummary>> = absence.bear(asked, watch, None).await? else {
+                continue;
+            };
             let text = tree::list(&pairs, now_ms(), self.screen);
             let Some(news) = &mut news else {
                 return self.show(&pairs, &text);
@@ -239,8 +280,12 @@ impl Session<'_> {
     async fn get(&mut self, pair: &PairId, watch: bool) -> Result<u8, AskError> {
         let path = path(pair);
         let mut news = self.news(&format!("{path}/events"), watch).await?;
+        let mut absence = Absence::default();
         loop {
-            let detail: PairDetail = self.controller.get(&path).await?;
+            let asked = self.controller.get(&path).await;
+            let Some(detail): Option<PairDetail> = absence.bear(asked, watch, None).await? else {
+                continue;
+            };
             let text = tree::pair(&detail, now_ms(), self.screen);
             let Some(news) = &mut news else {
                 return self.show(&detail, &text);
@@ -255,15 +300,18 @@ impl Session<'_> {
             return Ok(None);
         }
         let body = self.controller.listen(path, None).await?;
-        Ok(Some(News(Some(body.into_data_stream()))))
+        Ok(Some(News::of(body)))
     }
 
     async fn status(&mut self, pair: &PairId, watch: bool, limit: Option<Duration>) -> Result<u8, AskError> {
         let path = path(pair);
         let until = limit.map(|limit| Instant::now() + limit);
-        let mut shown = None;
+        let (mut shown, mut absence) = (None, Absence::default());
         loop {
-            let detail: PairDetail = self.controller.get(&path).await?;
+            let asked = self.controller.get(&path).await;
+            let Some(detail): Option<PairDetail> = absence.bear(asked, watch, until).await? else {
+                continue;
+            };
             let summary = &detail.summary;
             let now = (summary.health, summary.state.clone(), summary.share_set.to_bits());
             if shown.as_ref() != Some(&now) {
@@ -289,9 +337,13 @@ impl Session<'_> {
 
     async fn events(&mut self, pair: Option<&PairId>) -> Result<u8, AskError> {
         let path = pair.map_or("/v1/events".to_owned(), |pair| format!("{}/events", path(pair)));
-        let mut last = None;
+        let (mut last, mut absence) = (None, Absence::default());
         loop {
-            let mut stream = self.controller.listen(&path, last).await?.into_data_stream();
+            let listened = self.controller.listen(&path, last).await;
+            let Some(body) = absence.bear(listened, true, None).await? else {
+                continue;
+            };
+            let mut stream = body.into_data_stream();
             let mut text = String::new();
             while let Some(Ok(bytes)) = stream.next().await {
                 text += &String::from_utf8_lossy(&bytes);
@@ -321,7 +373,14 @@ impl Session<'_> {
                 let body = json!({ "pair": pair.pair, "scenario": Scenario::from(scenario) });
                 self.post("/v1/drills", body, &said).await
             }
-            DrillVerb::Stop { id, said } => {
+            DrillVerb::Stop { drill, said } => {
+                let id = match drill {
+                    Running::Id(id) => id,
+                    Running::On(pair) => {
+                        let detail: PairDetail = self.controller.get(&path(&pair)).await?;
+                        detail.drill.ok_or(AskError::NoDrill(pair))?
+                    }
+                };
                 self.post(&format!("/v1/drills/{id}/cancel"), json!({}), &said)
                     .await
             }
@@ -337,31 +396,6 @@ impl Session<'_> {
     }
 }
 
-/// Something to wait for between two drawings. When the stream has ended, only time is left.
-struct News(Option<axum::body::BodyDataStream>);
-
-impl News {
-    async fn wait(&mut self) {
-        let until = Instant::now() + REDRAW;
-        let Some(stream) = &mut self.0 else {
-            return sleep(REDRAW).await;
-        };
-        match timeout_at(until, stream.next()).await {
-            Ok(Some(Ok(_))) => {
-                while timeout(TOGETHER, stream.next())
-                    .await
-                    .is_ok_and(|more| more.is_some())
-                {}
-            }
-            Ok(_) => {
-                self.0 = None;
-                sleep(LOOK).await;
-            }
-            Err(_) => {}
-        }
-    }
-}
-
 fn path(pair: &PairId) -> String {
     format!("/v1/pairs/{pair}")
 }
@@ -372,6 +406,12 @@ fn query(page: &Pages) -> String {
         .map(|before| format!("&before={before}"))
         .unwrap_or_default();
     format!("limit={}{before}", page.limit)
+}
+
+/// What is asked of a simulation.
+fn simulated(suppose: Supposed, order: Option<Ordered>, within: Duration) -> String {
+    let order = order.map(|order| format!("&order={order}")).unwrap_or_default();
+    format!("suppose={suppose}{order}&within={}ms", within.as_millis())
 }
 
 /// A text as a part of a query.

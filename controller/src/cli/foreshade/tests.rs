@@ -4,11 +4,12 @@ use clap::CommandFactory as _;
 
 use super::screen::Screen;
 use super::{Arguments, tree};
-use crate::operator::What;
+use crate::operator::simulation::{Foreseen, Simulation};
 use crate::operator::view::{
     Analysis, AnalysisBrief, ArmView, Evidence, GateStanding, GateView, Health, MetricView, Mode,
-    OverrideView, PairDetail, PairSummary, ProxiesView, Side, StepView, Verdict,
+    OverrideView, PairDetail, PairSummary, ProxiesView, Side, StepView, Verdict, WaiverView,
 };
+use crate::operator::{Rule, What};
 
 const NOW_MS: u64 = 1_795_694_400_000;
 
@@ -90,6 +91,12 @@ fn detail() -> PairDetail {
             actor: "jane".to_owned(),
             reason: "calm".to_owned(),
         }],
+        waived: vec![WaiverView {
+            rule: Rule::Capacity,
+            until_ms: NOW_MS + 60_000,
+            actor: "jane".to_owned(),
+            reason: "it was measured too low".to_owned(),
+        }],
         obstacles: vec!["gate release is closed".to_owned()],
         proxies: ProxiesView {
             connected: 3,
@@ -103,6 +110,44 @@ fn detail() -> PairDetail {
         placement: None,
         unapplied: None,
     }
+}
+
+#[test]
+fn whoever_has_no_name_in_the_environment_has_one_on_the_machine() {
+    let accounts = "root:x:0:0:root:/root:/bin/sh\nnobody\n# a comment\njane:x:1000:100::/srv/jane:/bin/sh\n";
+    let name = |uid| super::ask::account_of(uid, accounts);
+    assert_eq!(
+        (name(0).as_deref(), name(1000).as_deref()),
+        (Some("root"), Some("jane"))
+    );
+    assert_eq!(name(7), None);
+}
+
+#[test]
+fn a_simulation_is_a_table_and_where_it_ends() {
+    let foreseen = |after_ms, from: &str, to: &str, share| Foreseen {
+        after_ms,
+        from: from.to_owned(),
+        to: to.to_owned(),
+        share,
+        cause: "it was ordered: promote".to_owned(),
+    };
+    let mut simulation = Simulation {
+        pair: "shop/a".to_owned(),
+        answer: Some("done".to_owned()),
+        told: vec![
+            foreseen(0, "Warm.Idle", "Warm.Idle", 0.0),
+            foreseen(61_000, "Warm.Idle", "Shifting.Advancing", 0.01),
+        ],
+        state: "Shifting.Advancing".to_owned(),
+        serving: Side::Primary,
+        share: 0.01,
+        obstacles: vec!["evidence is missing".to_owned()],
+        looked_ms: 600_000,
+    };
+    insta::assert_snapshot!(tree::simulation(&simulation, &plain()));
+    (simulation.answer, simulation.told) = (None, Vec::new());
+    assert!(tree::simulation(&simulation, &plain()).starts_with("shop/a: nothing would happen\n"));
 }
 
 #[test]

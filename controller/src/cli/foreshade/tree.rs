@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use super::screen::{Mark, Screen};
+use crate::operator::simulation::Simulation;
 use crate::operator::view::{
     Analysis, AnalysisBrief, ArmView, AuditEntry, Change, Drill, Evidence, GateStanding, GateView, Health,
-    Mode, OverrideView, PairDetail, PairSummary, Verdict,
+    Mode, OverrideView, PairDetail, PairSummary, Verdict, WaiverView,
 };
 
 /// Characters of a sentence in a table.
@@ -189,6 +190,7 @@ fn tree(detail: &PairDetail, now_ms: u64) -> Vec<Line> {
     branches.extend(detail.analysis.as_ref().map(analysis));
     branches.extend(detail.gates.iter().map(gate));
     branches.extend(detail.overrides.iter().map(|set| set_by_hand(set, now_ms)));
+    branches.extend(detail.waived.iter().map(|waived| waiver(waived, now_ms)));
     branches.extend(detail.drill.map(|id| Line {
         cells: cells(&format!("⊞ drill {id}"), "Drill", "◌ Running", "", ""),
         mark: Some((2, Mark::Moving)),
@@ -228,6 +230,16 @@ fn set_by_hand(set: &OverrideView, now_ms: u64) -> Line {
     let name = format!("⚑ {} {}", set.what, share(set.value));
     Line {
         cells: cells(&name, "Override", "॥ Set", "", &info),
+        mark: Some((2, Mark::Waiting)),
+    }
+}
+
+fn waiver(waived: &WaiverView, now_ms: u64) -> Line {
+    let ends = age(now_ms, waived.until_ms);
+    let info = format!("ends in {ends}, by {}: {}", waived.actor, waived.reason);
+    let name = format!("⚑ {}", dashed(&waived.rule));
+    Line {
+        cells: cells(&name, "Safety", "॥ Waived", "", &info),
         mark: Some((2, Mark::Waiting)),
     }
 }
@@ -425,7 +437,10 @@ pub(super) fn audit(entries: &[AuditEntry], now_ms: u64, screen: &Screen) -> Str
             entry.seq.to_string(),
             age(entry.at_ms, now_ms),
             entry.pair.clone(),
-            entry.command.clone(),
+            match &entry.with {
+                Some(with) => format!("{} {with}", entry.command),
+                None => entry.command.clone(),
+            },
             entry.actor.to_string(),
             entry.reason.to_string(),
             entry.outcome.clone(),
@@ -439,6 +454,41 @@ pub(super) fn audit(entries: &[AuditEntry], now_ms: u64, screen: &Screen) -> Str
     )
 }
 
+/// What would become of a pair.
+pub(super) fn simulation(simulation: &Simulation, screen: &Screen) -> String {
+    let mut text = simulation
+        .answer
+        .as_ref()
+        .map(|answer| format!("{}: the order would be: {answer}\n\n", simulation.pair))
+        .unwrap_or_default();
+    if simulation.told.is_empty() {
+        text += &format!("{}: nothing would happen\n", simulation.pair);
+    } else {
+        let lines = simulation.told.iter().map(|foreseen| Line {
+            cells: vec![
+                span(foreseen.after_ms),
+                format!("{} → {}", foreseen.from, foreseen.to),
+                share(foreseen.share),
+                foreseen.cause.clone(),
+            ],
+            mark: None,
+        });
+        let titles = ["AFTER", "CHANGE", "SHARE", "CAUSE"];
+        text += &table(&titles, &lines.collect::<Vec<_>>(), screen);
+    }
+    text += &format!(
+        "\nafter {}: {}, the {} serves, the shadow has {}\n",
+        span(simulation.looked_ms),
+        simulation.state,
+        simulation.serving,
+        share(simulation.share),
+    );
+    for obstacle in &simulation.obstacles {
+        text += &format!("waits: {obstacle}\n");
+    }
+    text
+}
+
 /// How drills went.
 pub(super) fn drills(drills: &[Drill], now_ms: u64, screen: &Screen) -> String {
     let measured = |ms: Option<u64>| ms.map_or("–".to_owned(), span);
@@ -446,7 +496,7 @@ pub(super) fn drills(drills: &[Drill], now_ms: u64, screen: &Screen) -> String {
         cells: vec![
             drill.id.to_string(),
             drill.pair.clone(),
-            format!("{:?}", drill.scenario),
+            dashed(&drill.scenario),
             drill.result.to_string(),
             age(drill.started_ms, now_ms),
             measured(drill.rto_ms),
@@ -516,6 +566,11 @@ fn share(share: f64) -> String {
     // Two digits behind the point are what the lifecycle keeps; most shares have none.
     let percent = (share * 1e4).round() / 1e2;
     format!("{percent}%")
+}
+
+/// A word as it is said on the command line.
+fn dashed(word: &impl ToString) -> String {
+    word.to_string().replace('_', "-")
 }
 
 /// From one moment to a later one.
