@@ -38,7 +38,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use self::idempotency::Repeats;
+use self::idempotency::{Orders, Repeats};
 use self::links::Signer;
 use self::problem::{Problem, errors_as_problems};
 use crate::operator::Operator;
@@ -116,9 +116,10 @@ impl Api {
     }
 
     fn router(self) -> Router {
-        let (guarded, _) = documented().split_for_parts();
+        let (guarded, document) = documented().split_for_parts();
+        let orders = Arc::new(Orders::of(&document));
         let guarded = guarded
-            .layer(from_fn_with_state(self.clone(), idempotency::once))
+            .layer(from_fn_with_state((self.clone(), orders), idempotency::once))
             .layer(from_fn(no_browsers))
             .layer(from_fn_with_state(self.clone(), token_required));
         // A link carries its own right, and is followed by a browser.

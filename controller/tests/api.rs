@@ -212,6 +212,48 @@ async fn an_order_that_comes_twice_is_carried_out_once() {
 }
 
 #[tokio::test]
+async fn a_condition_that_nobody_can_read_is_not_answered_from_memory() {
+    let stand = Stand::open();
+    let abort = "POST /v1/pairs/shop/a/abort";
+    let key = "idempotency-key: k-1\r\n";
+    assert_eq!(stand.send(abort, key, &said()).await.status, 200);
+    for condition in ["if-match: \r\n", "if-match: \"x\"\r\n"] {
+        let answer = stand.send(abort, &format!("{key}{condition}"), &said()).await;
+        assert_eq!(answer.status, 400, "{condition}");
+    }
+}
+
+#[tokio::test]
+async fn a_method_that_a_path_does_not_take_is_told_so_whatever_its_key() {
+    let stand = Stand::open();
+    let key = "idempotency-key: k-1\r\n";
+    stand.send("POST /v1/pairs/shop/a/abort", key, &said()).await;
+    for line in [
+        "DELETE /v1/pairs/shop/a/abort",
+        "POST /v1/pairs/shop/a/override/share",
+    ] {
+        assert_eq!(stand.send(line, key, &said()).await.status, 405, "{line}");
+    }
+    // A key is one order's, by whatever method it comes.
+    let clear = "DELETE /v1/pairs/shop/a/override/share?actor=jane&reason=x";
+    assert_eq!(stand.send(clear, key, &Value::Null).await.status, 422);
+}
+
+#[tokio::test]
+async fn pairs_are_the_configurations_and_whoever_puts_one_is_told_so() {
+    let stand = Stand::open();
+    let put = stand.send("PUT /v1/pairs/shop/a", "", &said()).await;
+    assert_eq!((put.status, put.header("allow")), (405, Some("get,head")));
+    let detail = put.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("change the file"), "{detail}");
+    let elsewhere = stand.send("PUT /v1/audit", "", &said()).await.json();
+    assert!(
+        !elsewhere["detail"].as_str().unwrap().contains("the file"),
+        "{elsewhere}"
+    );
+}
+
+#[tokio::test]
 async fn a_reason_is_as_long_as_it_may_be_in_every_script() {
     let stand = Stand::open();
     let path = "/v1/pairs/shop/a/pause";

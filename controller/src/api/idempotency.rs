@@ -8,19 +8,21 @@
 //! (draft-ietf-httpapi-idempotency-key-header,
 //! <https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/>)
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::IF_MATCH;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
+use utoipa::openapi::OpenApi;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::body::expected;
 use super::problem::Problem;
 use super::{Api, BODY_BYTES_MAX};
 
@@ -156,20 +158,50 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// Lets each key pass once.
-pub(super) async fn once(State(api): State<Api>, request: Request, next: Next) -> Response {
-    let changes = matches!(*request.method(), Method::POST | Method::DELETE);
-    match key(request.headers()) {
-        Err(problem) => problem.into_response(),
-        Ok(Some(key)) if changes => {
-            // By method, so that a method that the path does not take is told so.
-            let key = format!("{} {key}", request.method());
-            keyed(&api.repeats, &key, request, next)
-                .await
-                .unwrap_or_else(IntoResponse::into_response)
-        }
-        Ok(_) => next.run(request).await,
+/// What the API offers: paths as they are declared, with the methods that change something there.
+#[derive(Debug)]
+pub(super) struct Orders(HashSet<(Method, String)>);
+
+impl Orders {
+    /// Of a document.
+    pub(super) fn of(document: &OpenApi) -> Self {
+        let paths = document.paths.paths.iter();
+        let orders = paths.flat_map(|(path, item)| {
+            let offered = [(Method::POST, &item.post), (Method::DELETE, &item.delete)];
+            let offered = offered.into_iter().filter(|(_, operation)| operation.is_some());
+            offered.map(|(method, _)| (method, path.clone()))
+        });
+        Self(orders.collect())
     }
+
+    /// Whether this request is an order. What the path does not take is none, and is told so, whatever its key.
+    fn has(&self, request: &Request) -> bool {
+        let path = request.extensions().get::<MatchedPath>();
+        path.is_some_and(|path| {
+            self.0
+                .contains(&(request.method().clone(), path.as_str().to_owned()))
+        })
+    }
+}
+
+/// Lets each key pass once. What stands beside an order is read before its key is looked up, so that a condition that
+/// nobody can read is never answered with what was said to an order without one.
+pub(super) async fn once(
+    State((api, orders)): State<(Api, Arc<Orders>)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if !orders.has(&request) {
+        return next.run(request).await;
+    }
+    let key = match (key(request.headers()), expected(request.headers())) {
+        (Err(problem), _) | (_, Err(problem)) => return problem.into_response(),
+        (Ok(None), Ok(_)) => return next.run(request).await,
+        (Ok(Some(key)), Ok(_)) => key.to_owned(),
+    };
+    keyed(&api.repeats, &key, request, next)
+        .await
+        .unwrap_or_else(IntoResponse::into_response)
 }
 
 async fn keyed(repeats: &Repeats, key: &str, request: Request, next: Next) -> Result<Response, Problem> {

@@ -103,6 +103,7 @@ pub(super) fn etag(generation: u64) -> Result<HeaderValue, Problem> {
 
 /// Errors that axum made itself (no such path, wrong method, body too large) look like ours.
 pub(super) async fn errors_as_problems(request: Request, next: Next) -> Response {
+    let is_pair = request.uri().path().starts_with("/v1/pairs/");
     let response = next.run(request).await;
     let status = response.status();
     let kind = response.headers().get(CONTENT_TYPE);
@@ -111,6 +112,10 @@ pub(super) async fn errors_as_problems(request: Request, next: Next) -> Response
         return response;
     }
     let why = match status {
+        StatusCode::METHOD_NOT_ALLOWED if is_pair => {
+            "this path does not take this method; pairs and policies are those of the configuration: change the file and \
+             start the controller anew, or set something for a while (POST .../override)"
+        }
         StatusCode::METHOD_NOT_ALLOWED => "this path does not take this method",
         StatusCode::PAYLOAD_TOO_LARGE => "the body is longer than any order",
         _ => "refused",
