@@ -285,6 +285,7 @@ fn a_pair_that_names_no_shadow_gets_the_far_one_for_good_and_its_users_are_serve
         exchange(system.proxy.users, request.as_bytes())
     });
     assert!(answers.into_iter().any(|answer| answer.ends_with("far")));
+}
 
 /// A hook that takes everything, and remembers the metadata of what it was told.
 fn chat() -> (Scripted, Arc<Mutex<Vec<Value>>>) {

@@ -14,7 +14,8 @@ use foreshade_engine::verdict::explain::{Evidence as Known, Explanation, MetricE
 use crate::operator::What;
 use crate::operator::view::{
     Analysis, AnalysisBrief, ArmView, Change, Evidence, GateStanding, GateView, Health, MetricView, Mode,
-    OverrideView, PairDetail, PairSummary, PlacementView, ProxiesView, StepView, UnappliedView, Verdict, WaiverView,
+    OverrideView, PairDetail, PairSummary, PlacementView, ProxiesView, StepView, UnappliedView, Verdict,
+    WaiverView,
 };
 use crate::placing::Chosen;
 use crate::reconcile::View;
