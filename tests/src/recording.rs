@@ -9,8 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Recording {
     /// Where it listens.
     pub address: SocketAddr,
-    /// One per connection.
-    seen: Arc<Mutex<Vec<Vec<u8>>>>,
+    seen: Arc<Mutex<Vec<Connection>>>,
+}
+
+/// What came on one connection, and how much of it was taken.
+#[derive(Debug, Default)]
+struct Connection {
+    bytes: Vec<u8>,
+    taken: usize,
 }
 
 /// A request as it arrived.
@@ -62,21 +68,39 @@ impl Recording {
     /// All bytes since the last call, of all connections.
     pub fn take(&self) -> Vec<u8> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.iter_mut().flat_map(std::mem::take).collect()
+        seen.iter_mut().flat_map(Connection::news).copied().collect()
+    }
+
+    /// Of each connection on which something came since the last call, all that ever came: what was cut off on one says
+    /// nothing of how another begins, and what follows it on the same one is read as its continuation.
+    pub fn take_whole(&self) -> Vec<Vec<u8>> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.iter_mut()
+            .filter_map(|connection| (!connection.news().is_empty()).then(|| connection.bytes.clone()))
+            .collect()
     }
 }
 
-fn record(mut stream: TcpStream, seen: &Mutex<Vec<Vec<u8>>>) {
+impl Connection {
+    fn news(&mut self) -> &[u8] {
+        let before = std::mem::replace(&mut self.taken, self.bytes.len());
+        &self.bytes[before..]
+    }
+}
+
+fn record(mut stream: TcpStream, seen: &Mutex<Vec<Connection>>) {
     let index = {
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.push(Vec::new());
+        seen.push(Connection::default());
         seen.len() - 1
     };
     let mut pending = Vec::new();
     let mut buffer = [0; 65536];
     while let Ok(n @ 1..) = stream.read(&mut buffer) {
         pending.extend_from_slice(&buffer[..n]);
-        seen.lock().unwrap_or_else(PoisonError::into_inner)[index].extend_from_slice(&buffer[..n]);
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen[index].bytes.extend_from_slice(&buffer[..n]);
+        drop(seen);
         while let Some((_, length)) = first(&pending) {
             pending.drain(..length);
             if stream

@@ -103,7 +103,8 @@ impl System {
             let text = format!(
                 "apiVersion: foreshade/v1\nadmin: {{ address: {admin} }}\nworkers: 1\n\
                  follow: {{ address: \"{link}\", name: edge, planFile: {folder}/plan }}\n\
-                 controller:\n  store: {folder}/controller.redb\n  link: {{ address: {link} }}\n  api: {{ address: {api}, links: {{ url: \"https://foreshade.example\", keyFile: {folder}/key }} }}\n  \
+                 controller:\n  store: {folder}/controller.redb\n  link: {{ address: {link} }}\n  \
+                 api: {{ address: {api}, links: {{ url: \"https://foreshade.example\", keyFile: {folder}/key }} }}\n  \
                  policies: [{{ name: default, steps: [50%, 100%], times: {{ stepMin: 1s }}{policy} }}]\n{controller}\
                  listeners: [{{ name: web, address: {users}, routes: [{{ cluster: shop }}] }}]\n\
                  clusters:\n  - name: shop\n    cohort: {{ header: x-user }}\n    slowStart: 0s\n    \

@@ -133,10 +133,10 @@ pub fn markdown(played: &[Played], provenance: &Provenance) -> String {
     // Writing to a string cannot fail.
     let _ = write!(
         text,
-        "# Scenarios in virtual time\n\nWritten by `{}`: {seeds} seeds of each scenario. {}.\n\nThe engine in a closed loop with modelled endpoints. Failures are added up over the seeds, all else is the \
-         median. Latencies are those from onset to healing. *none* notices nothing; *oracle* knows the fault \
-         beforehand. Harm is 1 \
-         per failed request and 0.2 per second of waiting beyond the healthy p99; harm avoided is measured between those two.\n",
+        "# Scenarios in virtual time\n\nWritten by `{}`: {seeds} seeds of each scenario. {}.\n\nThe engine in a closed loop \
+         with modelled endpoints. Failures are added up over the seeds, all else is the median. Latencies are those from \
+         onset to healing. *none* notices nothing; *oracle* knows the fault beforehand. Harm is 1 per failed request and \
+         0.2 per second of waiting beyond the healthy p99; harm avoided is measured between those two.\n",
         provenance.command,
         ClaimRow::summary(&claims),
     );

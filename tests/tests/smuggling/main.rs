@@ -87,7 +87,9 @@ fn all_are_refused(cuts: impl Fn(&Refused) -> Vec<usize>, arrived: impl Fn(&Refu
             "{}: {answer}",
             case.name
         );
-        arrived(&case, &endpoint.take());
+        for connection in endpoint.take_whole() {
+            arrived(&case, &connection);
+        }
         *reasons.entry(case.reason).or_default() += 1;
     }
     assert_eq!(client::request(proxy.users, "GET", "/last", "").unwrap().0, 200);
