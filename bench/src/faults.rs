@@ -19,7 +19,7 @@ use crate::results::{ContenderResult, Figures, ScenarioResult, SeedResult, Setti
 use crate::rivals::{Contender, Found};
 use crate::run::Run;
 use crate::scenario::Scenario;
-use crate::stage::interrupt::{Interrupt, Interrupted};
+use crate::stage::interrupt::Interrupt;
 use crate::stage::network::Cable;
 use crate::stage::process::Programs;
 
@@ -28,6 +28,9 @@ pub mod table;
 /// Requests per second and contender where nothing else is asked for: six of them, their farms and their loads share
 /// two cores.
 pub const RATE: f64 = 400.0;
+
+/// Why a scenario is missing that Ctrl-C has ended.
+pub(crate) const INTERRUPTED: &str = "interrupted";
 
 /// Until a proxy and its endpoints have started; it is less, unless the machine is busy with something else.
 const START: Duration = Duration::from_secs(1);
@@ -122,7 +125,8 @@ pub fn lasts_at_most(scenarios: &[Scenario], seeds: u64, seats: usize) -> Durati
 /// on the way is added to the cast.
 ///
 /// # Errors
-/// When the bench itself fails. An interruption is none: the results so far are returned.
+/// When the bench itself fails. An interruption is none: the results so far are returned, and what is missing is added
+/// to what was skipped.
 pub fn compete(
     scenarios: &[Scenario],
     seeds: u64,
@@ -141,7 +145,12 @@ pub fn compete(
             };
             let runs = match stage.one(scenario, cast) {
                 Ok(runs) => runs,
-                Err(error) if error.is::<Interrupted>() => return Ok(results),
+                // Ctrl-C goes to the children, too: whatever fails then fails because of it.
+                Err(_) if interrupt.is_asked() => {
+                    let missing = missing(scenarios, &results, (seed, seeds));
+                    cast.skipped.extend(missing);
+                    return Ok(results);
+                }
                 Err(error) => {
                     let why = format!("{error:#}");
                     cast.skipped.entry(scenario.name.clone()).or_insert(why);
@@ -160,6 +169,27 @@ pub fn compete(
         }
     }
     Ok(results)
+}
+
+/// The scenarios that an interruption in `seed` of `seeds` has cut short, and of how many seeds it has robbed them.
+fn missing(
+    scenarios: &[Scenario],
+    results: &[ScenarioResult],
+    (seed, seeds): (u64, u64),
+) -> Vec<(String, String)> {
+    let played = |scenario: &Scenario| {
+        let result = results.iter().find(|result| result.name == scenario.name)?;
+        let contenders = result.contenders.iter();
+        contenders.filter_map(|one| one.runs.last()).map(|run| run.seed).max()
+    };
+    let cut = scenarios.iter().filter_map(|scenario| {
+        let last = played(scenario).unwrap_or(0);
+        (seed < seeds || last < seed).then(|| {
+            let why = format!("{INTERRUPTED} after {last} of {seeds} seeds");
+            (scenario.name.clone(), why)
+        })
+    });
+    cut.collect()
 }
 
 /// One scenario with one seed.
@@ -195,7 +225,10 @@ impl Stage<'_> {
                     entrants.push(entrant);
                     seats.push(seat);
                 }
-                Err(error) => note(cast, &entrant, scenario, &error),
+                Err(error) => {
+                    self.interrupt.check()?;
+                    note(cast, &entrant, scenario, &error);
+                }
             }
         }
         let performance = Performance {

@@ -80,7 +80,12 @@ pub fn play(performance: Performance<'_>, seats: &mut [Seat]) -> Result<Vec<Resu
     director.wait(scenario.warm_up)?;
     director.fault()?;
     director.wait_for_return()?;
-    Ok(director.players.into_iter().map(Player::finish).collect())
+    let runs: Vec<_> = director.players.into_iter().map(Player::finish).collect();
+    if runs.iter().any(Result::is_err) {
+        // Ctrl-C reaches the farms as well, and a farm that is gone cannot be asked for its ledger.
+        performance.interrupt.check()?;
+    }
+    Ok(runs)
 }
 
 fn set(seat: &Seat, faults: &Faults) -> Result<()> {

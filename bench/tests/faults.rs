@@ -101,6 +101,7 @@ fn an_interrupted_run_keeps_what_it_has() {
     let results = compete(&[scenario(), scenario()], 9, &mut cast, place, |_| raised.ask()).unwrap();
     assert_eq!(results.len(), 1);
     assert_eq!(results[0].contenders[0].runs.len(), 1, "and not nine");
+    assert_eq!(cast.skipped["failing"], "interrupted after 1 of 9 seeds");
 }
 
 fn complaint(arguments: &[&str]) -> String {

@@ -79,9 +79,9 @@ fn a_square_wave_of_any_period_is_not_followed() {
 // Invariant 12. A server of 16 cores at 60 % loses all but x of them. Feasible is a shift that leaves the primary no
 // more than its cores can do; sensible is one that fills them to 80 %, as the policy does. The share of the second to
 // the fifth minute has to lie between the two, or little above. Over 84 runs it lay .1 above the sensible one at most in
-// 68 of them, and .13 in the worst (x = .1, .25, .4). The design hopes for two turns in five minutes: 75 of the runs make
-// no more, the worst makes five. Where a server shares its cores, the way from "as ever" to "overloaded" is shorter than
-// the two seconds in which latency is judged, and what was found at one moment's load may be too much at the next.
+// 64 of them, .13 in 81, and .15 in all but one. The design hopes for two turns in five minutes: 78 of the runs make no
+// more, the others three. Where a server shares its cores, the way from "as ever" to "overloaded" is shorter than the two
+// seconds in which latency is judged, and what was found at one moment's load may be too much at the next.
 #[test]
 fn a_loss_of_capacity_ends_near_the_least_feasible_shift() {
     for (seed, left) in [
@@ -109,7 +109,7 @@ fn a_loss_of_capacity_ends_near_the_least_feasible_shift() {
                 format!("x = {left}: {share:.2} instead of {feasible:.2} to {sensible:.2}")
             });
             let reversals = record.reversals(SICK, at(ONSET_S)..at(312), SWING);
-            checks.that(reversals <= 5, || format!("x = {left}: {reversals} reversals"));
+            checks.that(reversals <= 3, || format!("x = {left}: {reversals} reversals"));
             let failed = record.failed(at(ONSET_S)..at(312));
             checks.that(failed == 0, || format!("x = {left}: {failed} requests failed"));
         });

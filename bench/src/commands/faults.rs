@@ -145,11 +145,15 @@ fn choose(arguments: &Arguments, known: &[Scenario]) -> Result<Vec<Scenario>> {
 
 /// Finds out before the run whether its results can be written after it.
 pub(super) fn writable(path: &Path) -> Result<()> {
+    let is_new = !path.exists();
     let mut options = std::fs::OpenOptions::new();
     let opened = options.create(true).append(true).open(path);
-    opened
-        .map(drop)
-        .with_context(|| format!("cannot write {}", path.display()))
+    opened.with_context(|| format!("cannot write {}", path.display()))?;
+    if is_new {
+        // An empty file would say that something came of it.
+        std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    Ok(())
 }
 
 fn provenance(cast: &Cast) -> Provenance {

@@ -1,5 +1,9 @@
 //! `foreshade-bench scenarios`: plays the table of scenarios and judges the product by it.
+//!
+//! The page is that of a whole run: half a table looks like a whole one, and would stand in the place of one. What an
+//! interrupted or failed run has measured is in the JSON, which names what is missing.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,14 +11,14 @@ use anyhow::{Context, Result, bail};
 
 use super::faults::writable;
 use crate::claim::judge;
-use crate::faults::of_run;
+use crate::faults::{INTERRUPTED, lasts_at_most, of_run};
 use crate::play::seat::House;
 use crate::play::{Performance, Seat, play};
 use crate::results::{self, ContenderResult, FORMAT, FaultResults, ScenarioResult, Setting, Time};
 use crate::rivals::Contender;
 use crate::run::Run;
 use crate::scenario::{Scenario, shipped};
-use crate::stage::interrupt::{Interrupt, Interrupted};
+use crate::stage::interrupt::Interrupt;
 use crate::stage::process::{Programs, Scratch};
 use crate::stage::topology::Topology;
 use crate::table::{self, Provenance, Row};
@@ -42,10 +46,10 @@ pub struct Arguments {
     /// The proxy; beside this program where absent.
     #[arg(long)]
     proxy: Option<PathBuf>,
-    /// Also write the table to this file.
+    /// Also write the table to this file, if all of it was played.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
-    /// Write everything that was measured to this file, as `faults` does.
+    /// Write everything that was measured to this file, as `faults` does, and what is missing.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Print the names of all scenarios and what happens in them, and play none.
@@ -73,34 +77,120 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         interrupt: Interrupt::watch().context("cannot listen for Ctrl-C")?,
         scratch: Scratch::new("scenarios")?,
     };
-    let (mut rows, mut results) = (Vec::new(), Vec::new());
-    for scenario in &chosen {
-        let runs = match hall.play(scenario, arguments.repeat.max(1)) {
-            Err(error) if error.is::<Interrupted>() => break,
-            played => played.with_context(|| format!("scenario {}", scenario.name))?,
-        };
+    let seeds = arguments.repeat.max(1);
+    let minutes = lasts_at_most(&chosen, seeds, 1).as_secs().div_ceil(60);
+    terminal::line(&format!(
+        "{} scenarios, seeds 1 to {seeds}: at most {minutes} min",
+        chosen.len()
+    ));
+    let mut rows = Vec::new();
+    let show = |scenario: &Scenario, runs: &[Run]| {
         let verdicts: Vec<_> = runs.iter().map(|run| verdicts(scenario, run)).collect();
         for row in table::rows(scenario, &verdicts) {
             terminal::line(&table::line(&row));
             rows.push(row);
         }
-        results.push(result(scenario, &runs));
+        result(scenario, runs)
+    };
+    let one = |scenario: &Scenario, seed| hall.play(scenario, seed);
+    let played = perform(&chosen, seeds, &hall.interrupt, one, show);
+    write(arguments, &rows, &played)?;
+    match played.ended {
+        None => conclude(&rows),
+        Some(Ended::Failed(error)) => Err(error),
+        Some(Ended::Interrupted) if arguments.json.is_some() => {
+            bail!("{INTERRUPTED}; what was played until then is in the JSON")
+        }
+        Some(Ended::Interrupted) => bail!("{INTERRUPTED}"),
     }
-    if let Some(file) = &arguments.markdown {
-        write(file, &table::markdown(&rows, &Provenance::here()))?;
+}
+
+/// What was played, and why it is not everything.
+struct Performed {
+    results: Vec<ScenarioResult>,
+    /// By scenario.
+    missing: BTreeMap<String, String>,
+    /// `None` where everything was played.
+    ended: Option<Ended>,
+}
+
+enum Ended {
+    Interrupted,
+    Failed(anyhow::Error),
+}
+
+/// Plays one scenario after another with the seeds from 1 on, until the first that cannot be played. What was played of
+/// it until then counts.
+fn perform(
+    chosen: &[Scenario],
+    seeds: u64,
+    interrupt: &Interrupt,
+    mut one: impl FnMut(&Scenario, u64) -> Result<Run>,
+    mut show: impl FnMut(&Scenario, &[Run]) -> ScenarioResult,
+) -> Performed {
+    let mut performed = Performed {
+        results: Vec::new(),
+        missing: BTreeMap::new(),
+        ended: None,
+    };
+    for scenario in chosen {
+        let (mut runs, mut missing) = (Vec::new(), None);
+        for seed in 1..=seeds {
+            if performed.ended.is_some() {
+                missing = Some("not played, because the run ended before".to_owned());
+                break;
+            }
+            match one(scenario, seed) {
+                Ok(run) => runs.push(run),
+                // Ctrl-C goes to the children, too: whatever fails then fails because of it.
+                Err(_) if interrupt.is_asked() => {
+                    performed.ended = Some(Ended::Interrupted);
+                    missing = Some(format!("{INTERRUPTED} in seed {seed} of {seeds}"));
+                    break;
+                }
+                Err(error) => {
+                    missing = Some(format!("seed {seed} of {seeds}: {error:#}"));
+                    let error = error.context(format!("scenario {}", scenario.name));
+                    performed.ended = Some(Ended::Failed(error));
+                    break;
+                }
+            }
+        }
+        if !runs.is_empty() {
+            performed.results.push(show(scenario, &runs));
+        }
+        performed
+            .missing
+            .extend(missing.map(|why| (scenario.name.clone(), why)));
     }
+    performed
+}
+
+/// Writes what was asked for: the page of everything, or none.
+fn write(arguments: &Arguments, rows: &[Row], played: &Performed) -> Result<()> {
+    let mut files = Vec::new();
     if let Some(file) = &arguments.json {
         let results = FaultResults {
-            provenance: provenance(),
+            provenance: provenance(&played.missing),
             time: Time::Real,
-            scenarios: results,
+            scenarios: played.results.clone(),
         };
-        write(file, &serde_json::to_string_pretty(&results)?)?;
+        files.push((file, serde_json::to_string_pretty(&results)?));
     }
-    if let Err(interrupted) = hall.interrupt.check() {
-        bail!("{interrupted}; what was played until then is kept");
+    match &arguments.markdown {
+        Some(file) if played.ended.is_none() => {
+            files.push((file, table::markdown(rows, &Provenance::here())));
+        }
+        Some(file) => terminal::note(&format!(
+            "{} is left as it was: it is the page of a whole run",
+            file.display()
+        )),
+        None => {}
     }
-    conclude(&rows)
+    for (file, text) in files {
+        std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(())
 }
 
 /// Where everything is played.
@@ -112,20 +202,17 @@ struct Hall {
 }
 
 impl Hall {
-    /// Plays a scenario with the seeds from 1 on.
-    fn play(&self, scenario: &Scenario, seeds: u64) -> Result<Vec<Run>> {
+    fn play(&self, scenario: &Scenario, seed: u64) -> Result<Run> {
+        self.interrupt.check()?;
         let topology = self.topology.for_site(scenario.site)?;
-        let one = |seed| {
-            let house = House {
-                programs: &self.programs,
-                scenario,
-                seed,
-                cable: None,
-            };
-            let folder = self.scratch.path().join(format!("{}-{seed}", scenario.name));
-            one(house, &topology, &folder, &self.interrupt)
+        let house = House {
+            programs: &self.programs,
+            scenario,
+            seed,
+            cable: None,
         };
-        (1..=seeds).map(one).collect()
+        let folder = self.scratch.path().join(format!("{}-{seed}", scenario.name));
+        one(house, &topology, &folder, &self.interrupt)
     }
 }
 
@@ -145,7 +232,7 @@ fn result(scenario: &Scenario, runs: &[Run]) -> ScenarioResult {
     }])
 }
 
-fn provenance() -> results::Provenance {
+fn provenance(missing: &BTreeMap<String, String>) -> results::Provenance {
     let Provenance {
         command,
         cores,
@@ -157,12 +244,8 @@ fn provenance() -> results::Provenance {
         cores,
         processor,
         versions: [("foreshade".to_owned(), env!("CARGO_PKG_VERSION").to_owned())].into(),
-        skipped: [].into(),
+        skipped: missing.clone(),
     }
-}
-
-fn write(file: &Path, text: &str) -> Result<()> {
-    std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
 }
 
 fn one(house: House<'_>, topology: &Topology, folder: &Path, interrupt: &Interrupt) -> Result<Run> {
@@ -197,4 +280,95 @@ fn conclude(rows: &[Row]) -> Result<()> {
     }
     terminal::line(&format!("all {} claims hold", rows.len()));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    /// Two scenarios with five seeds each, by whoever plays so.
+    fn performed(interrupt: &Interrupt, one: impl FnMut(&Scenario, u64) -> Result<Run>) -> Performed {
+        let known = shipped::all().unwrap();
+        let chosen = shipped::called(&["hang".to_owned(), "slow-3x".to_owned()], &known).unwrap();
+        perform(&chosen, 5, interrupt, one, result)
+    }
+
+    fn seeds(performed: &Performed) -> Vec<usize> {
+        let results = performed.results.iter();
+        results.map(|one| one.contenders[0].runs.len()).collect()
+    }
+
+    #[test]
+    fn what_fails_because_of_ctrl_c_is_an_interruption_and_seeds_before_it_are_kept() {
+        let interrupt = Interrupt::default();
+        let played = performed(&interrupt, |_, seed| {
+            if seed < 5 {
+                return Ok(Run::default());
+            }
+            interrupt.ask();
+            Err(anyhow!("GET http://127.0.0.1:1/ledger: connection refused"))
+        });
+        assert!(matches!(played.ended, Some(Ended::Interrupted)));
+        assert_eq!(seeds(&played), [4]);
+        let missing: Vec<_> = played.missing.iter().map(|(name, why)| (&**name, &**why)).collect();
+        assert_eq!(
+            missing,
+            [
+                ("hang", "interrupted in seed 5 of 5"),
+                ("slow-3x", "not played, because the run ended before")
+            ]
+        );
+    }
+
+    #[test]
+    fn a_failure_ends_the_run_and_what_was_played_before_it_is_kept() {
+        let played = performed(&Interrupt::default(), |scenario, _| match scenario.name.as_str() {
+            "hang" => Ok(Run::default()),
+            _ => Err(anyhow!("no port is free")),
+        });
+        assert_eq!(seeds(&played), [5]);
+        let Some(Ended::Failed(error)) = &played.ended else {
+            panic!("it has not failed");
+        };
+        assert_eq!(format!("{error:#}"), "scenario slow-3x: no port is free");
+        assert_eq!(played.missing["slow-3x"], "seed 1 of 5: no port is free");
+        let whole = performed(&Interrupt::default(), |_, _| Ok(Run::default()));
+        assert!(whole.ended.is_none() && whole.missing.is_empty());
+        assert_eq!(seeds(&whole), [5, 5]);
+    }
+
+    #[test]
+    fn the_page_is_that_of_a_whole_run() {
+        let scratch = Scratch::new("test-scenarios-page").unwrap();
+        let (page, json) = (scratch.path().join("page.md"), scratch.path().join("results.json"));
+        let arguments = Arguments {
+            only: Vec::new(),
+            all: false,
+            repeat: 5,
+            config: PathBuf::new(),
+            proxy: None,
+            markdown: Some(page.clone()),
+            json: Some(json.clone()),
+            list: false,
+        };
+        std::fs::write(&page, "the last whole run").unwrap();
+        let interrupt = Interrupt::default();
+        let half = performed(&interrupt, |_, seed| {
+            interrupt.ask();
+            if seed < 2 {
+                Ok(Run::default())
+            } else {
+                bail!("refused")
+            }
+        });
+        write(&arguments, &[], &half).unwrap();
+        assert_eq!(std::fs::read_to_string(&page).unwrap(), "the last whole run");
+        let results: FaultResults = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
+        assert_eq!(results.provenance.skipped, half.missing);
+        let whole = performed(&Interrupt::default(), |_, _| Ok(Run::default()));
+        write(&arguments, &[], &whole).unwrap();
+        assert!(std::fs::read_to_string(&page).unwrap().starts_with("# Scenarios"));
+    }
 }

@@ -12,8 +12,8 @@ use crate::assessment::{Assessment, Group};
 use crate::moment::Moment;
 
 /// How long the first step after a relapse is left to show what it does: an overload drains within a second of having
-/// less to do, and latency is judged over two.
-const SETTLING: Duration = Duration::from_millis(1500);
+/// less to do, and latency is judged over two seconds that must not begin before that.
+const SETTLING: Duration = Duration::from_secs(3);
 
 /// Largest first step after a relapse.
 const STEP: f64 = 0.15;
