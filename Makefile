@@ -34,7 +34,7 @@ lint: tools ## formatting, clippy, documentation: all without a warning
 docs: tools ## build the documentation of the crates
 	$(CARGO) doc $(LOCKED) --no-deps --workspace --document-private-items
 
-scenarios: tools ## play every scenario and write docs/scenarios.md; about twenty minutes
+scenarios: tools ## play every scenario and write docs/scenarios.md, if none is missing; about half an hour
 	$(CARGO) build $(LOCKED) --release -p foreshade-proxy -p foreshade-bench
 	$(BENCH) scenarios --all --markdown docs/scenarios.md
 

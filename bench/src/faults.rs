@@ -180,7 +180,10 @@ fn missing(
     let played = |scenario: &Scenario| {
         let result = results.iter().find(|result| result.name == scenario.name)?;
         let contenders = result.contenders.iter();
-        contenders.filter_map(|one| one.runs.last()).map(|run| run.seed).max()
+        contenders
+            .filter_map(|one| one.runs.last())
+            .map(|run| run.seed)
+            .max()
     };
     let cut = scenarios.iter().filter_map(|scenario| {
         let last = played(scenario).unwrap_or(0);

@@ -312,7 +312,11 @@ mod tests {
         });
         assert!(matches!(played.ended, Some(Ended::Interrupted)));
         assert_eq!(seeds(&played), [4]);
-        let missing: Vec<_> = played.missing.iter().map(|(name, why)| (&**name, &**why)).collect();
+        let missing: Vec<_> = played
+            .missing
+            .iter()
+            .map(|(name, why)| (&**name, &**why))
+            .collect();
         assert_eq!(
             missing,
             [
@@ -324,9 +328,11 @@ mod tests {
 
     #[test]
     fn a_failure_ends_the_run_and_what_was_played_before_it_is_kept() {
-        let played = performed(&Interrupt::default(), |scenario, _| match scenario.name.as_str() {
-            "hang" => Ok(Run::default()),
-            _ => Err(anyhow!("no port is free")),
+        let played = performed(&Interrupt::default(), |scenario, _| {
+            match scenario.name.as_str() {
+                "hang" => Ok(Run::default()),
+                _ => Err(anyhow!("no port is free")),
+            }
         });
         assert_eq!(seeds(&played), [5]);
         let Some(Ended::Failed(error)) = &played.ended else {
@@ -342,7 +348,10 @@ mod tests {
     #[test]
     fn the_page_is_that_of_a_whole_run() {
         let scratch = Scratch::new("test-scenarios-page").unwrap();
-        let (page, json) = (scratch.path().join("page.md"), scratch.path().join("results.json"));
+        let (page, json) = (
+            scratch.path().join("page.md"),
+            scratch.path().join("results.json"),
+        );
         let arguments = Arguments {
             only: Vec::new(),
             all: false,

@@ -1,7 +1,8 @@
 //! Ctrl-C, noticed between two measurements: what was found so far is written, and children and files go as at any end.
 //!
 //! A terminal sends it to the children as well, so the measurement at hand fails at once, with whatever error that makes
-//! at its callers, and is thrown away. Who asks a second time ends the program on the spot; the kernel ends its children then, and the files stay.
+//! at its callers, and is thrown away. Who asks a second time ends the program on the spot; the kernel ends its children
+//! then, and the files stay.
 
 use std::io;
 use std::sync::Arc;
