@@ -3,7 +3,8 @@
 //! Directions and not numbers, because a model without sockets, handshakes and processor time cannot have the same
 //! numbers and should come to the same conclusions. Three kinds are asked for: whether foreshade is better than somebody
 //! who notices nothing, run by run with the same seed; what it did (it saw the fault, left, came back); and whether it
-//! kept its promises. What most seeds say counts. A difference that nobody would notice is level, and level against
+//! kept its promises. What more than half of the seeds say counts; where none of better and worse has that many, it is
+//! level. A difference that nobody would notice is level, and level against
 //! better is a disagreement: one real seed may be chance, and then somebody has to say so.
 
 use std::fmt::{self, Write};
@@ -116,7 +117,7 @@ impl Agreement {
         }
         if unasked > 0 {
             agreement.gaps.push(format!(
-                "promises that were not judged in both, as they are made at another rate: {unasked}"
+                "promises that were not judged in both, because of another rate or another version: {unasked}"
             ));
         }
         let is_real = |one: &&ScenarioResult| real.scenarios.iter().any(|other| other.name == one.name);
@@ -271,7 +272,7 @@ fn ours(scenario: &ScenarioResult) -> Option<&ContenderResult> {
     called(scenario, "foreshade").filter(|ours| !ours.runs.is_empty())
 }
 
-/// foreshade against nobody: the median over the seeds that both played.
+/// foreshade against nobody: what more than half of the seeds say that both played, and level if there is no such thing.
 fn against(scenario: &ScenarioResult, (_, read, least): &Measure) -> Option<Direction> {
     let nobody = called(scenario, "none")?;
     let pairs = ours(scenario)?.runs.iter().filter_map(|run| {
@@ -286,13 +287,14 @@ fn against(scenario: &ScenarioResult, (_, read, least): &Measure) -> Option<Dire
             _ => 0,
         }
     };
-    let mut verdicts: Vec<i8> = pairs.map(verdict).collect();
-    verdicts.sort_unstable();
-    Some(match verdicts.get(verdicts.len().checked_sub(1)? / 2)? {
-        -1 => Direction::Better,
-        0 => Direction::Level,
-        _ => Direction::Worse,
-    })
+    let verdicts: Vec<i8> = pairs.map(verdict).collect();
+    let most = |wanted: i8| verdicts.iter().filter(|said| **said == wanted).count() * 2 > verdicts.len();
+    match () {
+        () if verdicts.is_empty() => None,
+        () if most(-1) => Some(Direction::Better),
+        () if most(1) => Some(Direction::Worse),
+        () => Some(Direction::Level),
+    }
 }
 
 /// Whether it happened in most runs.
@@ -327,9 +329,16 @@ fn promises(
             false => Direction::Broken,
         }
     };
-    let made = simulated.claims.iter().chain(&simulated.unjudged);
-    let (judged, unasked): (Vec<_>, Vec<_>) =
-        made.partition(|claim| real.claims.contains(claim) && simulated.claims.contains(claim));
+    let made = |scenario: &'_ ScenarioResult| [&scenario.claims[..], &scenario.unjudged[..]].concat();
+    let mut all = made(simulated);
+    all.extend(
+        made(real)
+            .into_iter()
+            .filter(|claim| !made(simulated).contains(claim)),
+    );
+    let (judged, unasked): (Vec<_>, Vec<_>) = all
+        .iter()
+        .partition(|claim| real.claims.contains(claim) && simulated.claims.contains(claim));
     let rows = judged
         .into_iter()
         .map(|claim| row(claim, kept(one, claim), kept(other, claim)));
@@ -421,6 +430,21 @@ mod tests {
     }
 
     #[test]
+    fn what_only_half_of_the_seeds_say_is_level() {
+        let harms = |harms: &[f64]| harms.iter().map(|harm| figures(*harm, true)).collect();
+        let agreement = Agreement::of(
+            &results(Time::Real, harms(&[10.0, 100.0])),
+            &results(Time::Virtual, harms(&[10.0, 10.0, 10.0, 200.0])),
+        );
+        assert_eq!(of(&agreement, "harm"), (Direction::Level, Direction::Better));
+        let agreement = Agreement::of(
+            &results(Time::Real, harms(&[10.0, 200.0])),
+            &results(Time::Virtual, harms(&[10.0, 100.0, 200.0])),
+        );
+        assert_eq!(of(&agreement, "harm"), (Direction::Level, Direction::Level));
+    }
+
+    #[test]
     fn worse_is_not_better_by_another_name() {
         let agreement = Agreement::of(
             &results(Time::Real, vec![figures(150.0, true)]),
@@ -441,7 +465,7 @@ mod tests {
             of(&agreement, "no GET fails"),
             (Direction::Broken, Direction::Kept)
         );
-        assert!(agreement.gaps[0].ends_with("another rate: 1"));
+        assert!(agreement.gaps[0].ends_with("another version: 1"));
         let text = agreement.markdown();
         assert!(
             text.contains("1 of 1 differ: **no GET fails: broken / kept**"),
@@ -459,7 +483,12 @@ mod tests {
             gaps[0].contains("400 requests per second in the one, 1200 in the other"),
             "{gaps:?}"
         );
-        assert!(gaps[1].ends_with("another rate: 1"), "{gaps:?}");
+        assert!(gaps[1].ends_with("another version: 1"), "{gaps:?}");
+        // Promises that only the real run knows are not compared either.
+        simulated.scenarios[0].claims.clear();
+        simulated.scenarios[0].unjudged.clear();
+        let gaps = Agreement::of(&real, &simulated).gaps;
+        assert!(gaps[1].ends_with("another version: 2"), "{gaps:?}");
         simulated.scenarios[0].name = "hang".to_owned();
         let gaps = Agreement::of(&real, &simulated).gaps;
         assert_eq!(
