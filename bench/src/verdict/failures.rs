@@ -1,7 +1,6 @@
 //! Claims about requests that failed, and about writes.
 
 use super::Verdict;
-use crate::farm::ledger::Missing;
 use crate::load::record::Record;
 use crate::run::Run;
 
@@ -45,10 +44,9 @@ impl Run {
             .count();
         let ledger = &self.ledger;
         let missing = self.missing.clone().unwrap_or_default();
-        let holds = ledger.repeats == 0
-            && ledger.forgotten == 0
-            && missing == Missing::default()
-            && ledger.writes >= answered as u64;
+        // What the ledger can no longer tell is nobody's broken promise; it is said below.
+        let untold = ledger.forgotten + missing.forgotten;
+        let holds = ledger.repeats == 0 && missing.missing.is_empty() && ledger.writes >= answered as u64;
         let mut measured = format!("{} of {} twice", ledger.repeats, ledger.writes);
         if let Some(repeat) = ledger.kept.first() {
             measured += &format!(" (first: number {})", repeat.number);
@@ -60,6 +58,9 @@ impl Run {
             );
         } else if ledger.writes < answered as u64 {
             measured += &format!(", {} answered without effect", answered as u64 - ledger.writes);
+        }
+        if untold > 0 {
+            measured += &format!(", {untold} too long ago to tell");
         }
         Verdict::new(holds, measured)
     }
@@ -106,9 +107,18 @@ mod tests {
         // As many writes as acknowledged, and yet not the same ones.
         run.ledger.writes = 1;
         assert!(holds(&Claim::NoPostTwice, &run));
+        // The ring of a long run has come round: that is not the proxy's doing.
+        run.ledger.forgotten = 2;
+        run.missing = Some(Missing {
+            missing: Vec::new(),
+            forgotten: 3,
+        });
+        let verdict = judge(&Claim::NoPostTwice, &run);
+        assert!(verdict.holds, "{}", verdict.measured);
+        assert_eq!(verdict.measured, "0 of 1 twice, 5 too long ago to tell");
         run.missing = Some(Missing {
             missing: vec![0],
-            forgotten: 0,
+            forgotten: 3,
         });
         let verdict = judge(&Claim::NoPostTwice, &run);
         assert!(!verdict.holds);
