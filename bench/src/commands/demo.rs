@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::demo::led::{self, Cast, Told};
+use crate::demo::led::{self, Cast, Played, Told};
 use crate::demo::{self, Baseline, DemoOptions, Outcome, SECONDS_MIN, Seen};
 use crate::stage::interrupt::Interrupt;
 use crate::stage::process::{Programs, Scratch};
@@ -105,15 +105,15 @@ fn acts(
             "Now a controller leads: one shadow is promoted, another one is rolled back.".into(),
             String::new(),
         ]);
-        let told = led::play(cast, &topology, &folder.join("controller"), interrupt, screen)
+        let played = led::play(cast, &topology, &folder.join("controller"), interrupt, screen)
             .context("the controller")?;
-        say(led_summary(&told));
+        say(led_summary(&played));
     }
     Ok(())
 }
 
 /// What was ordered, what became of it, and what it cost users.
-fn led_summary(told: &[Told]) -> Vec<String> {
+fn led_summary(Played { told, lag }: &Played) -> Vec<String> {
     let mut lines = Vec::new();
     for Told {
         title,
@@ -132,6 +132,11 @@ fn led_summary(told: &[Told]) -> Vec<String> {
         ));
         lines.extend(history.iter().map(|line| format!("  {line}")));
     }
+    lines.push(String::new());
+    lines.push(format!(
+        "Requests left late by the harness itself: p99 {:.1} ms.",
+        f64::from(lag.p99_us) / 1e3
+    ));
     lines
 }
 

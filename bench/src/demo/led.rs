@@ -14,8 +14,8 @@ use serde::Deserialize;
 use crate::client;
 use crate::demo::{LIVE_DELAY, PICTURE_INTERVAL, SEED};
 use crate::farm::fault::Fault;
-use crate::load::record::{Record, Span, Window, summarise};
-use crate::load::{Load, LoadOptions};
+use crate::load::record::{Record, Records, Span, Window, summarise};
+use crate::load::{Lag, Load, LoadOptions};
 use crate::scenario::file::RATE;
 use crate::scenario::site;
 use crate::screen::Event;
@@ -75,6 +75,18 @@ impl Cast {
     }
 }
 
+/// Exit status of `foreshade` where the controller cannot be reached, or does not lead just now.
+const AWAY: i32 = 4;
+
+/// The whole act.
+#[derive(Clone, Debug)]
+pub struct Played {
+    /// One order after the other.
+    pub told: Vec<Told>,
+    /// How well the load kept its schedule.
+    pub lag: Lag,
+}
+
 /// What came of one order.
 #[derive(Clone, Debug)]
 pub struct Told {
@@ -82,7 +94,7 @@ pub struct Told {
     pub title: String,
     /// From the order to its end.
     pub took: Duration,
-    /// What users saw meanwhile.
+    /// What became of the requests that were meant to start meanwhile, those included that ended later.
     pub users: Window,
     /// What became of the pair since, one change a line.
     pub history: Vec<String>,
@@ -95,7 +107,7 @@ pub fn play(
     folder: &Path,
     interrupt: &Interrupt,
     screen: &mut Screen,
-) -> Result<Vec<Told>> {
+) -> Result<Played> {
     let mut act = Act::begin(cast, topology, folder, interrupt, screen)?;
     let pairs = act.stage.topology.pairs().to_vec();
     let slow = pairs.get(site::faulty(&pairs)).context("no pair")?;
@@ -119,8 +131,15 @@ pub fn play(
         pair.state == "Failed"
     })?;
     act.screen.keep();
-    act.load.stop();
-    Ok(vec![promoted, rolled_back])
+    Ok(act.end([promoted, rolled_back]))
+}
+
+/// An order that has been carried out, before its users are counted.
+struct Done {
+    title: String,
+    span: Span,
+    took: Duration,
+    history: Vec<String>,
 }
 
 /// A pair as the API shows it.
@@ -214,15 +233,14 @@ impl<'a> Act<'a> {
         reason: &str,
         what: &str,
         is: impl Fn(&PairSummary) -> bool,
-    ) -> Result<Told> {
+    ) -> Result<Done> {
         let pair = self.stage.topology.pair_id(primary);
         let title = format!("foreshade promote {pair} --reason \"{reason}\"");
         self.tell(format!("$ {title}"));
         let begun = self.load.started().elapsed();
         self.ask(&["promote", &pair, "--actor", ACTOR, "--reason", reason])?;
         self.until(primary, what, is)?;
-        self.listen();
-        let span = Span::new(begun, self.load.started().elapsed());
+        let ended = self.load.started().elapsed();
         let path = format!("/v1/pairs/{pair}/history?limit=50");
         // The newest comes first; what was before the order is another story.
         let changes: Vec<Change> = client::json(self.at.api, "GET", &path, "")?;
@@ -230,12 +248,29 @@ impl<'a> Act<'a> {
             .iter()
             .take_while(|change| !change.from.starts_with("Syncing"));
         let history: Vec<String> = since.map(Change::line).collect();
-        Ok(Told {
+        Ok(Done {
             title,
-            took: self.load.started().elapsed().saturating_sub(begun),
-            users: self.users(span),
+            span: Span::new(begun, ended),
+            took: ended.saturating_sub(begun),
             history: history.into_iter().rev().collect(),
         })
+    }
+
+    /// Ends the load, while everybody is still there to answer what is under way, and counts what users saw.
+    fn end(self, orders: [Done; 2]) -> Played {
+        self.load.stop();
+        let report = self.load.finish();
+        let records = Records::from(report.records);
+        let told = orders.map(|order| Told {
+            users: seen(records.within(order.span), order.span),
+            title: order.title,
+            took: order.took,
+            history: order.history,
+        });
+        Played {
+            told: told.into(),
+            lag: report.lag,
+        }
     }
 
     /// Shows the pair until it is so.
@@ -328,18 +363,49 @@ impl<'a> Act<'a> {
             .iter()
             .filter(|record| span.contains(record.intended_us));
         let within: Vec<_> = within.copied().collect();
-        summarise(&within, span).unwrap_or(Window {
-            span,
-            requests: 0,
-            failed: 0,
-            p50_us: 0,
-            p99_us: 0,
-        })
+        seen(&within, span)
     }
 
-    fn ask(&self, words: &[&str]) -> Result<String> {
-        run(self.operator, self.at.api, words)
+    /// Gives an order. A controller that does not lead just now is asked again: on a machine that stands still it gives
+    /// its lease up, and takes it again.
+    fn ask(&mut self, words: &[&str]) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            self.interrupt.check()?;
+            self.controller.check()?;
+            match run(self.operator, self.at.api, words) {
+                Err(error) if is_away(&error) && begun.elapsed() < self.patience => {
+                    self.stage.wait_until(Instant::now() + PICTURE_INTERVAL)?;
+                }
+                told => return told.map(drop),
+            }
+        }
     }
+}
+
+/// What users saw in these requests of `span`.
+fn seen(records: &[Record], span: Span) -> Window {
+    summarise(records, span).unwrap_or(Window {
+        span,
+        requests: 0,
+        failed: 0,
+        p50_us: 0,
+        p99_us: 0,
+    })
+}
+
+/// The operator's command was not carried out.
+#[derive(Debug, thiserror::Error)]
+#[error("foreshade {words}: {said}")]
+struct Refused {
+    words: String,
+    code: Option<i32>,
+    said: String,
+}
+
+fn is_away(error: &anyhow::Error) -> bool {
+    let refused = error.downcast_ref::<Refused>();
+    refused.is_some_and(|refused| refused.code == Some(AWAY))
 }
 
 /// Runs the operator's command, and returns what it prints.
@@ -350,11 +416,36 @@ fn run(operator: &Path, api: std::net::SocketAddr, words: &[&str]) -> Result<Str
         .stdin(std::process::Stdio::null())
         .output()
         .with_context(|| format!("cannot start {}", operator.display()))?;
-    ensure!(
-        output.status.success(),
-        "foreshade {}: {}",
-        words.join(" "),
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
+    if !output.status.success() {
+        return Err(Refused {
+            words: words.join(" "),
+            code: output.status.code(),
+            said: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        }
+        .into());
+    }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_controller_that_does_not_lead_just_now_is_told_from_one_that_refuses() {
+        let nowhere = ([127, 0, 0, 1], 1).into();
+        let refused = run(Path::new("false"), nowhere, &["promote", "shop/a"]).unwrap_err();
+        assert!(
+            refused.to_string().starts_with("foreshade promote shop/a: "),
+            "{refused}"
+        );
+        assert!(!is_away(&refused));
+        let away = Refused {
+            words: String::new(),
+            code: Some(AWAY),
+            said: String::new(),
+        };
+        assert!(is_away(&away.into()));
+        assert!(!is_away(&anyhow::anyhow!("cannot start foreshade")));
+    }
 }
