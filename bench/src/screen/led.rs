@@ -1,7 +1,7 @@
 //! The picture of the second act: a pair as `foreshade get --watch` shows it, and its users beside it.
 //!
 //! It has to fit a terminal of 80 columns and 24 lines, so of the head of what the command prints only those lines are
-//! kept that change in this story; the tree is kept whole.
+//! kept that change in this story, and no more of them than the tree leaves room for: the tree is what moves.
 
 use std::net::SocketAddr;
 
@@ -56,16 +56,13 @@ impl Picture<'_> {
             self.seen(),
             format!("$ foreshade get {} --watch", self.pair),
         ];
-        let shown = tree
-            .lines()
-            .filter(|line| !LEFT_OUT.iter().any(|key| line.starts_with(key)));
         let padded = |shown: Vec<String>, count: usize| {
             shown
                 .into_iter()
                 .chain(std::iter::repeat(String::new()))
                 .take(count)
         };
-        lines.extend(padded(shown.map(str::to_owned).collect(), TREE_LINES));
+        lines.extend(padded(fitted(tree), TREE_LINES));
         let hidden = self.events.len().saturating_sub(EVENTS_SHOWN);
         let events = self.events.iter().skip(hidden).map(Event::line).collect();
         lines.extend(padded(events, EVENTS_SHOWN));
@@ -93,10 +90,40 @@ impl Picture<'_> {
     }
 }
 
+/// What is shown of the command's answer: the tree, behind the last empty line, as far as it fits; before it what there
+/// is room for of the head, its first lines first.
+fn fitted(answer: &str) -> Vec<String> {
+    let lines: Vec<&str> = answer.trim_end().lines().collect();
+    let tree_from = lines.iter().rposition(|line| line.is_empty()).unwrap_or(0);
+    let (head, tree) = lines.split_at(tree_from);
+    let changes = |line: &&&str| !LEFT_OUT.iter().any(|key| line.starts_with(key));
+    let room = TREE_LINES.saturating_sub(tree.len());
+    let shown = head.iter().filter(changes).take(room).chain(tree);
+    shown.map(|line| (*line).to_owned()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::load::record::Span;
+
+    /// An answer with a head of 12 lines, of which none is left out, and a tree of 6.
+    fn long() -> String {
+        let head: String = (0..12).map(|n| format!("Key{n}: value\n")).collect();
+        format!("{head}\nNAME   KIND\na\nb\nc\nd\nlast\n")
+    }
+
+    #[test]
+    fn a_long_head_makes_room_for_the_tree() {
+        let shown = fitted(&long());
+        assert_eq!(shown.len(), TREE_LINES);
+        let (head, tree) = shown.split_at(8);
+        assert_eq!(
+            (head[0].as_str(), head[7].as_str()),
+            ("Key0: value", "Key7: value")
+        );
+        assert_eq!(tree, ["", "NAME   KIND", "a", "b", "c", "d", "last"]);
+    }
 
     #[test]
     fn the_picture_keeps_its_height_fits_a_small_terminal_and_keeps_the_tree() {
@@ -125,6 +152,7 @@ mod tests {
         let tree =
             "Name:        shop/b\nState:       Baking\nPolicy:      default\n\nNAME   KIND\n⟳ shop/b Pair\n";
         let lines = picture.lines(tree);
+        assert_eq!(picture.lines(&long()).len(), lines.len());
         assert_eq!(lines.len(), picture.lines("").len());
         assert!(lines.len() < 24, "{}", lines.len());
         assert!(lines.iter().any(|line| line.starts_with("⟳")), "{lines:?}");
