@@ -20,6 +20,9 @@ const TIME_UNITS: [(&str, u64); 5] = [
     ("h", 3_600_000_000_000),
 ];
 
+/// Other names of units, which are read and never written.
+const TIME_ALIASES: [(&str, &str); 2] = [("µs", "us"), ("min", "m")];
+
 /// Longest duration: a day is more than any run lasts.
 const HOURS_MAX: f64 = 24.0;
 
@@ -146,6 +149,8 @@ pub fn scenario_rate(text: &str) -> Result<f64, String> {
 fn span(text: &str) -> Result<Duration, String> {
     let (digits, unit) = split(text);
     let unit = if unit.is_empty() { "s" } else { unit };
+    let alias = TIME_ALIASES.iter().find(|(other, _)| *other == unit);
+    let unit = alias.map_or(unit, |(_, known)| known);
     let units = TIME_UNITS.iter();
     let unit_ns = units
         .filter(|(known, _)| *known == unit)
@@ -195,6 +200,8 @@ mod tests {
             ("2", 2_000_000),
             ("90 s", 90_000_000),
             ("2m", 120_000_000),
+            ("2min", 120_000_000),
+            ("250µs", 250),
         ] {
             assert_eq!(duration(text), Ok(Duration::from_micros(us)), "{text}");
         }

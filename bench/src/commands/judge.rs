@@ -12,9 +12,6 @@ use crate::results::{FORMAT, Provenance};
 use crate::stage::interrupt::Interrupt;
 use crate::{quantity, table as real_table, terminal};
 
-/// Longer than this nobody waits for a verdict, and no run of this command does.
-const HORIZON_MAX: Duration = Duration::from_secs(24 * 3600);
-
 /// What to play.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
@@ -31,7 +28,7 @@ pub struct Arguments {
     #[arg(long, default_value = "5%", value_parser = share)]
     share: f64,
     /// How long a judge may take, at most a day. Kayenta's rule takes three hours.
-    #[arg(long, default_value = "181m", value_parser = horizon)]
+    #[arg(long, default_value = "181m", value_parser = quantity::duration)]
     horizon: Duration,
     /// Threads; as many as there are cores where absent.
     #[arg(long)]
@@ -97,15 +94,6 @@ fn share(text: &str) -> Result<f64, String> {
         Ok(share)
     } else {
         Err("a canary gets 0.5% to 99.5%, or there is nothing to compare it with".to_owned())
-    }
-}
-
-fn horizon(text: &str) -> Result<Duration, String> {
-    let horizon = quantity::duration(text)?;
-    if horizon <= HORIZON_MAX {
-        Ok(horizon)
-    } else {
-        Err("a day is the most".to_owned())
     }
 }
 

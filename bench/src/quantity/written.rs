@@ -145,6 +145,8 @@ mod tests {
             ("120s", 120_000_000, "2m"),
             ("0s", 0, "0s"),
             ("24h", 86_400_000_000, "24h"),
+            ("2min", 120_000_000, "2m"),
+            ("250µs", 250, "250us"),
         ] {
             let time: Time = text.parse().unwrap();
             assert_eq!(time.0, Duration::from_micros(us), "{text}");

@@ -82,7 +82,6 @@ impl Asked {
             "--seconds must be above 0 and at most a day"
         );
         let warm_up = arguments.warm_up;
-        ensure!(warm_up <= LENGTH_MAX, "--warm-up must be at most a day");
         let deadline = arguments.deadline;
         ensure!(
             !deadline.is_zero() && deadline <= DEADLINE_MAX,
