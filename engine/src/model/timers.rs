@@ -1,8 +1,9 @@
 //! What happens at a known moment: ticks, probes, edges of faults, timeouts.
 //!
 //! Arrivals and ends of requests are not in here: there is one next arrival, and one next end per endpoint, and
-//! looking at nine numbers is faster than any queue. Timeouts are never taken back, they are found stale when they are
-//! due: nearly all requests end in time, and removing their timeouts would cost more than letting them pass.
+//! looking at nine numbers is faster than any queue. A timeout is not looked for when its attempt ends: nearly all
+//! requests end in time, and finding their timeouts would cost more than letting them pass. Those that have come to stand
+//! first in their queue are forgotten in passing ([`Timers::forget`]), the others are found stale when they are due.
 //!
 //! Most timers are timeouts, and nearly all of those are set in the order in which they are due: limits always, patience
 //! wherever it has not just become shorter. Each kind waits in a queue, and only what is out of order in the heap.
