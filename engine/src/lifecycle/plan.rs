@@ -28,35 +28,45 @@ impl Pair {
             serving: self.serving,
             ceiling: ceiling.share(),
             directed: if live { self.directed() } else { None },
-            frozen: live && self.state == State::Frozen,
+            frozen: live && (self.state == State::Frozen || self.is_paused() && self.is_released()),
             failover: policy.failover && (self.may_fail_over() || !live),
             thresholds: self.thresholds,
         })
     }
 
-    /// The share that is set; nothing, where the proxies decide by themselves.
+    /// The share that is set; nothing, where the proxies decide by themselves, or keep what they have. A stop sets no share
+    /// that was not set before it: who stops everything wants nobody moved.
     fn directed(&self) -> Option<Share> {
+        let at = self.stands();
         let set = self.overrides.share().is_some();
-        let back = matches!(self.state, State::RollingBack(_)) && !self.is_led_back_gently();
-        let led = self.state.is_active() && !self.is_released();
-        let moving = led || back || self.state == State::FailedOver;
-        let stopped = self.state == State::Frozen;
-        (set || moving || stopped).then(|| self.effective_share().share())
+        let back = matches!(at, State::RollingBack(_)) && !self.is_led_back_gently();
+        let led = at.is_active() && !self.is_released();
+        let moving = led || back || at == State::FailedOver;
+        let unknown = at == State::Frozen;
+        (set || moving || unknown).then(|| self.effective_share().share())
     }
 
-    /// Risk alone has moved everybody: how long they stay is the proxies' to say, who see the primary.
+    /// Where it stands; where it is frozen, where it stood before.
+    fn stands(&self) -> State {
+        let before = self.resume.filter(|_| self.state == State::Frozen);
+        before.unwrap_or(self.state)
+    }
+
+    fn is_paused(&self) -> bool {
+        self.state == State::Shifting(Shifting::Paused)
+    }
+
+    /// Risk alone has moved everybody: how long they stay is the proxies' to say, who see the primary. Also in a pause and
+    /// in a freeze, where the proxies keep what they have: some of the users may be back, on proof, and the share that
+    /// stands here is still everybody.
     fn is_released(&self) -> bool {
-        let goes_on = matches!(
-            self.state,
-            State::Shifting(Shifting::Advancing | Shifting::Holding)
-        );
-        goes_on && self.course.released && self.overrides.risk().is_none()
+        matches!(self.stands(), State::Shifting(_)) && self.course.released && self.overrides.risk().is_none()
     }
 
     /// Nothing has failed and nothing keeps users at the standby: the proxies bring them back as the primary proves itself
     /// on a few of them. Everybody at once would be too much for one that has just got well.
     fn is_led_back_gently(&self) -> bool {
-        matches!(self.state, State::RollingBack(_)) && self.course.benign
+        matches!(self.stands(), State::RollingBack(_)) && self.course.benign
     }
 
     /// The proxies may lead users to the standby by themselves: it is ready, and its state is as good.

@@ -12,8 +12,8 @@
 //! them back on proof (`engine::shift::recovery`). Meanwhile the shift goes on: what those few show is evidence, by which
 //! the shadow is promoted if it is there; if the risk is gone first, the pair is warm again; and if neither is known when
 //! the hold is over, the rest is left to the proxies as well. Nothing failed then, so nobody has to rest, and users are
-//! never put back by a clock. Where an operator has set the risk by hand, proxies know nothing of it, and the share stays
-//! set.
+//! never put back by a clock. Nor are they sent away again by a stop: in a pause and in a freeze the proxies keep what they
+//! have. Where an operator has set the risk by hand, proxies know nothing of it, and the share stays set.
 // Concept: endpoint-gradual-shift
 
 use super::cause::{Cause, Obstacle, ms};

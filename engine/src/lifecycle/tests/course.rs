@@ -10,7 +10,7 @@ use super::super::effect::Effect;
 use super::super::health::Health;
 use super::super::overrides::Setting;
 use super::super::points::BasisPoints;
-use super::super::policy::{Inconclusive, MirrorUse, OldPrimary, Policy};
+use super::super::policy::{Inconclusive, MirrorUse, OldPrimary, Policy, RollbackPolicy};
 use super::super::sight::{ArmHealth, Opinion, Sync, WriterSight};
 use super::super::state::{Promoting, Retreat, Shifting, State, Warm};
 use super::super::writer::Term;
@@ -175,6 +175,65 @@ fn a_primary_that_proves_itself_after_a_severe_shift_has_its_users_back_within_a
     assert!(rig.now_ms - since <= 60_000, "{} ms", rig.now_ms - since);
     assert_eq!(rig.pair.flap.failures(), 0);
     assert_eq!(rig.pair.weights(), [BasisPoints::ALL, BasisPoints::ZERO]);
+}
+
+#[test]
+fn who_was_brought_back_on_proof_is_not_sent_away_again_by_a_pause_a_freeze_or_a_verdict() {
+    let stops: [fn(&mut Rig); 3] = [
+        |rig| rig.done(&Command::Pause),
+        |rig| rig.done(&Command::Freeze),
+        |rig| {
+            rig.policy.rollback = RollbackPolicy::Freeze;
+            rig.opinion = Some(Opinion::Worse);
+            rig.tick();
+        },
+    ];
+    let told = |rig: &Rig| {
+        let plan = rig.pair.plan(&rig.policy).unwrap();
+        (plan.directed, plan.frozen)
+    };
+    for (index, stop) in stops.into_iter().enumerate() {
+        let mut rig = severe();
+        rig.until(|pair| pair.course.released);
+        // The proxies have four in five of them back.
+        rig.sight.share = 0.2;
+        rig.tick();
+        assert_eq!(told(&rig), (None, false), "{index}");
+        stop(&mut rig);
+        let stopped = [State::Shifting(Shifting::Paused), State::Frozen];
+        assert!(stopped.contains(&rig.pair.state), "{index}: {}", rig.pair.state);
+        assert_eq!(told(&rig), (None, true), "{index}");
+        rig.ticks(5);
+        assert_eq!(told(&rig), (None, true), "{index}");
+        assert_eq!(rig.pair.plan(&rig.policy).unwrap().ceiling, Share::ONE);
+        // An operator's number is one.
+        let setting = Setting::Share(BasisPoints::percent(60));
+        rig.done(&Command::Override {
+            setting,
+            until_ms: rig.now_ms + 60_000,
+        });
+        assert_eq!(told(&rig).0, Some(Share::clamped(0.6)), "{index}");
+    }
+}
+
+#[test]
+fn a_freeze_moves_nobody_whom_the_proxies_moved_or_bring_back() {
+    let mut warm = Rig::at(State::Warm(Warm::Idle));
+    warm.sight.share = 0.3;
+    let mut back = severe();
+    back.until(|pair| matches!(pair.state, State::RollingBack(_)));
+    for mut rig in [warm, back] {
+        rig.done(&Command::Freeze);
+        let plan = rig.pair.plan(&rig.policy).unwrap();
+        assert_eq!((plan.directed, plan.frozen), (None, true));
+    }
+    // What an order puts back is put back.
+    let mut rig = Rig::at(ADVANCING);
+    rig.follows = false;
+    rig.done(&Command::Abort);
+    rig.done(&Command::Freeze);
+    let plan = rig.pair.plan(&rig.policy).unwrap();
+    assert_eq!((plan.directed, plan.frozen), (Some(Share::ZERO), true));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use stateright::{Checker, Model, Property};
 use super::super::command::{Answered, Command};
 use super::super::effect::Effect;
 use super::super::points::BasisPoints;
-use super::super::policy::{FlapPolicy, Policy, Steps, Times};
+use super::super::policy::{FlapPolicy, Policy, RollbackPolicy, Steps, Times};
 use super::super::sight::{Acks, ArmHealth, Finding, Opinion, Sight, Sync, WriterSight};
 use super::super::state::{Promoting, Shifting, State};
 use super::super::writer::Term;
@@ -411,6 +411,26 @@ impl World {
         false
     }
 
+    /// Whether users stay where the proxies have them, if what was released is stopped by an order or by a verdict.
+    fn stays(&self, policy: &Policy) -> bool {
+        let told = |world: &Self| world.pair.plan(policy).map(|plan| (plan.directed, plan.frozen));
+        let frozen_by_verdict = Policy {
+            rollback: RollbackPolicy::Freeze,
+            ..policy.clone()
+        };
+        let stops = [
+            (Weather::Well, Some(Command::Pause), policy),
+            (Weather::Well, Some(Command::Freeze), policy),
+            (Weather::Worse, None, &frozen_by_verdict),
+        ];
+        stops.into_iter().all(|(weather, command, policy)| {
+            let mut next = self.clone();
+            next.tick(weather, command.as_ref(), policy);
+            let is_stopped = matches!(next.pair.state, State::Frozen | State::Shifting(Shifting::Paused));
+            !is_stopped || told(&next) == Some((None, true))
+        })
+    }
+
     /// Whether what is under way ends, whatever is seen and even if nobody answers.
     fn ends(&self, weathers: &[Weather], policy: &Policy) -> bool {
         let mut world = self.clone();
@@ -528,6 +548,7 @@ impl Model for Life {
                         || worst.iter().all(|weathers| world.ends(weathers, &life.policy))
                 }),
                 returning(),
+                staying(),
                 Property::sometimes("it is paused", |_, world: &World| {
                     world.pair.state == State::Shifting(Shifting::Paused)
                 }),
@@ -544,12 +565,22 @@ fn returning() -> Property<Life> {
         |life: &Life, world: &World| {
             let pair = &world.pair;
             let by_risk = pair.course.trigger == Some(Trigger::Risk);
-            let goes_on = matches!(
-                pair.state,
-                State::Shifting(Shifting::Advancing | Shifting::Holding)
-            );
+            let goes_on = matches!(pair.state, State::Shifting(_));
             // Who has been told to promote without proof does so.
             !(by_risk && goes_on && !pair.course.full) || world.returns(&life.policy)
+        },
+    )
+}
+
+/// What a stop owes users whom nobody but the proxies moves.
+fn staying() -> Property<Life> {
+    Property::always(
+        "a stop moves nobody whom the proxies have brought back",
+        |life: &Life, world: &World| {
+            let is_shifting = matches!(world.pair.state, State::Shifting(_));
+            let plan = world.pair.plan(&life.policy);
+            let is_released = is_shifting && plan.is_some_and(|plan| plan.directed.is_none());
+            !is_released || world.stays(&life.policy)
         },
     )
 }
