@@ -109,7 +109,7 @@ pub struct Pair {
     pub elapsed: Duration,
     /// The epoch of the controller that stepped it last.
     pub epoch: Epoch,
-    /// Order of its plans.
+    /// Order of its plans, and of what is wanted while it waits: what a gate was asked under one is no answer under another.
     pub generation: Generation,
     /// Its present or last analysis.
     pub round: Round,

@@ -13,7 +13,9 @@ use super::rule::{Move, first};
 use super::sight::{ArmHealth, Sync};
 use super::state::{Retreat, Shifting, State};
 use super::view::{Seen, View};
-use super::{Alert, Pair, ROOMS, Step, Transition, deadline, obey, overrides, rollback, severe, shifting};
+use super::{
+    Alert, Pair, ROOMS, Step, Transition, Trigger, deadline, obey, overrides, rollback, severe, shifting,
+};
 
 /// A step that is being made.
 struct Turn<'a> {
@@ -29,6 +31,7 @@ struct Before {
     state: State,
     weights: [BasisPoints; 2],
     plan: Option<PairPlan>,
+    wanted: (Option<Trigger>, bool),
 }
 
 /// Why a transition is made, and on whose order.
@@ -49,6 +52,7 @@ pub(super) fn take(pair: &Pair, orders: &[Order], seen: Seen<'_>) -> Step {
             state: pair.state,
             weights: pair.weights(),
             plan: pair.plan(seen.policy),
+            wanted: wanted(pair),
         },
         answers: Vec::new(),
         waiting: Vec::new(),
@@ -57,7 +61,10 @@ pub(super) fn take(pair: &Pair, orders: &[Order], seen: Seen<'_>) -> Step {
     let dt = turn.pair.clock.tick(seen.now_ms, seen.policy.times.tick_max);
     turn.pass(dt);
     let why = turn.decide(orders, dt);
-    if turn.pair.plan(seen.policy) != turn.before.plan {
+    // What is wanted of a pair that waits is not in its plan, and counts all the same: what was asked, linked and answered
+    // about one rollout is not to be taken for the next one.
+    let is_wanted_anew = wanted(&turn.pair) != turn.before.wanted && !turn.pair.state.is_active();
+    if is_wanted_anew || turn.pair.plan(seen.policy) != turn.before.plan {
         turn.pair.generation = turn.pair.generation.next();
     }
     let transition = why.map(|why| turn.record(why));
@@ -78,6 +85,11 @@ pub(super) fn take(pair: &Pair, orders: &[Order], seen: Seen<'_>) -> Step {
         deposed: false,
         pair,
     }
+}
+
+/// What is wanted of it, and whether without evidence.
+fn wanted(pair: &Pair) -> (Option<Trigger>, bool) {
+    (pair.course.trigger, pair.course.full)
 }
 
 /// Another controller leads: this one says nothing any more.

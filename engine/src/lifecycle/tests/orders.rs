@@ -194,6 +194,37 @@ fn gates_are_asked_at_their_point_and_answered_by_name() {
 
 #[test]
 fn what_was_ordered_and_has_not_begun_is_under_way_or_waits_for_somebody() {
+#[test]
+fn what_was_asked_about_one_rollout_is_asked_anew_about_the_next() {
+    let gates = vec![Gate {
+        name: name("change"),
+        point: Point::Shift,
+    }];
+    let policy = Policy {
+        gates,
+        ..Policy::default()
+    };
+    let promote = |full| Command::Promote { full };
+    let mut rig = Rig::at_with(State::Warm(Warm::Idle), policy);
+    let mut seen = vec![rig.pair.generation];
+    for command in [promote(false), Command::Abort, promote(false), promote(true)] {
+        rig.done(&command);
+        seen.push(rig.pair.generation);
+    }
+    // Dropped by time.
+    rig.until(|pair| pair.course.trigger.is_none());
+    seen.push(rig.pair.generation);
+    assert!(seen.is_sorted_by(|before, after| before < after), "{seen:?}");
+    // What changes nothing is no news, and the next one waits for nobody but its gate.
+    rig.done(&promote(false));
+    let generation = rig.pair.generation;
+    assert_eq!(rig.order(&promote(false)), Outcome::Unchanged);
+    rig.ticks(5);
+    assert_eq!(rig.pair.generation, generation);
+    rig.done(&Command::Approve { gate: name("change") });
+    rig.until(|pair| pair.state == ADVANCING);
+}
+
     let gates = vec![Gate {
         name: name("change"),
         point: Point::Shift,
