@@ -214,6 +214,8 @@ pub enum Alert {
     FailedOver,
     /// Something was not confirmed in time, and it went on without.
     Unconfirmed,
+    /// What was ordered waited too long, or was shown to be wrong, and is dropped: until it is ordered again, or aborted.
+    GivenUp,
 }
 
 /// Looks in a row, none counted further than it takes to believe them.

@@ -10,7 +10,7 @@ use super::guards::{CARRIES_NEXT, FLAP_BUDGET, IN_SYNC, SAFE, STANDBY_FIT, STAND
 use super::rule::{Rule, When};
 use super::state::{Shifting, State};
 use super::view::Seen;
-use super::{Course, Pair, Trigger, warm};
+use super::{Alert, Course, Pair, Trigger, warm};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -72,8 +72,11 @@ pub(super) fn commit(pair: &mut Pair, _: Seen<'_>) {
     pair.flap.succeeded();
 }
 
-/// The old primary becomes the shadow, or goes; there is nothing to go back to any more.
+/// The old primary becomes the shadow, or goes; there is nothing to go back to any more, also for an undo that still waits.
 pub(super) fn settle(pair: &mut Pair, _: Seen<'_>) {
+    if pair.course.trigger.is_some() {
+        pair.alert = Some(Alert::GivenUp);
+    }
     pair.course = Course::default();
     pair.rollback_target = None;
     pair.ponr = false;

@@ -39,7 +39,7 @@ impl Pair {
             | State::Promoting(_)
             | State::Baking => Health::Progressing,
             // What was ordered and has not begun is under way: whoever waits for its end must not take this for it.
-            State::Warm(_) if self.course.trigger.is_some() => Health::Progressing,
+            State::Unassigned | State::Warm(_) if self.course.trigger.is_some() => Health::Progressing,
             State::Committed if self.course.trigger == Some(Trigger::Undo) => Health::Progressing,
             State::Unassigned | State::Warm(_) | State::Committed | State::Retired => Health::Healthy,
         }

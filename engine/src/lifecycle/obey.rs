@@ -10,7 +10,7 @@ use super::rollback::way_back;
 use super::safety;
 use super::state::{Promoting, Retreat, Shifting, State, Warm};
 use super::view::{Seen, View};
-use super::{Course, Mode, Pair, Trigger};
+use super::{Alert, Course, Mode, Pair, Trigger};
 use foreshade_contract::{Arm, Name};
 
 /// The state after it; nothing, where nothing changed.
@@ -79,6 +79,7 @@ fn promote(pair: &mut Pair, full: bool) -> Obeyed {
                 full,
                 ..Course::default()
             };
+            is_taken_note_of(pair);
             Ok(Some(pair.state))
         }
         State::Shifting(stage) => {
@@ -110,13 +111,23 @@ fn abort(pair: &mut Pair, seen: Seen<'_>) -> Obeyed {
         pair.course = Course::default();
         pair.gates.forget_all();
     }
+    let noted = is_taken_note_of(pair);
     let validating = pair.state == State::Warm(Warm::Validating);
     let after = if validating {
         State::Warm(Warm::Mirroring)
     } else {
         pair.state
     };
-    Ok((waiting || validating).then_some(after))
+    Ok((waiting || validating || noted).then_some(after))
+}
+
+/// That an earlier order was given up needs to be said no longer, if it had to be.
+fn is_taken_note_of(pair: &mut Pair) -> bool {
+    let given_up = pair.alert == Some(Alert::GivenUp);
+    if given_up {
+        pair.alert = None;
+    }
+    given_up
 }
 
 fn pause(pair: &mut Pair, seen: Seen<'_>) -> Obeyed {
@@ -165,6 +176,7 @@ fn undo(pair: &mut Pair, seen: Seen<'_>) -> Obeyed {
     if trigger == Trigger::Undo {
         (LAG_KNOWN.ask)(&View::new(pair, seen)).map_err(Refusal::Obstacle)?;
     }
+    is_taken_note_of(pair);
     pair.course = Course {
         trigger: Some(trigger),
         ..Course::default()

@@ -313,7 +313,10 @@ impl Turn<'_> {
                 let confirmed = View::new(pair, self.seen).is_confirmed();
                 (!confirmed).then_some(Alert::Unconfirmed)
             }
-            _ => None,
+            // It stays so until somebody orders something again, or something begins.
+            _ => pair
+                .alert
+                .filter(|alert| *alert == Alert::GivenUp && !to.is_active()),
         };
         if to == State::Frozen && pair.writer.fenced {
             // Nobody may be left unable to write for as long as nobody looks.

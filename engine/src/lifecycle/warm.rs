@@ -17,7 +17,7 @@ use super::rule::{Guard, NOTHING, Rule, When};
 use super::sight::Opinion;
 use super::state::{Shifting, State, Warm};
 use super::view::{Seen, View};
-use super::{Course, Pair, Trigger};
+use super::{Alert, Course, Pair, Trigger};
 
 const IDLE: State = State::Warm(Warm::Idle);
 const MIRRORING: State = State::Warm(Warm::Mirroring);
@@ -184,8 +184,12 @@ pub(super) fn begin(pair: &mut Pair, seen: Seen<'_>) {
     pair.flap.turned(&seen.policy.flap);
 }
 
-/// Nothing is wanted any more.
+/// Nothing is wanted any more. Whoever has ordered it has to be told that it will not be: nobody is at the shadow, and
+/// nothing else would say that somebody should have been.
 pub(super) fn give_up(pair: &mut Pair, seen: Seen<'_>) {
+    if pair.course.trigger.is_some() {
+        pair.alert = Some(Alert::GivenUp);
+    }
     pair.course = Course::default();
     pair.gates.forget_all();
     pair.flap.turned(&seen.policy.flap);

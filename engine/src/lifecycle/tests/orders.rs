@@ -3,11 +3,13 @@
 
 use foreshade_contract::Arm;
 
+use super::super::Alert;
 use super::super::command::{Command, Outcome, Refusal, Verb};
 use super::super::health::Health;
 use super::super::overrides::{Setting, What};
 use super::super::points::BasisPoints;
-use super::super::policy::{Gate, Point, Policy};
+use super::super::policy::{Gate, MirrorUse, Point, Policy};
+use super::super::sight::{ArmHealth, Opinion};
 use super::super::state::{Promoting, Shifting, State, Warm};
 use super::fixture::{Rig, name, order};
 
@@ -193,8 +195,6 @@ fn gates_are_asked_at_their_point_and_answered_by_name() {
 }
 
 #[test]
-fn what_was_ordered_and_has_not_begun_is_under_way_or_waits_for_somebody() {
-#[test]
 fn what_was_asked_about_one_rollout_is_asked_anew_about_the_next() {
     let gates = vec![Gate {
         name: name("change"),
@@ -225,6 +225,8 @@ fn what_was_asked_about_one_rollout_is_asked_anew_about_the_next() {
     rig.until(|pair| pair.state == ADVANCING);
 }
 
+#[test]
+fn what_was_ordered_and_has_not_begun_is_under_way_or_waits_for_somebody() {
     let gates = vec![Gate {
         name: name("change"),
         point: Point::Shift,
@@ -246,6 +248,79 @@ fn what_was_asked_about_one_rollout_is_asked_anew_about_the_next() {
     rig.arm(Arm::Shadow).capacity_rps = Some(0.1);
     rig.done(&Command::Promote { full: false });
     assert_eq!(health(&mut rig), Health::Progressing);
+}
+
+#[test]
+fn an_order_is_under_way_before_there_is_a_shadow() {
+    let mut rig = Rig::new(Policy {
+        always_warm: false,
+        ..Policy::default()
+    });
+    rig.sight.placement = None;
+    assert_eq!(rig.tick().health, Health::Healthy);
+    rig.done(&Command::Promote { full: false });
+    assert_eq!(rig.pair.state, State::Unassigned);
+    assert_eq!(rig.tick().health, Health::Progressing);
+}
+
+#[test]
+fn an_order_that_is_given_up_is_no_success_until_it_is_given_again_or_aborted() {
+    let gates = vec![Gate {
+        name: name("change"),
+        point: Point::Shift,
+    }];
+    let policy = Policy {
+        gates,
+        ..Policy::default()
+    };
+    let promote = Command::Promote { full: false };
+    let given_up = (Some(Alert::GivenUp), Health::Degraded);
+    let told = |rig: &mut Rig| {
+        let health = rig.tick().health;
+        (rig.pair.alert, health)
+    };
+    let mut rig = Rig::at_with(State::Warm(Warm::Idle), policy);
+    rig.done(&promote);
+    rig.until(|pair| pair.course.trigger.is_none());
+    assert_eq!(
+        (rig.pair.state, told(&mut rig)),
+        (State::Warm(Warm::Idle), given_up)
+    );
+    rig.ticks(600);
+    assert_eq!(told(&mut rig), given_up);
+    // Also where the shadow has to be brought in sync meanwhile.
+    rig.arm(Arm::Shadow).health = ArmHealth::Sick;
+    rig.until(|pair| pair.state == State::Syncing);
+    assert_eq!(told(&mut rig), given_up);
+    rig.arm(Arm::Shadow).health = ArmHealth::Well;
+    rig.until(|pair| pair.state == State::Warm(Warm::Idle));
+    rig.done(&promote);
+    assert_eq!(told(&mut rig), (None, Health::Paused));
+    rig.until(|pair| pair.course.trigger.is_none());
+    rig.done(&Command::Abort);
+    assert_eq!(told(&mut rig), (None, Health::Healthy));
+    assert_eq!(rig.order(&Command::Abort), Outcome::Unchanged);
+
+    // What copies of requests have shown to be worse is not promoted either.
+    let mut rig = Rig::at_with(
+        State::Warm(Warm::Mirroring),
+        Policy {
+            mirror: MirrorUse::Required,
+            ..Policy::default()
+        },
+    );
+    rig.done(&promote);
+    rig.until(|pair| pair.state == State::Warm(Warm::Validating));
+    rig.sight.mirror = Some(Opinion::Worse);
+    rig.tick();
+    assert_eq!(told(&mut rig), given_up);
+
+    // Nor is what cannot be undone any more.
+    let mut rig = Rig::at(State::Committed);
+    rig.arm(Arm::Primary).health = ArmHealth::Sick;
+    rig.done(&Command::Undo);
+    rig.until(|pair| pair.state == State::Syncing);
+    assert_eq!(told(&mut rig), given_up);
 }
 
 #[test]
