@@ -360,9 +360,11 @@ impl Tracked {
     fn new(spec: PairSpec, kept: Kept) -> Result<Self, PolicyError> {
         let evidence = Evidence::resume(&spec.judge, &kept.pair, kept.judge.clone(), kept.bake.clone())?;
         let (plan, health) = (kept.pair.plan(&spec.policy), kept.pair.health());
+        // What was chosen for a pair that names its shadow now is its shadow no longer, and keeps nobody else from it.
+        let chosen = spec.ground.as_ref().and(kept.placement.clone());
         Ok(Self {
             spec,
-            choosing: Choosing::resume(kept.placement.clone()),
+            choosing: Choosing::resume(chosen),
             kept,
             evidence,
             saved: Moment::default(),

@@ -221,3 +221,28 @@ async fn a_standby_that_one_pair_has_is_no_other_ones() {
     );
     assert_eq!(of_b.waiting, [Obstacle::NoPlacement]);
 }
+
+#[tokio::test]
+async fn what_was_chosen_for_a_pair_that_names_another_shadow_now_is_free() {
+    let mut play = Play::choosing(vec![far()]).await;
+    assert_eq!(play.shadow(), Some("far"));
+    let [led] = spec().pairs.try_into().unwrap();
+    let named = PairSpec {
+        shadow: Some(name("near")),
+        ..led
+    };
+    play.spec = of(vec![named, choosing("b", vec![far()])]);
+    play.crash().await;
+    play.ticks(MINUTE).await;
+    let b = PairId {
+        primary: name("b"),
+        ..pair()
+    };
+    let of_b = play.reconciler.view(&b).unwrap();
+    assert_eq!(
+        (play.shadow(), &of_b.pair.shadow),
+        (Some("near"), &Some(name("far"))),
+        "{:?}",
+        of_b.placement
+    );
+}
