@@ -268,9 +268,10 @@ impl Shift {
         self.episode = Some(Episode::new(sight, hold));
     }
 
-    /// An operator or a plan may have moved users, and has let go of them. Whoever is there was led there with a right to it,
-    /// and what is more than a canary has been more than one: the primary, which has been without them, could not show any
-    /// more that the shadow is better. They stay for as long as the primary is at risk, and else come back at once.
+    /// An operator or a plan may have moved users, and has let go of them. Whoever is there was led there with a right to it:
+    /// they stay for as long as the primary is at risk, and else come back at once. More go there once a canary has found the
+    /// shadow better, as always. Only where the primary has been left with fewer than a canary's users is the shadow trusted
+    /// without one: there is nothing any more that it could be compared with.
     fn take_over(&mut self, sight: &Sight<'_>, engaged: bool) {
         let Some(episode) = self.episode.as_mut().filter(|_| self.share > 0.0) else {
             return;
@@ -278,7 +279,7 @@ impl Shift {
         episode.authority = Share::ONE;
         if !engaged {
             episode.recovery = Some(Recovery::unchallenged(sight, self.share));
-        } else if self.share > sight.policy.canary.value() {
+        } else if 1.0 - self.share < sight.policy.canary.value() {
             self.canary.trust();
         }
     }

@@ -92,7 +92,7 @@ impl Canary {
         self.offered = 0.0;
     }
 
-    /// More users than a canary's have been there for long enough, by somebody else's decision.
+    /// Nearly everybody has been there for long enough, by somebody else's decision.
     pub(super) fn trust(&mut self) {
         self.proof = Proof::Better;
         self.not_before = Moment::ZERO;

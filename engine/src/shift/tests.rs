@@ -497,6 +497,35 @@ fn an_operator_moves_whom_he_wants_and_letting_go_brings_them_back_slowly() {
     assert_eq!(steps[99].decision.share, Share::ZERO);
 }
 
+/// A tick in which a plan sets this share, or none.
+fn planned(play: &mut Play, primary: &Assessment, directed: Option<f64>) -> Shifted {
+    play.bench.advance(100);
+    let well = known(0.0);
+    let mut sight = play.bench.sight(primary, &well);
+    sight.guidance.directed = directed.map(Share::clamped);
+    play.shift.step(&sight, None, &mut play.rng)
+}
+
+#[test]
+fn a_shadow_is_trusted_without_a_canary_only_where_the_primary_has_next_to_nobody_left() {
+    for (share, is_trusted) in [(0.1, false), (0.5, false), (0.9, false), (1.0, true)] {
+        let mut play = Play::new(1);
+        let sick = known(0.9);
+        for _ in 0..5 {
+            planned(&mut play, &sick, Some(share));
+        }
+        let steps: Vec<Shifted> = (0..15).map(|_| planned(&mut play, &sick, None)).collect();
+        // Nobody is put back while the canary looks, and without a word for the shadow nobody follows.
+        assert!(
+            shares(&steps).iter().all(|now| (now - share).abs() < 1e-9),
+            "{share}: {:?}",
+            shares(&steps)
+        );
+        let is_tried = steps[0].decision.phase == Phase::Canary;
+        assert_eq!(is_tried, !is_trusted, "{share}: {:?}", steps[0].decision.phase);
+    }
+}
+
 #[test]
 fn with_shifting_switched_off_nothing_moves() {
     let mut play = Play::new(1);
