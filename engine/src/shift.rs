@@ -208,8 +208,9 @@ impl Shift {
                 self.share = self.share.max(directed.value());
                 return decided;
             }
+        } else {
+            self.latch.step(sight);
         }
-        self.latch.step(sight);
         if self.nobody_moved() {
             self.salt = rng.next_u64();
         }

@@ -10,7 +10,7 @@ use super::Sight;
 const TICKS: u32 = 2;
 
 /// Counts ticks above the threshold.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Latch {
     above: u32,
 }

@@ -527,6 +527,23 @@ fn a_shadow_is_trusted_without_a_canary_only_where_the_primary_has_next_to_nobod
 }
 
 #[test]
+fn a_tick_in_which_a_plan_takes_over_from_a_return_counts_once() {
+    let mut play = Play::new(1);
+    let (ill, well) = (known(0.5), known(0.0));
+    let sight = play.bench.sight(&ill, &well);
+    let mut episode = Episode::new(&sight, std::time::Duration::ZERO);
+    episode.died = true;
+    episode.recovery = Some(Recovery::unchallenged(&sight, 0.2));
+    play.shift.episode = Some(episode);
+    play.shift.share = 0.2;
+    let mut once = Latch::default();
+    once.step(&sight);
+    let step = planned(&mut play, &ill, Some(0.5));
+    assert_eq!(step.decision.phase, Phase::Directed);
+    assert_eq!(play.shift.latch, once);
+}
+
+#[test]
 fn with_shifting_switched_off_nothing_moves() {
     let mut play = Play::new(1);
     play.bench.policy.enabled = false;
