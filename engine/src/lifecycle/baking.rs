@@ -10,7 +10,7 @@ use super::guards::{CARRIES_NEXT, FLAP_BUDGET, IN_SYNC, SAFE, STANDBY_FIT, STAND
 use super::rule::{Rule, When};
 use super::state::{Shifting, State};
 use super::view::Seen;
-use super::{Alert, Course, Pair, Trigger, warm};
+use super::{Alert, Course, Mode, Pair, Trigger, warm};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -33,7 +33,9 @@ pub(super) const RULES: &[Rule] = &[
             says: "it has served long enough and enough requests",
             ask: |view| {
                 let requests = view.sight.bake.requests;
-                let enough = requests >= view.policy.bake_requests || view.is_rehearsal();
+                // Nobody is sent there in a dry run, so nothing can be counted. A simulation counts what it supposes.
+                let uncounted = view.pair.mode == Mode::DryRun;
+                let enough = requests >= view.policy.bake_requests || uncounted;
                 (enough && view.pair.elapsed >= view.policy.times.bake).then(|| Cause::Baked {
                     requests,
                     for_ms: ms(view.pair.elapsed),

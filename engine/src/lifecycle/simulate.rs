@@ -2,7 +2,7 @@
 //! no time at all, with nothing sent.
 //!
 //! A simulation is as good as what it supposes. What is seen now is taken to stay as it is, except for what is supposed
-//! to happen; proxies are taken to follow, and gates to say what they have said. It differs from a drill in that it asks
+//! to happen; requests are taken to come as they do, proxies to follow, and gates to say what they have said. It differs from a drill in that it asks
 //! nobody for time: a drill lasts as long as the decisions take and proves that they are made, a simulation says at once
 //! what they would be. Other pairs of a group are left out.
 //!
@@ -17,6 +17,7 @@ use super::command::{Command, Order, Outcome};
 use super::drill::Scenario;
 use super::policy::Policy;
 use super::sight::{Finding, Opinion, Sight};
+use super::state::State;
 use super::{Mode, Pair, Transition};
 
 /// Most steps: two hours of ticks of a second, which is more than any deadline but that of the longest rest.
@@ -80,7 +81,9 @@ pub fn foretell(pair: &Pair, sight: &Sight, policy: &Policy, now_ms: u64, questi
         waiting: Vec::new(),
         looked: Duration::ZERO,
     };
+    let mut bake = Bake::of(pair, &sight);
     for _ in 0..STEPS_MAX {
+        sight.bake.requests = bake.pass(&foretold.pair, &sight, policy);
         question
             .suppose
             .put_into(&mut sight, &foretold.pair, policy, served);
@@ -108,6 +111,33 @@ pub fn foretell(pair: &Pair, sight: &Sight, policy: &Policy, now_ms: u64, questi
     foretold
 }
 
+/// Requests that what bakes will have served: as many as are asked for now. A quiet pair does not become a busy one by being
+/// promoted, and where too few are served the bake ends as it would.
+struct Bake(f64);
+
+impl Bake {
+    /// What it has served already.
+    fn of(pair: &Pair, sight: &Sight) -> Self {
+        let baking = pair.state == State::Baking;
+        Self(if baking { sight.bake.requests as f64 } else { 0.0 })
+    }
+
+    /// A step later.
+    fn pass(&mut self, copy: &Pair, sight: &Sight, policy: &Policy) -> u64 {
+        self.0 = if copy.state == State::Baking {
+            self.0 + sight.demand_rps.max(0.0) * policy.times.tick_max.as_secs_f64()
+        } else {
+            0.0
+        };
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a count from 0 on, which saturates"
+        )]
+        let counted = self.0 as u64;
+        counted
+    }
+}
+
 /// The order as nobody has given it.
 fn supposed(command: Command) -> Order {
     let text = || "a simulation".to_owned();
@@ -130,7 +160,7 @@ impl Suppose {
                     step_enough: true,
                     ..Finding::default()
                 });
-                sight.bake.requests = policy.bake_requests;
+                sight.bake.requests = sight.bake.requests.max(policy.bake_requests);
             }
             Self::Failure(scenario) => scenario.put_into(sight, copy, served, policy),
         }

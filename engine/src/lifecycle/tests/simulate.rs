@@ -65,6 +65,32 @@ fn what_is_supposed_decides_what_is_foretold() {
 }
 
 #[test]
+fn a_quiet_pair_is_not_foretold_to_commit_and_a_busy_one_is() {
+    let mut rig = Rig::at(State::Warm(Warm::Idle));
+    let promote = Command::Promote { full: true };
+    let committed = |rig: &Rig| {
+        let foretold = rig.foretold(Suppose::AsNow, Some(promote.clone()), 7200);
+        let went = states(&foretold);
+        assert!(went.contains(&State::Baking), "{went:?}");
+        went.contains(&State::Committed)
+    };
+    assert!(committed(&rig));
+    rig.sight.demand_rps = 0.01;
+    assert!(!committed(&rig));
+    // As it goes.
+    rig.opinion = None;
+    rig.sight.bake.requests = 0;
+    rig.done(&promote);
+    rig.until(|pair| pair.state == State::Baking);
+    rig.until(|pair| pair.state != State::Baking);
+    assert!(
+        matches!(rig.pair.state, State::RollingBack(_)),
+        "{}",
+        rig.pair.state
+    );
+}
+
+#[test]
 fn a_gate_that_nobody_has_opened_stands_in_the_way() {
     let gates = vec![Gate {
         name: name("qa"),
