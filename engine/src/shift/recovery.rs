@@ -5,8 +5,10 @@
 //! endpoint (`EndpointDecision::trial`); otherwise balancing, which avoids risk, would keep the proof from ever
 //! coming. From then on the evidence of this contact alone counts:
 //!
-//! - the contact is not widened before its evidence could have shown the failures that were found before it: ten clean
-//!   answers say nothing about a fault that fails one in twenty;
+//! - an endpoint's contact is not widened before its evidence could have shown the failures that were found before it:
+//!   ten clean answers say nothing about a fault that fails one in twenty. No more than twenty are waited for, in which
+//!   such a fault still goes unseen 36 times in a hundred. Nothing is known so well of one route class, and its contact
+//!   is widened by what follows alone;
 //! - then the returned part grows with what has been proven: never more than what would harm one request in a hundred
 //!   if the failures were as frequent as the evidence still allows (ten clean samples: 5 %, from seventy on: a
 //!   quarter);
@@ -62,10 +64,12 @@ const SERVED_REFUTING: f64 = 3.0;
 const SERVED_WIDER: f64 = 5.0;
 
 /// Failures that were to be expected by now, were the fault still what it was: while they are fewer, none seen say
-/// nothing yet. Where this many are to be expected, one time in five none is seen.
+/// nothing yet. Where this many are to be expected, one time in five none is seen; where the samples that are waited for
+/// end before ([`SHOWN_SAMPLES_MAX`]), more often.
 const SHOWN_MIN: f64 = 1.5;
 
-/// No more samples than this are waited for: what is so rare that it does not show in them harms few meanwhile.
+/// No more samples than this are waited for: what is so rare that it does not show in them harms few meanwhile. A fault that
+/// fails one in twenty goes unseen in them 36 times in a hundred, one that fails one in thirteen one time in five.
 const SHOWN_SAMPLES_MAX: f64 = 20.0;
 
 /// More failures than this refute; a single one, faded or not, is chance.
