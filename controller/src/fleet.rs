@@ -2,7 +2,8 @@
 //!
 //! A proxy reports sums since a round began, so whatever is lost, comes twice or comes late does no harm: what counts is
 //! the difference to the last sums of the same start of the same proxy in the same round. Differences of all proxies are
-//! gathered by the part of the requests that the other arm had in each, until the next tick takes them for the judge.
+//! gathered by the probability of the draw and by the part of the requests that the arms had in each, until the next tick
+//! takes all of them for the judge: whatever came between two looks is one tick, whoever saw it.
 //!
 //! Proxies report what has changed, so one that is linked and says nothing of a pair stands by what it said. One whose
 //! link is down is not taken for one that sees nothing wrong: after [`STALE`] its voices no longer count, after
@@ -54,11 +55,13 @@ pub struct Proxy {
     unapplied: Vec<PairId>,
 }
 
-/// Requests of one interval, of proxies in which the arms had the same part of them.
+/// Requests of one interval, of proxies that drew alike and in which the arms had the same part of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Batch {
-    /// The part that the arm that does not serve had.
-    pub share: Share,
+    /// Which arm the proxies took for the one that serves.
+    pub serving: Arm,
+    /// The probability with which they drew the other one.
+    pub drawn: Share,
     /// By arm.
     pub arms: [ArmCounters; 2],
 }
@@ -199,7 +202,8 @@ impl Fleet {
             let Some(heard) = self.pairs.get_mut(&said.pair) else {
                 continue;
             };
-            let is_resumed = heard.is_resumed;
+            // Of a round that is over nobody knows any more how far it was counted.
+            let is_resumed = heard.is_resumed || said.round < heard.round;
             let more = heard.voice(number).hear((boot, is_resumed), said, now);
             let is_current = said.round == heard.round;
             heard.flow.take(&more, is_current, now);
@@ -345,6 +349,7 @@ impl Heard {
     }
 
     fn view(&mut self, silent: &BTreeMap<Number, Moment>, now: Moment) -> PairView {
+        self.flow.look(now);
         let is_fresh = |number: &Number| silent.get(number).is_none_or(|since| now.since(*since) <= STALE);
         let fresh = || {
             let voices = self.voices.iter().filter(|(number, _)| is_fresh(number));
@@ -381,5 +386,54 @@ impl Heard {
             unapplied,
             batches: self.flow.drain(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use foreshade_contract::report::PairReport;
+
+    use super::*;
+
+    #[test]
+    fn sums_of_a_round_that_is_over_are_no_burst_of_demand() {
+        let name = |text: &str| -> Name { text.parse().unwrap() };
+        let pair = PairId {
+            cluster: name("shop"),
+            primary: name("a"),
+        };
+        let (proxy, boot, mut fleet) = (name("edge"), BootId(1), Fleet::default());
+        fleet.watch([(pair.clone(), Round(2))]);
+        fleet.greet(&proxy, boot, None, Moment::ZERO).unwrap();
+        let said = |requests| PairReport {
+            pair: pair.clone(),
+            round: Round(1),
+            serving: Arm::Primary,
+            share: Share::ZERO,
+            risk: [None; 2],
+            health: Default::default(),
+            arms: [
+                ArmCounters {
+                    requests,
+                    ..ArmCounters::default()
+                },
+                ArmCounters::default(),
+            ],
+            segments: Vec::new(),
+            latency: Default::default(),
+            network: Default::default(),
+        };
+        // It has served a day in that round, and goes on with a hundred a second.
+        for second in 10..20 {
+            let report = Report {
+                sequence: second,
+                complete: true,
+                pairs: vec![said(10_000_000 + 100 * second)],
+            };
+            let now = Moment::from_micros(second * 1_000_000);
+            fleet.report((&proxy, boot), &report, now);
+        }
+        let view = fleet.look(&pair, None, Round(2), Moment::from_micros(20_000_000));
+        assert!((50.0..200.0).contains(&view.demand_rps), "{}", view.demand_rps);
     }
 }

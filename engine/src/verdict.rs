@@ -23,10 +23,11 @@
 //! and `b = 1/c` on the primary, `c = (1 + (r_j-1) w) / (1 + (r_0-1) w)`. By `1 + x <= e^x` the mean of the product is
 //! at most `exp(N p_p (w r_0 (a-1) + (1-w)(b-1)))`, and that exponent is zero. (At `r_0 = 1` this is Hoeffding 1963:
 //! the hypergeometric is below the binomial in convex order.) It asks that failures of one interval do not cause each
-//! other; bursts are in [`burst`].
+//! other; bursts are in [`burst`]. And it asks that they do not move the fraction: where they may, a [`WeightRange`] says
+//! between which numbers the weight lies, and each test takes the end at which it finds less ([`tally`]).
 //!
 //! **Cold start**: undecided; metrics of latency skip a warm-up. **Idle**: nothing changes. **Burst**: three ticks
-//! must have events of the shadow; `robust` makes one event of a burst. **Restart**: [`State`] is all there is to
+//! must have events of the shadow, and what many saw in one moment is one of them; `robust` makes one event of a burst. **Restart**: [`State`] is all there is to
 //! keep. **Everything on the shadow** (`w = 1`): the ratio rests, the absolute route goes on, and [`bake`] watches.
 
 pub mod absolute;
@@ -65,14 +66,24 @@ pub enum Verdict {
 /// What happened since the last interval. Arms are `[primary, shadow]`; first attempts only, by the arm that was drawn.
 #[derive(Clone, Copy, Debug)]
 pub struct Interval<'a> {
-    /// When it ended.
-    pub at: Moment,
-    /// Probability with which a request of it was sent to the shadow, 0 to 1. At the ends the ratio learns nothing.
-    pub weight: f64,
+    /// With which probability a request of it was sent to the shadow.
+    pub weight: WeightRange,
+    /// Whether it was sent under the share of this step. What an earlier one sent is no proof of this one.
+    pub is_of_step: bool,
     /// Requests that ended, or met their deadline.
     pub exposures: [u64; 2],
     /// Those of them that were events, for each metric of the policy in its order.
     pub events: &'a [[u64; 2]],
+}
+
+/// Between which numbers a probability lies, 0 to 1. Either test uses the end at which it finds less. At 0, or at 1, the
+/// ratio learns nothing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WeightRange {
+    /// The lowest.
+    pub low: f64,
+    /// The highest.
+    pub high: f64,
 }
 
 /// Why an interval is not counted. It is evidence of nothing.
@@ -133,6 +144,7 @@ pub struct State {
     /// Since the step began.
     step_age: Duration,
     steps: u32,
+    /// Of the larger part of the last tick.
     weight: Option<Weight>,
     outage: Outage,
     window: Window,
@@ -147,9 +159,12 @@ pub struct State {
 #[serde(deny_unknown_fields)]
 struct Counts {
     metric: Metric,
-    /// Since the beginning: what can roll back.
+    /// Since the beginning, each event under the highest weight that it may have had: what can roll back.
     whole: Tally,
-    /// Since the step began: what can promote. A small share is no proof of what a large one will do.
+    /// The same under the lowest: how much worse than the primary it can be.
+    #[serde(default)]
+    whole_least: Tally,
+    /// Since the step began, under the lowest: what can promote. A small share is no proof of what a large one will do.
     step: Tally,
     /// Since the beginning, `[primary, shadow]`, where the tally has them.
     events: [u64; 2],
@@ -244,62 +259,79 @@ impl Judge {
             counts.step = Tally::default();
             (counts.step_events, counts.step_requests) = ([0; 2], [0; 2]);
         }
+        state.window.grow_old();
     }
 
-    /// Takes an interval.
+    /// Takes a tick of one interval.
     ///
     /// # Errors
     /// When it contradicts itself; then nothing of it is counted.
-    pub fn observe(&mut self, interval: &Interval<'_>) -> Result<(), IntervalError> {
-        if let Err(error) = self.check(interval) {
-            self.state.refused = self.state.refused.saturating_add(1);
-            return Err(error);
+    pub fn observe(&mut self, at: Moment, interval: &Interval<'_>) -> Result<(), IntervalError> {
+        self.observe_tick(at, std::slice::from_ref(interval))
+    }
+
+    /// Takes what was seen up to a moment by several who had different weights: each part is counted under its own, and all
+    /// of them are one tick. What happens in one moment is one occurrence, however many have seen it.
+    ///
+    /// # Errors
+    /// The first of those that contradict themselves. Of these nothing is counted; the others are.
+    pub fn observe_tick(&mut self, at: Moment, intervals: &[Interval<'_>]) -> Result<(), IntervalError> {
+        let (mut sound, mut contradiction) = (Vec::with_capacity(intervals.len()), Ok(()));
+        for interval in intervals {
+            match self.check(interval) {
+                Ok(()) => sound.push(interval),
+                Err(error) => {
+                    self.state.refused = self.state.refused.saturating_add(1);
+                    contradiction = contradiction.and(Err(error));
+                }
+            }
         }
-        let span = self.last.map_or(Duration::ZERO, |last| interval.at.since(last));
-        self.last = Some(interval.at);
+        if !sound.is_empty() {
+            self.count(at, &sound);
+        }
+        contradiction
+    }
+
+    fn count(&mut self, at: Moment, intervals: &[&Interval<'_>]) {
+        let span = self.last.map_or(Duration::ZERO, |last| at.since(last));
+        self.last = Some(at);
         // What is left out depends on the past alone, or leaving it out would be a choice among results.
         let warming = self.is_warming();
-        let weight = Weight::of(interval.weight);
-        self.state.weight = weight;
-        for (index, (counts, policy)) in self
-            .state
-            .metrics
-            .iter_mut()
-            .zip(&self.policy.metrics)
-            .enumerate()
-        {
-            let events = interval.events.get(index).copied().unwrap_or_default();
-            let collapses = policy.metric == Metric::Failures && !self.policy.burst.is_zero();
-            if policy.metric == Metric::Failures {
-                self.state.outage.observe(interval.exposures, events);
+        let state = &mut self.state;
+        let largest = intervals.iter().max_by_key(|interval| interval.requests());
+        state.weight = largest.and_then(|interval| interval.weight());
+        let metrics = state.metrics.iter_mut().zip(&self.policy.metrics);
+        for (index, (counts, policy)) in metrics.enumerate() {
+            let is_failures = policy.metric == Metric::Failures;
+            if is_failures {
+                let (requests, failures) = sums(intervals, index);
+                state.outage.observe(requests, failures);
             }
             if policy.warms_up && warming {
                 continue;
             }
-            counts.count(interval.exposures, events);
-            match weight {
-                Some(weight) if collapses => {
-                    let window = &mut self.state.window;
-                    let before = window.observe(weight, span, events);
-                    for burst in before.into_iter().chain(window.elapsed(self.policy.burst)) {
-                        counts.add(burst.weight, EVENT, burst.shadow);
-                    }
-                }
-                Some(weight) => {
-                    let [primary, shadow] = events.map(|events| events.saturating_mul(EVENT));
-                    counts.add(weight, primary.saturating_add(shadow), shadow);
-                }
-                None => {}
+            for interval in intervals {
+                counts.count(interval, interval.events_of(index));
+            }
+            if is_failures && !self.policy.burst.is_zero() {
+                let window = &mut state.window;
+                counts.add_bursts(window, intervals, index, (span, self.policy.burst));
+            } else {
+                counts.add_tick(intervals, index);
             }
         }
-        let state = &mut self.state;
-        add(&mut state.requests, interval.exposures);
-        add(&mut state.step_requests, interval.exposures);
-        state.step_age = state.step_age.saturating_add(span);
+        for interval in intervals {
+            add(&mut state.requests, interval.exposures);
+            if interval.is_of_step {
+                add(&mut state.step_requests, interval.exposures);
+            }
+        }
+        if intervals.iter().any(|interval| interval.is_of_step) {
+            state.step_age = state.step_age.saturating_add(span);
+        }
         self.weigh();
         let is_worse = self.worse_nats() >= self.policy.worse_limit() || self.state.outage.is_severe();
         self.state.worse |= is_worse;
-        Ok(())
     }
 
     fn weigh(&mut self) {
@@ -311,13 +343,16 @@ impl Judge {
     }
 
     fn check(&self, interval: &Interval<'_>) -> Result<(), IntervalError> {
-        let weight = interval.weight;
-        if !(0.0..=1.0).contains(&weight) {
-            return Err(IntervalError::Weight(weight));
+        let WeightRange { low, high } = interval.weight;
+        if !(0.0..=1.0).contains(&low) {
+            return Err(IntervalError::Weight(low));
+        }
+        if !(low..=1.0).contains(&high) {
+            return Err(IntervalError::Weight(high));
         }
         let [primary, shadow] = interval.exposures;
-        if (weight <= 0.0 && shadow > 0) || (weight >= 1.0 && primary > 0) {
-            return Err(IntervalError::Excluded(weight));
+        if (high <= 0.0 && shadow > 0) || (low >= 1.0 && primary > 0) {
+            return Err(IntervalError::Excluded(high));
         }
         let (given, wanted) = (interval.events.len(), self.policy.metrics.len());
         if given != wanted {
@@ -409,6 +444,7 @@ impl Counts {
         Self {
             metric,
             whole: Tally::default(),
+            whole_least: Tally::default(),
             step: Tally::default(),
             events: [0; 2],
             step_events: [0; 2],
@@ -417,16 +453,74 @@ impl Counts {
         }
     }
 
-    fn count(&mut self, requests: [u64; 2], events: [u64; 2]) {
-        add(&mut self.step_requests, requests);
-        add(&mut self.step_events, events);
+    fn count(&mut self, interval: &Interval<'_>, events: [u64; 2]) {
         add(&mut self.events, events);
+        if interval.is_of_step {
+            add(&mut self.step_requests, interval.exposures);
+            add(&mut self.step_events, events);
+        }
     }
 
-    fn add(&mut self, weight: Weight, events: u64, shadow: u64) {
-        self.whole.add(weight, events, shadow);
-        self.step.add(weight, events, shadow);
-        self.ticks = self.ticks.saturating_add(u32::from(shadow > 0));
+    /// Each event by itself, and all of them as one tick.
+    fn add_tick(&mut self, intervals: &[&Interval<'_>], index: usize) {
+        let mut is_hit = false;
+        for interval in intervals {
+            let Some(weight) = interval.weight() else { continue };
+            let [primary, shadow] = interval
+                .events_of(index)
+                .map(|events| events.saturating_mul(EVENT));
+            self.add(
+                weight,
+                (primary.saturating_add(shadow), shadow),
+                interval.is_of_step,
+            );
+            is_hit |= shadow > 0;
+        }
+        self.ticks = self.ticks.saturating_add(u32::from(is_hit));
+    }
+
+    /// All events that come together as one, of which nobody knows which of the weights it had.
+    fn add_bursts(
+        &mut self,
+        window: &mut Window,
+        intervals: &[&Interval<'_>],
+        index: usize,
+        (span, burst): (Duration, Duration),
+    ) {
+        let weighed = intervals.iter().filter_map(|interval| {
+            let events = interval.events_of(index);
+            Some((interval, interval.weight()?, events))
+        });
+        let has_events = |events: [u64; 2]| events.iter().any(|events| *events > 0);
+        let with_events = weighed.clone().filter(|(_, _, events)| has_events(*events));
+        let weights = with_events.clone().map(|(_, weight, _)| weight);
+        let Some(weight) = weights
+            .reduce(Weight::union)
+            .or_else(|| weighed.map(|(_, weight, _)| weight).reduce(Weight::union))
+        else {
+            return;
+        };
+        let (mut events, mut is_earlier) = ([0; 2], false);
+        for (interval, _, more) in with_events {
+            add(&mut events, more);
+            is_earlier |= !interval.is_of_step;
+        }
+        let before = window.observe(weight, span, events);
+        if is_earlier {
+            window.grow_old();
+        }
+        for burst in before.into_iter().chain(window.elapsed(burst)) {
+            self.add(burst.weight, (EVENT, burst.shadow), !burst.is_earlier);
+            self.ticks = self.ticks.saturating_add(u32::from(burst.shadow > 0));
+        }
+    }
+
+    fn add(&mut self, weight: Weight, (events, shadow): (u64, u64), is_of_step: bool) {
+        self.whole.add(weight.highest(), events, shadow);
+        self.whole_least.add(weight.lowest(), events, shadow);
+        if is_of_step {
+            self.step.add(weight.lowest(), events, shadow);
+        }
     }
 
     /// Evidence of being worse; none before enough ticks had events of the shadow.
@@ -446,6 +540,41 @@ impl Counts {
         };
         absolute::proof_nats(policy.proof, ratio, level)
     }
+}
+
+impl WeightRange {
+    /// A probability that is known.
+    pub const fn exactly(weight: f64) -> Self {
+        Self {
+            low: weight,
+            high: weight,
+        }
+    }
+}
+
+impl Interval<'_> {
+    fn weight(&self) -> Option<Weight> {
+        Weight::between(self.weight.low, self.weight.high)
+    }
+
+    /// Of both arms.
+    fn requests(&self) -> u64 {
+        self.exposures.iter().copied().fold(0, u64::saturating_add)
+    }
+
+    fn events_of(&self, index: usize) -> [u64; 2] {
+        self.events.get(index).copied().unwrap_or_default()
+    }
+}
+
+/// Requests, and events of a metric, of all intervals of a tick.
+fn sums(intervals: &[&Interval<'_>], index: usize) -> ([u64; 2], [u64; 2]) {
+    let (mut requests, mut events) = ([0; 2], [0; 2]);
+    for interval in intervals {
+        add(&mut requests, interval.exposures);
+        add(&mut events, interval.events_of(index));
+    }
+    (requests, events)
 }
 
 fn add(sums: &mut [u64; 2], more: [u64; 2]) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use foreshade_engine::moment::Moment;
-use foreshade_engine::verdict::{Interval, Judge as Engine, JudgePolicy, Verdict};
+use foreshade_engine::verdict::{Interval, Judge as Engine, JudgePolicy, Verdict, WeightRange};
 
 use super::stream::Tick;
 use super::{Decision, Judge};
@@ -40,13 +40,14 @@ impl Judge for Ours {
     fn observe(&mut self, tick: &Tick) -> Option<Decision> {
         let engine = self.engine.as_mut()?;
         let [p50, p90, p99, p999, _] = tick.over;
+        let at = Moment::ZERO + Duration::from_secs_f64(tick.at_s);
         let interval = Interval {
-            at: Moment::ZERO + Duration::from_secs_f64(tick.at_s),
-            weight: tick.share,
+            weight: WeightRange::exactly(tick.share),
+            is_of_step: true,
             exposures: tick.requests,
             events: &[tick.failures, p50, p90, p99, p999],
         };
-        engine.observe(&interval).ok()?;
+        engine.observe(at, &interval).ok()?;
         match engine.verdict() {
             Verdict::Worse => Some(Decision::RollBack),
             Verdict::NotWorse if tick.at_s >= DWELL_S => Some(Decision::Promote),

@@ -34,13 +34,24 @@ const BATCHES_MAX: usize = 4096;
 /// What flows through one pair.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
-    /// By the fraction of the arm that does not serve, in parts of [`SHARE_PARTS`].
-    batches: BTreeMap<u32, [ArmCounters; 2]>,
+    batches: BTreeMap<Alike, [ArmCounters; 2]>,
     demand: Demand,
     latency: [Recent; 2],
     /// By arm, and when it last had traffic.
     outages: [(Outage, Moment); 2],
+    /// Requests and failures since the last look, by arm. What many proxies see in one moment is one tick of an outage.
+    unseen: [(u64, u64); 2],
     dropped: u64,
+}
+
+/// What batches have in common that may be added up: one sum of others would have another part of its failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Alike {
+    serving: Arm,
+    /// The probability of the draw, to the bit.
+    drawn: u64,
+    /// The fraction of the shadow, in parts of [`SHARE_PARTS`].
+    fraction: u32,
 }
 
 /// Fractions are told apart to a ten-millionth, so that none is rounded by a thousandth of itself.
@@ -56,7 +67,20 @@ impl Flow {
                 recent.add(latency, now);
             }
         }
-        let [primary, shadow] = more.arms.map(|arm| (arm.requests, arm.errors()));
+        for ((requests, errors), arm) in self.unseen.iter_mut().zip(&more.arms) {
+            *requests = requests.saturating_add(arm.requests);
+            *errors = errors.saturating_add(arm.errors());
+        }
+        if is_current {
+            for batch in &more.batches {
+                self.add(batch);
+            }
+        }
+    }
+
+    /// Somebody looks: what came since the last time is one tick.
+    pub(super) fn look(&mut self, now: Moment) {
+        let [primary, shadow] = std::mem::take(&mut self.unseen);
         let sides = [(primary, shadow), (shadow, primary)];
         for ((outage, seen), (this, other)) in self.outages.iter_mut().zip(sides) {
             if this.0 > 0 {
@@ -67,25 +91,27 @@ impl Flow {
                 *seen = now;
             }
         }
-        if is_current {
-            for batch in &more.batches {
-                self.add(batch);
-            }
-        }
     }
 
     fn add(&mut self, batch: &Batch) {
+        let [primary, shadow] = batch.arms.map(|arm| arm.requests);
+        let part = shadow as f64 / (primary.saturating_add(shadow)).max(1) as f64;
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "a share lies between 0 and 1"
+            reason = "a part lies between 0 and 1"
         )]
-        let parts = (batch.share.value() * SHARE_PARTS).round() as u32;
-        if self.batches.len() >= BATCHES_MAX && !self.batches.contains_key(&parts) {
+        let fraction = (part * SHARE_PARTS).round() as u32;
+        let alike = Alike {
+            serving: batch.serving,
+            drawn: batch.drawn.value().to_bits(),
+            fraction,
+        };
+        if self.batches.len() >= BATCHES_MAX && !self.batches.contains_key(&alike) {
             self.dropped = self.dropped.saturating_add(1);
             return;
         }
-        let sums = self.batches.entry(parts).or_default();
+        let sums = self.batches.entry(alike).or_default();
         for (sum, more) in sums.iter_mut().zip(&batch.arms) {
             sum.add(more);
         }
@@ -93,8 +119,9 @@ impl Flow {
 
     /// What has been gathered since the last time.
     pub(super) fn drain(&mut self) -> Vec<Batch> {
-        let batch = |(parts, arms)| Batch {
-            share: Share::clamped(f64::from(parts) / SHARE_PARTS),
+        let batch = |(alike, arms): (Alike, _)| Batch {
+            serving: alike.serving,
+            drawn: Share::clamped(f64::from_bits(alike.drawn)),
             arms,
         };
         std::mem::take(&mut self.batches).into_iter().map(batch).collect()
@@ -103,6 +130,7 @@ impl Flow {
     pub(super) fn begin_round(&mut self) {
         self.batches.clear();
         self.outages = Default::default();
+        self.unseen = Default::default();
     }
 
     pub(super) fn demand_rps(&self, now: Moment) -> f64 {
@@ -197,5 +225,37 @@ impl Recent {
             *threshold = last.max(Duration::from_micros(1));
         }
         Some(thresholds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What one proxy says: a hundred requests of the primary, ten of the shadow, and all of these failed.
+    fn failing() -> More {
+        let arm = |requests, status_5xx| ArmCounters {
+            requests,
+            status_5xx,
+            ..ArmCounters::default()
+        };
+        More {
+            arms: [arm(100, 1), arm(10, 10)],
+            ..More::default()
+        }
+    }
+
+    #[test]
+    fn what_five_proxies_see_between_two_looks_is_one_tick_of_an_outage() {
+        let mut flow = Flow::default();
+        for tick in 1..=3 {
+            let now = Moment::from_micros(tick * 250_000);
+            for _ in 0..5 {
+                flow.take(&failing(), true, now);
+            }
+            flow.look(now);
+            assert_eq!(flow.is_severe(Arm::Shadow, now), tick == 3, "tick {tick}");
+            assert!(!flow.is_severe(Arm::Primary, now));
+        }
     }
 }

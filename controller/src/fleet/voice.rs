@@ -1,11 +1,14 @@
 //! What one proxy says of one pair: its present opinion, and how far its sums have been counted.
 //!
-//! What is handed to the judge is weighed by the *fraction* of the requests that the other arm had, and not by the
-//! probability that the proxy was told. Balancing by load compares targets after each user was resolved to his, so a
-//! sick primary's slot is chosen for the users of its shadow more often than for its own: the draw is fair among users, and
-//! not among the requests that reach the pair. The fraction is valid for either (see `engine::verdict`), if it is that of
-//! one proxy, and of few moments. Of few requests it says little, so a segment is counted once [`REQUESTS_MIN`] have
-//! gathered, or [`WAIT_MAX`] is over: the sums are cumulative, and waiting loses nothing.
+//! What is handed to the judge are requests of one proxy, of few moments, and drawn with one probability, since either
+//! weight that they may be given is one of such requests alone. Balancing by load compares targets after each user was
+//! resolved to his, so the probability of the draw is not that of the requests that reach the pair; and it takes requests
+//! from an arm that fails, so the fraction that the arm had is a consequence of what is to be weighed by it.
+//! `crate::evidence` takes, for each answer, the one that says less.
+//!
+//! Of few requests a fraction says little, so a segment is counted once [`REQUESTS_MIN`] have gathered, or have waited for
+//! [`WAIT_MAX`]. One that is not drawn with any more, and has not grown since the last report, is complete: it is counted
+//! at once, before the proxy forgets it, and before a next step could take it for its own.
 
 use std::time::Duration;
 
@@ -20,8 +23,12 @@ use super::Batch;
 /// Requests of which the fraction is worth something: one arm's single request among these is three per cent.
 const REQUESTS_MIN: u64 = 32;
 
-/// How long fewer are waited for. What differs between the arms' moments by then differs by the hour.
-const WAIT_MAX: Duration = Duration::from_secs(30);
+/// How long fewer are waited for, since the first of them. The longer, the more a fraction has to do with what failed
+/// meanwhile; and two reports are a second or two.
+const WAIT_MAX: Duration = Duration::from_secs(3);
+
+/// Nearer than this two probabilities are one: proxies draw among 2^32 positions.
+const SHARE_GRAIN: f64 = 1e-6;
 
 /// What one proxy says of one pair. Small where there is no traffic: most proxies see most pairs idle.
 #[derive(Clone, Debug, Default)]
@@ -44,9 +51,19 @@ struct Counted {
     boot: BootId,
     round: Round,
     arms: [ArmCounters; 2],
-    /// As of when each was handed on last.
-    segments: Vec<(Segment, Moment)>,
+    segments: Vec<Gathered>,
     latency: [Histogram; 2],
+}
+
+/// How far a segment has been handed on.
+#[derive(Clone, Copy, Debug)]
+struct Gathered {
+    /// As of when it was handed on last.
+    handed_on: Segment,
+    /// Requests that it had in the last report.
+    requests: u64,
+    /// When the first of what waits in it came.
+    since: Option<Moment>,
 }
 
 /// What a report says more than the one before.
@@ -86,7 +103,7 @@ impl Voice {
         let before = self.counted.take();
         let before = before.filter(|counted| counted.boot == boot && counted.round == said.round);
         let (more, segments) = if is_resumed && !is_known {
-            let segments = said.segments.iter().map(|segment| (*segment, now));
+            let segments = said.segments.iter().map(Gathered::all);
             (More::default(), segments.collect())
         } else {
             let mut more = More::since(before.as_deref(), said);
@@ -106,6 +123,23 @@ impl Voice {
             })
         });
         more
+    }
+}
+
+impl Gathered {
+    /// All of it has been handed on.
+    fn all(segment: &Segment) -> Self {
+        Self {
+            handed_on: *segment,
+            requests: requests_of(&segment.arms),
+            since: None,
+        }
+    }
+
+    /// Nothing of it has.
+    fn nothing(share: Share) -> Self {
+        let arms = Default::default();
+        Self::all(&Segment { share, arms })
     }
 }
 
@@ -137,51 +171,52 @@ impl More {
         }
     }
 
-    /// Takes what has gathered in each segment, where it is enough, and says how far each has been handed on. A segment
-    /// that was forgotten by the proxy begins anew.
-    fn take_ripe(
-        &mut self,
-        known: &[(Segment, Moment)],
-        said: &PairReport,
-        now: Moment,
-    ) -> Vec<(Segment, Moment)> {
-        let mut handed_on = Vec::with_capacity(said.segments.len());
+    /// Takes what has gathered in each segment, where it is enough, and says how far each has been handed on.
+    fn take_ripe(&mut self, known: &[Gathered], said: &PairReport, now: Moment) -> Vec<Gathered> {
+        let mut gathered = Vec::with_capacity(said.segments.len());
         for segment in &said.segments {
-            let before = known.iter().find(|(known, _)| known.share == segment.share);
-            let nothing = Segment {
-                share: segment.share,
-                arms: Default::default(),
-            };
-            let (before, since) = before.copied().unwrap_or((nothing, now));
-            let arms = less_all(segment.arms, before.arms);
-            let [primary, shadow] = arms.map(|arm| arm.requests);
-            let requests = primary.saturating_add(shadow);
-            if requests < REQUESTS_MIN && now.since(since) < WAIT_MAX {
-                handed_on.push((before, since));
+            let all = Gathered::all(segment);
+            // With less than before it was forgotten by the proxy, and begins anew.
+            let before = known
+                .iter()
+                .find(|known| known.handed_on.share == segment.share && known.requests <= all.requests)
+                .copied()
+                .unwrap_or_else(|| Gathered::nothing(segment.share));
+            let arms = less_all(segment.arms, before.handed_on.arms);
+            let waiting = requests_of(&arms);
+            let since = (waiting > 0).then(|| before.since.unwrap_or(now));
+            let is_old = since.is_some_and(|since| now.since(since) >= WAIT_MAX);
+            let is_drawn_with = (segment.share.value() - said.share.value()).abs() < SHARE_GRAIN;
+            let is_complete = !is_drawn_with && all.requests == before.requests;
+            if waiting < REQUESTS_MIN && !is_old && !is_complete {
+                let requests = all.requests;
+                gathered.push(Gathered {
+                    requests,
+                    since,
+                    ..before
+                });
                 continue;
             }
-            handed_on.push((*segment, now));
-            if requests > 0 {
-                let other = match said.serving {
-                    Arm::Primary => shadow,
-                    Arm::Shadow => primary,
-                };
+            gathered.push(all);
+            if waiting > 0 {
                 self.batches.push(Batch {
-                    share: Share::clamped(other as f64 / requests as f64),
+                    serving: said.serving,
+                    drawn: segment.share,
                     arms,
                 });
             }
         }
-        handed_on
+        gathered
     }
 
     /// Of both arms.
     pub(super) fn requests(&self) -> u64 {
-        self.arms
-            .iter()
-            .map(|arm| arm.requests)
-            .fold(0, u64::saturating_add)
+        requests_of(&self.arms)
     }
+}
+
+fn requests_of(arms: &[ArmCounters; 2]) -> u64 {
+    arms.iter().map(|arm| arm.requests).fold(0, u64::saturating_add)
 }
 
 fn less_all(
@@ -266,42 +301,83 @@ mod tests {
         }
     }
 
-    fn hear(voice: &mut Voice, requests: [u64; 2], at_s: u64) -> Vec<(f64, [u64; 2])> {
-        let now = Moment::from_micros(at_s * 1_000_000);
-        let more = voice.hear((BootId(1), false), &report(requests), now);
-        let batch = |batch: &Batch| (batch.share.value(), batch.arms.map(|arm| arm.requests));
+    fn at(at_s: u64) -> Moment {
+        Moment::from_micros(at_s * 1_000_000)
+    }
+
+    /// The batches of a report: the probability of the draw, and the requests of either arm.
+    fn take(voice: &mut Voice, said: &PairReport, at_s: u64) -> Vec<(f64, [u64; 2])> {
+        let more = voice.hear((BootId(1), false), said, at(at_s));
+        let batch = |batch: &Batch| (batch.drawn.value(), batch.arms.map(|arm| arm.requests));
         more.batches.iter().map(batch).collect()
     }
 
-    #[test]
-    fn evidence_is_weighed_by_what_the_arms_had_and_not_by_what_was_meant() {
-        let mut voice = Voice::default();
-        // Balancing by load keeps users from a slow primary, and not from its shadow.
-        assert_eq!(hear(&mut voice, [30, 70], 1), [(0.7, [30, 70])]);
-        assert_eq!(hear(&mut voice, [120, 80], 2), [(0.1, [90, 10])]);
-        assert_eq!(hear(&mut voice, [120, 80], 3), []);
+    fn hear(voice: &mut Voice, requests: [u64; 2], at_s: u64) -> Vec<[u64; 2]> {
+        let batches = take(voice, &report(requests), at_s);
+        batches.into_iter().map(|(_, requests)| requests).collect()
+    }
+
+    /// A report of so many requests under a share of a tenth, and so many under a fifth, which is drawn with now.
+    fn moved_on(tenth: [u64; 2], fifth: [u64; 2]) -> PairReport {
+        let mut said = report(tenth);
+        let [more] = report(fifth).segments.try_into().unwrap();
+        said.share = Share::clamped(0.2);
+        said.segments.push(Segment {
+            share: said.share,
+            ..more
+        });
+        for (sum, more) in said.arms.iter_mut().zip(&more.arms) {
+            sum.add(more);
+        }
+        said
     }
 
     #[test]
     fn a_report_that_was_overtaken_is_not_counted_and_makes_nothing_count_twice() {
         let mut voice = Voice::default();
-        assert_eq!(hear(&mut voice, [90, 10], 1), [(0.1, [90, 10])]);
-        assert_eq!(hear(&mut voice, [45, 5], 2), []);
-        assert_eq!(hear(&mut voice, [135, 15], 3), [(0.1, [45, 5])]);
+        assert_eq!(hear(&mut voice, [90, 10], 1), [[90, 10]]);
+        assert_eq!(hear(&mut voice, [45, 5], 2), [[0; 2]; 0]);
+        assert_eq!(hear(&mut voice, [135, 15], 3), [[45, 5]]);
         let mut earlier = report([450, 50]);
         earlier.round = Round(0);
-        let now = Moment::from_micros(4_000_000);
-        assert_eq!(voice.hear((BootId(1), false), &earlier, now), More::default());
-        assert_eq!(hear(&mut voice, [180, 20], 5), [(0.1, [45, 5])]);
+        assert_eq!(voice.hear((BootId(1), false), &earlier, at(4)), More::default());
+        assert_eq!(hear(&mut voice, [180, 20], 5), [[45, 5]]);
     }
 
     #[test]
     fn a_few_requests_are_kept_until_they_are_enough_or_old_and_none_is_lost() {
         let mut voice = Voice::default();
-        assert_eq!(hear(&mut voice, [9, 1], 1), []);
-        assert_eq!(hear(&mut voice, [18, 2], 2), []);
-        assert_eq!(hear(&mut voice, [36, 4], 3), [(0.1, [36, 4])]);
-        assert_eq!(hear(&mut voice, [39, 5], 20), []);
-        assert_eq!(hear(&mut voice, [39, 5], 33), [(0.25, [3, 1])]);
+        assert_eq!(hear(&mut voice, [9, 1], 1), [[0; 2]; 0]);
+        assert_eq!(hear(&mut voice, [18, 2], 2), [[0; 2]; 0]);
+        assert_eq!(hear(&mut voice, [36, 4], 3), [[36, 4]]);
+        // They have waited since they came, and not since others were handed on.
+        assert_eq!(hear(&mut voice, [39, 5], 20), [[0; 2]; 0]);
+        assert_eq!(hear(&mut voice, [39, 6], 22), [[0; 2]; 0]);
+        assert_eq!(hear(&mut voice, [39, 6], 23), [[3, 2]]);
+    }
+
+    #[test]
+    fn what_is_drawn_with_no_more_and_does_not_grow_is_handed_on_at_once() {
+        let mut voice = Voice::default();
+        assert_eq!(take(&mut voice, &report([9, 1]), 1), []);
+        // Some of it was still under way.
+        assert_eq!(take(&mut voice, &moved_on([10, 2], [0, 0]), 2), []);
+        assert_eq!(take(&mut voice, &moved_on([10, 2], [4, 1]), 3), [(0.1, [10, 2])]);
+        assert_eq!(
+            take(&mut voice, &moved_on([10, 2], [40, 10]), 4),
+            [(0.2, [40, 10])]
+        );
+    }
+
+    #[test]
+    fn a_segment_that_the_proxy_forgot_begins_anew() {
+        let mut voice = Voice::default();
+        assert_eq!(
+            take(&mut voice, &moved_on([90, 10], [0, 0]), 1),
+            [(0.1, [90, 10])]
+        );
+        let mut anew = moved_on([36, 4], [100, 0]);
+        anew.segments.truncate(1);
+        assert_eq!(take(&mut voice, &anew, 2), [(0.1, [36, 4])]);
     }
 }

@@ -67,6 +67,9 @@ pub struct Window {
     span: Duration,
     events: [u64; 2],
     weight: Option<Weight>,
+    /// Some of it belongs to an earlier step.
+    #[serde(default)]
+    is_earlier: bool,
 }
 
 /// One event made of many, in parts of [`EVENT`].
@@ -76,6 +79,8 @@ pub struct Collapsed {
     pub weight: Weight,
     /// The shadow's fraction of it.
     pub shadow: u64,
+    /// Some of it belongs to an earlier step.
+    pub is_earlier: bool,
 }
 
 impl Window {
@@ -93,18 +98,29 @@ impl Window {
         before
     }
 
+    /// What is in here is no proof of a step that begins now.
+    pub fn grow_old(&mut self) {
+        self.is_earlier = self.weight.is_some();
+    }
+
     /// What is in here, once it has lasted for `burst`.
     pub fn elapsed(&mut self, burst: Duration) -> Option<Collapsed> {
         (self.span >= burst).then(|| self.close()).flatten()
     }
 
     fn close(&mut self) -> Option<Collapsed> {
-        let Self { events, weight, .. } = std::mem::take(self);
+        let Self {
+            events,
+            weight,
+            is_earlier,
+            ..
+        } = std::mem::take(self);
         let [primary, shadow] = events.map(u128::from);
         let fraction = (shadow * u128::from(EVENT)).checked_div(primary + shadow)?;
         Some(Collapsed {
             weight: weight?,
             shadow: u64::try_from(fraction).unwrap_or(EVENT),
+            is_earlier,
         })
     }
 }
@@ -128,7 +144,8 @@ mod tests {
             whole,
             Some(Collapsed {
                 weight,
-                shadow: 800_000
+                shadow: 800_000,
+                is_earlier: false
             })
         );
         assert_eq!(window, Window::default());
@@ -152,7 +169,8 @@ mod tests {
             before,
             Some(Collapsed {
                 weight: old,
-                shadow: 0
+                shadow: 0,
+                is_earlier: false
             })
         );
         window.observe(new, BURST, [0, 0]);

@@ -110,12 +110,12 @@ impl Evidence {
 }
 
 impl RatioRange {
-    /// Of what was counted, at confidence `1 - alpha`, valid at every look.
-    pub fn of(tally: &Tally, alpha: f64) -> Self {
+    /// Of what was counted under the lowest weights and under the highest, at confidence `1 - alpha`, valid at every look.
+    pub fn of([lowest, highest]: [&Tally; 2], alpha: f64) -> Self {
         let limit = -(alpha / 2.0).ln();
         // "Above r" is certain for small r, "below r" for large ones; each end is where certainty ends.
-        let above = |ratio: f64| Ratio::above(ratio).nats(tally.for_worse()) >= limit;
-        let below = |ratio: f64| Ratio::under(ratio).nats(tally.for_not_worse()) >= limit;
+        let above = |ratio: f64| Ratio::above(ratio).nats(highest.for_worse()) >= limit;
+        let below = |ratio: f64| Ratio::under(ratio).nats(lowest.for_not_worse()) >= limit;
         Self {
             low: edge(above, 1.0 / RATIO_END, RATIO_END),
             high: edge(below, RATIO_END, 1.0 / RATIO_END),
@@ -199,7 +199,7 @@ impl Judge {
         let ok = counts
             .pass_nats(policy)
             .map(|nats| Evidence::of(nats, self.policy().pass_limit()));
-        let ratio = RatioRange::of(&counts.whole, self.policy().alpha);
+        let ratio = RatioRange::of([&counts.whole_least, &counts.whole], self.policy().alpha);
         let lacks = ok.is_some_and(|ok| !ok.suffices());
         let needed = lacks.then(|| self.needed(counts, policy)).flatten();
         let [primary, shadow] = counts.events;
@@ -320,7 +320,7 @@ mod tests {
     fn the_range_holds_the_ratio_and_shrinks() {
         let mut width = f64::INFINITY;
         for events in [40, 400, 4000] {
-            let range = RatioRange::of(&tally(events, events / 10), 0.01);
+            let range = RatioRange::of([&tally(events, events / 10); 2], 0.01);
             let (low, high) = (range.low.unwrap_or(0.0), range.high.unwrap());
             assert!(low < 1.0 && 1.0 < high, "{range}");
             assert!(high - low < width);
@@ -334,13 +334,13 @@ mod tests {
             low: None,
             high: None,
         };
-        assert_eq!(RatioRange::of(&Tally::default(), 0.01), open);
-        let only_shadow = RatioRange::of(&tally(20, 20), 0.01);
+        assert_eq!(RatioRange::of([&Tally::default(); 2], 0.01), open);
+        let only_shadow = RatioRange::of([&tally(20, 20); 2], 0.01);
         assert!(
             only_shadow.low.unwrap() > 10.0 && only_shadow.high.is_none(),
             "{only_shadow}"
         );
-        let never_shadow = RatioRange::of(&tally(200, 0), 0.01);
+        let never_shadow = RatioRange::of([&tally(200, 0); 2], 0.01);
         assert!(
             never_shadow.low.is_none() && never_shadow.high.unwrap() < 1.0,
             "{never_shadow}"
@@ -350,7 +350,7 @@ mod tests {
     #[test]
     fn what_lies_outside_is_what_the_tests_exclude() {
         let tally = tally(500, 120);
-        let range = RatioRange::of(&tally, 0.01);
+        let range = RatioRange::of([&tally; 2], 0.01);
         let limit = 200f64.ln();
         let (low, high) = (range.low.unwrap(), range.high.unwrap());
         assert!(Ratio::above(low * 0.999).nats(tally.for_worse()) >= limit);

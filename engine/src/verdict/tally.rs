@@ -66,7 +66,7 @@ pub struct Tally {
     segments: Vec<Segment>,
 }
 
-/// A weight between two billionths.
+/// Between which billionths a weight lies: neighbours where it is known, and as far apart as what is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Weight {
     low: u32,
@@ -76,31 +76,65 @@ pub struct Weight {
 impl Weight {
     /// From a probability; none unless it lies strictly between 0 and 1.
     pub fn of(probability: f64) -> Option<Self> {
-        if !(probability > 0.0 && probability < 1.0) {
-            return None;
-        }
-        let parts = probability * WEIGHT_PARTS;
-        let nearest = parts.round();
-        let (low, high) = if (parts - nearest).abs() < ROUNDING {
-            (nearest, nearest)
-        } else {
-            (parts.floor(), parts.ceil())
-        };
-        Some(Self {
-            low: whole(low),
-            high: whole(high),
-        })
+        Self::between(probability, probability)
     }
 
-    /// As a probability.
+    /// From the lowest and the highest that a probability may have been; none where nothing lies strictly between 0 and 1.
+    pub fn between(low: f64, high: f64) -> Option<Self> {
+        if !(low >= 0.0 && low <= high && high <= 1.0 && high > 0.0 && low < 1.0) {
+            return None;
+        }
+        let ([low, _], [_, high]) = (around(low), around(high));
+        Some(Self { low, high })
+    }
+
+    /// The lowest that it may have been.
+    #[must_use]
+    pub fn lowest(self) -> Self {
+        Self {
+            high: self.low,
+            ..self
+        }
+    }
+
+    /// The highest that it may have been.
+    #[must_use]
+    pub fn highest(self) -> Self {
+        Self {
+            low: self.high,
+            ..self
+        }
+    }
+
+    /// Whatever either may have been.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self {
+            low: self.low.min(other.low),
+            high: self.high.max(other.high),
+        }
+    }
+
+    /// As a probability, the lowest.
     pub fn value(self) -> f64 {
         f64::from(self.low) / WEIGHT_PARTS
     }
 }
 
+/// The numbers of parts around a probability from 0 to 1.
+fn around(probability: f64) -> [u32; 2] {
+    let parts = probability * WEIGHT_PARTS;
+    let nearest = parts.round();
+    if (parts - nearest).abs() < ROUNDING {
+        [whole(nearest); 2]
+    } else {
+        [whole(parts.floor()), whole(parts.ceil())]
+    }
+}
+
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "0 to a billion, by the check of its only caller"
+    reason = "0 to a billion, by the check that comes before it"
 )]
 fn whole(parts: f64) -> u32 {
     parts as u32
@@ -150,7 +184,8 @@ impl Tally {
         };
         let at = self.segments.partition_point(|segment| segment.high < more.low);
         match self.segments.get_mut(at) {
-            // Weights are at most a billionth wide, so that they meet one segment only, or touch two in one point.
+            // One that is a billionth wide meets one segment only, or touches two in one point. Of one that is wider, the
+            // judge adds either end by itself.
             Some(segment) if segment.low <= more.high => *segment = segment.union(more),
             _ => self.segments.insert(at, more),
         }

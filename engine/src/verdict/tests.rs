@@ -27,20 +27,25 @@ impl Bench {
 
     fn tick(&mut self, weight: f64, exposures: [u64; 2], events: &[[u64; 2]]) -> Verdict {
         self.now = self.now + TICK;
-        let interval = Interval {
-            at: self.now,
-            weight,
-            exposures,
-            events,
-        };
-        self.judge.observe(&interval).unwrap();
+        self.judge
+            .observe(self.now, &interval(weight, exposures, events))
+            .unwrap();
         self.judge.verdict()
+    }
+}
+
+fn interval(weight: f64, exposures: [u64; 2], events: &[[u64; 2]]) -> Interval<'_> {
+    Interval {
+        weight: WeightRange::exactly(weight),
+        is_of_step: true,
+        exposures,
+        events,
     }
 }
 
 fn refused(interval: &Interval<'_>) -> IntervalError {
     let mut judge = Judge::new(&failures()).unwrap();
-    let error = judge.observe(interval).unwrap_err();
+    let error = judge.observe(Moment::ZERO, interval).unwrap_err();
     let mut state = judge.state().clone();
     assert_eq!(std::mem::take(&mut state.refused), 1);
     assert_eq!(
@@ -62,12 +67,6 @@ fn no_data_is_no_evidence() {
 
 #[test]
 fn what_contradicts_itself_is_not_counted() {
-    let interval = |weight, exposures, events| Interval {
-        at: Moment::ZERO,
-        weight,
-        exposures,
-        events,
-    };
     assert!(matches!(
         refused(&interval(f64::NAN, [1, 1], &[[0, 0]])),
         IntervalError::Weight(_)
@@ -294,4 +293,101 @@ fn a_verdict_says_how_often_it_is_wrong() {
         sentence.ends_with("said of a good one with probability 1 % at most"),
         "{sentence}"
     );
+}
+
+#[test]
+fn what_five_proxies_see_in_one_moment_is_one_tick() {
+    // The shadow restarts: for a moment all of its requests fail, at each of five proxies that had a fraction of its own.
+    let mut judge = Judge::new(&failures()).unwrap();
+    let parts = [0.04, 0.045, 0.05, 0.055, 0.06].map(|weight| interval(weight, [200, 10], &[[1, 10]]));
+    let at = Moment::ZERO + TICK;
+    judge.observe_tick(at, &parts).unwrap();
+    assert_eq!(
+        judge.verdict(),
+        Verdict::Undecided,
+        "{}",
+        judge.explain().sentence
+    );
+    assert_eq!(
+        judge.state().outage,
+        Outage {
+            ticks: 1,
+            requests: 50
+        }
+    );
+    assert_eq!(judge.state().metrics[0].ticks, 1);
+    assert_eq!(
+        judge.state().metrics[0].whole.segments().len(),
+        5,
+        "each under its own"
+    );
+    for tick in 2..4 {
+        judge.observe_tick(Moment::ZERO + TICK * tick, &parts).unwrap();
+    }
+    assert_eq!(judge.verdict(), Verdict::Worse);
+}
+
+#[test]
+fn of_a_tick_what_contradicts_itself_is_left_out_and_the_rest_is_counted() {
+    let mut judge = Judge::new(&failures()).unwrap();
+    let parts = [interval(0.5, [1, 1], &[[0, 2]]), interval(0.5, [3, 4], &[[0, 1]])];
+    let refused = judge.observe_tick(Moment::ZERO, &parts);
+    assert_eq!(refused, Err(IntervalError::Events(Metric::Failures)));
+    assert_eq!((judge.state().requests, judge.state().refused), ([3, 4], 1));
+}
+
+#[test]
+fn a_burst_that_many_proxies_see_is_one_event_under_the_widest_weight() {
+    let mut policy = failures().robust();
+    policy.burst = TICK;
+    let mut judge = Judge::new(&policy).unwrap();
+    let parts = [0.04, 0.06].map(|weight| interval(weight, [200, 10], &[[0, 10]]));
+    judge.observe_tick(Moment::ZERO, &parts).unwrap();
+    judge.observe_tick(Moment::ZERO + TICK, &parts).unwrap();
+    let counts = &judge.state().metrics[0];
+    let (worse, least) = (counts.whole.segments(), counts.whole_least.segments());
+    assert_eq!((worse.len(), worse[0].events, least.len()), (1, EVENT, 1));
+    assert_eq!((least[0].low, worse[0].high), (40_000_000, 60_000_000));
+}
+
+#[test]
+fn where_a_weight_is_not_known_either_test_takes_the_end_at_which_it_finds_less() {
+    let nats = |low: f64, high: f64| {
+        let mut judge = Judge::new(&JudgePolicy::default()).unwrap();
+        judge.state.step_requests = [0, 1_000];
+        for tick in 0..4 {
+            let events = [[9, 2], [500, 50], [90, 20], [9, 2], [1, 1]];
+            let part = Interval {
+                weight: WeightRange { low, high },
+                ..interval(0.0, [1000, 100], &events)
+            };
+            judge.observe(Moment::ZERO + TICK * tick, &part).unwrap();
+        }
+        let each = judge.each().map(|weighed| {
+            let policy = weighed.policy;
+            let ratio = Ratio::below(2.0).nats(weighed.counts.step.for_not_worse());
+            (weighed.counts.worse_nats(policy, 3), ratio)
+        });
+        each.collect::<Vec<_>>()
+    };
+    let wide = nats(0.05, 0.2);
+    for known in [0.05, 0.1, 0.2] {
+        for (metric, (wide, exact)) in wide.iter().zip(nats(known, known)).enumerate() {
+            assert!(wide.0 <= exact.0 + 1e-9, "worse, metric {metric} at {known}");
+            assert!(wide.1 <= exact.1 + 1e-9, "not worse, metric {metric} at {known}");
+        }
+    }
+}
+
+#[test]
+fn what_an_earlier_step_sent_stands_against_the_shadow_and_is_no_proof_of_this_one() {
+    let mut judge = Judge::new(&failures()).unwrap();
+    let late = Interval {
+        is_of_step: false,
+        ..interval(0.5, [5000, 5000], &[[100, 100]])
+    };
+    judge.observe(Moment::ZERO, &late).unwrap();
+    let (pass, worse) = (judge.pass_nats(), judge.state().metrics[0].whole.segments().len());
+    assert_eq!((judge.state().step_requests, worse), ([0, 0], 1));
+    assert!(pass.abs() < 1e-9, "{pass}");
 }

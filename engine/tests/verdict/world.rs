@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use foreshade_engine::moment::Moment;
-use foreshade_engine::verdict::{Interval, Judge, JudgePolicy, Metric, Verdict};
+use foreshade_engine::verdict::{Interval, Judge, JudgePolicy, Metric, Verdict, WeightRange};
 
 use crate::chance::Chance;
 
@@ -88,12 +88,12 @@ impl World {
             *whole = [whole[0] + more[0], whole[1] + more[1]];
         }
         let interval = Interval {
-            at: self.now,
-            weight,
+            weight: WeightRange::exactly(weight),
+            is_of_step: true,
             exposures,
             events,
         };
-        self.judge.observe(&interval).unwrap();
+        self.judge.observe(self.now, &interval).unwrap();
         self.judge.verdict()
     }
 
