@@ -13,6 +13,8 @@ pub(super) struct Sums {
     pub(super) round: Round,
     arms: [ArmCounters; 2],
     segments: Vec<Segment>,
+    /// The part of a request that the other arm has not had yet.
+    owed: f64,
 }
 
 /// A played proxy.
@@ -23,6 +25,8 @@ pub(super) struct Played {
     pub(super) sums: BTreeMap<PairId, Sums>,
     pub(super) sequence: u64,
     pub(super) is_cut_off: bool,
+    /// How much more of the requests the other arm has here than was drawn, as balancing has it. A factor.
+    pub(super) lean: f64,
 }
 
 impl Played {
@@ -68,7 +72,7 @@ impl Sums {
         clippy::cast_sign_loss,
         reason = "a part lies between 0 and 1"
     )]
-    pub(super) fn serve(&mut self, planned: &PairPlan, failing: [u64; 2], requests: u64) {
+    pub(super) fn serve(&mut self, planned: &PairPlan, lean: f64, failing: [u64; 2], requests: u64) {
         let share = planned.directed.unwrap_or(Share::ZERO);
         let known = self.segments.iter().position(|segment| segment.share == share);
         let at = known.unwrap_or_else(|| {
@@ -76,7 +80,10 @@ impl Sums {
             self.segments.push(Segment { share, arms });
             self.segments.len() - 1
         });
-        let other = (requests as f64 * share.value()).round() as u64;
+        let part = (share.value() * lean).min(1.0);
+        self.owed += requests as f64 * part;
+        let other = (self.owed + 1e-6) as u64;
+        self.owed -= other as f64;
         let arms = match planned.serving {
             Arm::Primary => [requests - other, other],
             Arm::Shadow => [other, requests - other],

@@ -136,3 +136,35 @@ async fn bad_luck_breaks_no_law_in_another_64_seeds() {
 async fn bad_luck_breaks_no_law_in_the_last_64_seeds() {
     live_all(3).await;
 }
+
+/// Six requests in each report, and arms that have other parts of them at each proxy: what is evidence is taken all the same,
+/// but for what waits to be enough.
+#[tokio::test(start_paused = true)]
+async fn of_few_requests_at_proxies_that_balance_apart_nearly_all_are_counted() {
+    const REQUESTS: u64 = 12;
+    let mut world = World::new(ALONE, None).await;
+    world.requests = REQUESTS;
+    world.lean([0.5, 1.5]);
+    let pair = world.pairs().remove(0);
+    let (mut is_ordered, mut shifted) = (false, 0);
+    for tick in 0..400 {
+        world.tick(Weather::default).await;
+        let state = world.state(&pair);
+        if state == State::Warm(Warm::Idle) && !is_ordered {
+            is_ordered = true;
+            world.order(&pair, PROMOTE, "the order");
+        }
+        if !matches!(state, State::Shifting(_)) {
+            continue;
+        }
+        shifted += 1;
+        let (served, counted) = world.counted(&pair).await;
+        // Two segments of each proxy in which less than 32 wait, and two seconds that are not written down yet.
+        let waiting = 2 * 2 * 32 + 8 * REQUESTS;
+        assert!(
+            counted <= served && served - counted <= waiting,
+            "tick {tick}: {counted} of {served}"
+        );
+    }
+    assert!(shifted > 100, "{shifted} ticks under way");
+}

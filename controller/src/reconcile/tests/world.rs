@@ -67,6 +67,8 @@ pub(super) struct World {
     pub(super) tick: u64,
     /// The wall beside the true time.
     pub(super) wall_skew_ms: i64,
+    /// Requests of one pair in one tick, over all proxies.
+    pub(super) requests: u64,
     /// Failures per thousand requests, by arm.
     pub(super) failing: [u64; 2],
     /// Orders that nobody has been heard to obey.
@@ -118,6 +120,7 @@ impl World {
             sums: BTreeMap::new(),
             sequence: 0,
             is_cut_off: false,
+            lean: 1.0,
         };
         let mut world = Self {
             disk,
@@ -128,6 +131,7 @@ impl World {
             under_way: Vec::new(),
             tick: 0,
             wall_skew_ms: 0,
+            requests: REQUESTS,
             failing: [0; 2],
             orders: Vec::new(),
             obeyed: Vec::new(),
@@ -137,6 +141,20 @@ impl World {
         };
         world.greet();
         world
+    }
+
+    /// The arms have other parts of the requests at each proxy.
+    pub(super) fn lean(&mut self, factors: [f64; 2]) {
+        for (proxy, factor) in self.proxies.iter_mut().zip(factors) {
+            proxy.lean = factor;
+        }
+    }
+
+    /// Requests that a pair has had in its round, and those of them that were counted in what is written down.
+    pub(super) async fn counted(&self, pair: &PairId) -> (u64, u64) {
+        let kept = self.kept().await.remove(pair).unwrap();
+        let served = self.served.get(&(pair.clone(), kept.pair.round));
+        (served.copied().unwrap_or_default(), requests(&kept))
     }
 
     /// How many times anything was written down.
@@ -360,7 +378,7 @@ impl World {
     }
 
     fn serve(&mut self, at: usize) {
-        let (failing, count) = (self.failing, self.proxies.len() as u64);
+        let (failing, each) = (self.failing, self.requests / self.proxies.len() as u64);
         let proxy = &mut self.proxies[at];
         let Some(plan) = proxy.plan.clone() else { return };
         for planned in plan.pairs() {
@@ -368,9 +386,9 @@ impl World {
             if sums.round != planned.round {
                 *sums = Sums::of(planned.round);
             }
-            sums.serve(planned, failing, REQUESTS / count);
+            sums.serve(planned, proxy.lean, failing, each);
             let served = self.served.entry((planned.pair.clone(), planned.round));
-            *served.or_default() += REQUESTS / count;
+            *served.or_default() += each;
         }
     }
 
