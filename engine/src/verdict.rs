@@ -27,7 +27,8 @@
 //! between which numbers the weight lies, and each test takes the end at which it finds less ([`tally`]).
 //!
 //! **Cold start**: undecided; metrics of latency skip a warm-up. **Idle**: nothing changes. **Burst**: three ticks
-//! must have events of the shadow, and what many saw in one moment is one of them; `robust` makes one event of a burst. **Restart**: [`State`] is all there is to
+//! must have events of the shadow, and what many saw in one moment is one of them; `robust` makes one
+//! event of a burst. **Restart**: [`State`] is all there is to
 //! keep. **Everything on the shadow** (`w = 1`): the ratio rests, the absolute route goes on, and [`bake`] watches.
 
 pub mod absolute;
