@@ -187,7 +187,7 @@ pub(super) async fn follow(
     followed: Result<Query<Followed>, QueryRejection>,
 ) -> Response {
     let said = followed.as_ref().ok().and_then(|followed| followed.answer);
-    let (Some((token, claim)), Some(said)) = (api.followed(followed.as_ref().ok()), said) else {
+    let (Some((_, claim)), Some(said)) = (api.followed(followed.as_ref().ok()), said) else {
         return no_link();
     };
     let lines = (
@@ -206,10 +206,8 @@ pub(super) async fn follow(
         },
         actor,
         reason,
-        key: format!(
-            "link-{said:?}-{:032x}",
-            xxhash_rust::xxh3::xxh3_128(token.as_bytes())
-        ),
+        // One per press: who says no, yes and no again means the last of it, and what is so already is answered by state.
+        key: format!("link-{:032x}", rand::random::<u128>()),
         expected: Some(claim.generation),
         to: None,
         dry_run: false,

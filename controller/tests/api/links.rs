@@ -65,10 +65,30 @@ async fn a_link_opens_its_gate_by_a_button_and_never_by_being_looked_at() {
         (&audit[0]["command"], &audit[0]["actor"]),
         (&json!("approve"), &json!("link"))
     );
-    // The pair has moved on, and so the link is of the past.
+    // Once the pair has moved on, the link is of the past.
+    let said = json!({"actor": "ann", "reason": "it is well"});
+    let moved = stand.send("POST /v1/pairs/shop/a/promote", "", &said).await;
+    assert_eq!(moved.status, 200, "{}", moved.text);
     let again = press(&stand, &link, "deny").await;
     assert_eq!(again.status, 412);
     assert!(again.text.contains("Nothing was changed"), "{}", again.text);
+}
+
+#[tokio::test]
+async fn each_press_of_a_button_is_an_order_of_its_own() {
+    let stand = Stand::with(Keys::default(), Some(signer()));
+    let link = link(&stand).await;
+    for (answer, standing) in [
+        ("deny", "denied"),
+        ("approve", "open"),
+        ("deny", "denied"),
+        ("deny", "denied"),
+    ] {
+        let pressed = press(&stand, &link, answer).await;
+        assert_eq!(pressed.status, 200, "{}", pressed.text);
+        let detail = stand.see("/v1/pairs/shop/a").await.json();
+        assert_eq!(detail["gates"][0]["standing"], standing, "after {answer}");
+    }
 }
 
 #[tokio::test]

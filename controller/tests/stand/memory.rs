@@ -27,6 +27,7 @@ pub(crate) const NOON_MS: u64 = 1_795_694_400_000;
 
 pub(crate) struct Memory {
     pairs: Mutex<BTreeMap<PairId, Held>>,
+    answered: Mutex<BTreeMap<(PairId, String), Outcome>>,
     audit: Mutex<Vec<AuditEntry>>,
     drills: Mutex<Vec<Drill>>,
     events: EventLog,
@@ -100,6 +101,7 @@ impl Default for Memory {
         let pairs = [(pair("shop", "a"), shifting), (pair("shop", "b"), warm)];
         Self {
             pairs: Mutex::new(pairs.into()),
+            answered: Mutex::default(),
             audit: Mutex::default(),
             drills: Mutex::default(),
             events: EventLog::default(),
@@ -224,8 +226,8 @@ impl Memory {
                 return Err(not_now(held));
             }
             Command::Override { .. } | Command::ClearOverride { .. } => return Ok(by_hand(order, held)),
-            Command::Approve { gate } => return say(held, gate.as_str(), GateStanding::Open).map(Some),
-            Command::Deny { gate } => return say(held, gate.as_str(), GateStanding::Denied).map(Some),
+            Command::Approve { gate } => return say(held, gate.as_str(), GateStanding::Open),
+            Command::Deny { gate } => return say(held, gate.as_str(), GateStanding::Denied),
             Command::Drill { .. } => return self.drill(order, held).map(Some),
             Command::CancelDrill => return self.end_drill(order, held).map(Some),
         };
@@ -305,14 +307,15 @@ fn set(setting: Setting, until_ms: u64, order: &Order) -> OverrideView {
     }
 }
 
-fn say(held: &mut Held, name: &str, standing: GateStanding) -> Result<String, Fault> {
+fn say(held: &mut Held, name: &str, standing: GateStanding) -> Result<Option<String>, Fault> {
     let gate = held.gates.iter_mut().find(|gate| gate.name == name);
     let gate = gate.ok_or_else(|| Fault::Unknown {
         what: "gate",
         name: name.to_owned(),
     })?;
+    let is_new = gate.standing != standing;
     gate.standing = standing;
-    Ok(format!("gate {name} is {}", standing.to_string().to_lowercase()))
+    Ok(is_new.then(|| format!("gate {name} is {}", standing.to_string().to_lowercase())))
 }
 
 fn summary(pair: &PairId, held: &Held) -> PairSummary {
@@ -484,6 +487,10 @@ impl Operator for Memory {
         let held = pairs
             .get_mut(&order.pair)
             .ok_or_else(|| Fault::UnknownPair(order.pair.clone()))?;
+        let known = (order.pair.clone(), order.key.clone());
+        if let Some(outcome) = locked(&self.answered).get(&known) {
+            return Ok(outcome.clone());
+        }
         let current = Generation(held.generation);
         if let Some(expected) = order.expected.filter(|expected| *expected != current) {
             return Err(Fault::Stale { expected, current });
@@ -497,7 +504,9 @@ impl Operator for Memory {
         let mut after = held.clone();
         let said = self.obeyed(&order, &mut after)?;
         if let Some(sentence) = &said {
-            after.generation += 1;
+            // What is said to a gate is no news for proxies.
+            let is_planned = !matches!(order.command, Command::Approve { .. } | Command::Deny { .. });
+            after.generation += u64::from(is_planned);
             after.reason.clone_from(sentence);
         }
         let outcome = Outcome {
@@ -516,6 +525,7 @@ impl Operator for Memory {
             return Ok(outcome);
         }
         *held = after;
+        locked(&self.answered).insert(known, outcome.clone());
         locked(&self.audit).push(AuditEntry {
             seq: self.next(),
             at_ms: NOON_MS,
