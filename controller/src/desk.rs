@@ -28,7 +28,7 @@ use crate::operator::{Fault, Operator, Order, Page, Standing};
 
 pub(crate) use self::looks::drill;
 pub(crate) use self::orders::{Waiting, outcome};
-pub(crate) use self::undo::{Undo, undo};
+pub(crate) use self::undo::served_at;
 
 /// Notes that wait. Who writes one waits for its answer, and the API has fewer connections.
 const NOTES_MAX: usize = 512;

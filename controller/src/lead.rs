@@ -7,13 +7,13 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use foreshade_engine::lifecycle::command::{Answer, Outcome as Came, Verb};
+use foreshade_engine::lifecycle::command::Command;
 use foreshade_engine::moment::Moment;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant as Clock, MissedTickBehavior, interval, sleep};
 
-use crate::desk::{self, Board, Note, Undo, Waiting};
+use crate::desk::{self, Board, Note, Waiting};
 use crate::fleet::Fleet;
 use crate::journal::{Journal, JournalError};
 use crate::leader::{Campaign, Deposed, LeaderError, Leadership, current};
@@ -21,7 +21,7 @@ use crate::link::{Arrival, Arrived, Links};
 use crate::operator::view::Outcome as Settled;
 use crate::operator::{Fault, Order, Standing};
 use crate::outside::{Heard, Outside};
-use crate::reconcile::{Instant, Outcome, Reconciler, TICK};
+use crate::reconcile::{Instant, OrderError, Outcome, Reconciler, TICK};
 use crate::spec::Spec;
 use crate::store::{Certainty, Key, Store, StoreError};
 
@@ -256,37 +256,25 @@ impl Controller {
         reign.reconciler.gate(&heard.pair, &heard.gate, heard.answer);
     }
 
-    /// An undo to a generation becomes the order that leads there; what came of it, where there is nothing to do.
-    async fn led_back(&self, reign: &Reign, order: &mut Order) -> Result<Option<Settled>, Fault> {
-        let Some(to) = order.to else {
-            return Ok(None);
+    /// An undo to a generation becomes the order that leads to whoever served then.
+    async fn led_back(&self, reign: &Reign, order: &mut Order) -> Result<(), Fault> {
+        let Some(generation) = order.to else {
+            return Ok(());
         };
-        reign.is_current(order)?;
         let unreadable = |error: JournalError| Fault::ReadOnly(error.to_string());
         let records = self.journal.records(self.store.as_ref(), &order.pair).await;
         let records = records.map_err(unreadable)?;
         let unknown = || Fault::UnknownPair(order.pair.clone());
         let view = reign.reconciler.view(&order.pair).ok_or_else(unknown)?;
-        match desk::undo(view.pair, &records, to)? {
-            Undo::Order(command) => {
-                order.command = command;
-                Ok(None)
-            }
-            Undo::Nothing => {
-                let answer = Answer {
-                    key: order.key.clone(),
-                    outcome: Came::Unchanged,
-                };
-                desk::outcome(view.pair, Verb::Undo, &answer, order.dry_run).map(Some)
-            }
-        }
+        let serving = desk::served_at(view.pair, &records, generation)?;
+        order.command = Command::UndoTo { generation, serving };
+        Ok(())
     }
 
     async fn answer(&self, reign: &mut Reign, note: Note) {
         match note {
             Note::Command(mut order, reply) => match self.led_back(reign, &mut order).await {
-                Ok(None) => reign.order(*order, reply),
-                Ok(Some(settled)) => drop(reply.send(Ok(settled))),
+                Ok(()) => reign.order(*order, reply),
                 Err(fault) => drop(reply.send(Err(fault))),
             },
             note => reign.look(note, &self.journal, self.store.as_ref()).await,
@@ -342,27 +330,13 @@ impl Reign {
         let verb = order.command.verb();
         match self.reconciler.order(&order.pair, order.for_lifecycle()) {
             Ok(()) => self.waiting.add(order.pair, order.key, verb, reply),
-            Err(_) => drop(reply.send(Err(Fault::Busy))),
-        }
-    }
-
-    /// Whether the pair is there, and as the operator saw it.
-    fn is_current(&self, order: &Order) -> Result<(), Fault> {
-        let Some(view) = self.reconciler.view(&order.pair) else {
-            return Err(Fault::UnknownPair(order.pair.clone()));
-        };
-        let current = view.pair.generation;
-        match order.expected.filter(|expected| *expected != current) {
-            Some(expected) => Err(Fault::Stale { expected, current }),
-            None => Ok(()),
+            Err(OrderError::Unknown) => drop(reply.send(Err(Fault::UnknownPair(order.pair)))),
+            Err(OrderError::Full) => drop(reply.send(Err(Fault::Busy))),
         }
     }
 
     /// What can be said to an order without carrying it out.
     fn consider(&self, order: &Order) -> Option<Result<Settled, Fault>> {
-        if let Err(fault) = self.is_current(order) {
-            return Some(Err(fault));
-        }
         if !order.dry_run {
             return None;
         }

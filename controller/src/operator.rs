@@ -118,7 +118,7 @@ pub struct Order {
     pub reason: Reason,
     /// Names this order: one that comes twice is carried out once. Made here where the client named none.
     pub key: String,
-    /// The generation that the operator saw; where it is not the present one, nothing happens.
+    /// The generation that the operator saw; where it is not the one at which the order is obeyed, nothing happens.
     pub expected: Option<Generation>,
     /// Of an undo: the generation to whose roles the pair is to go back; to those before its last promotion where `None`.
     pub to: Option<Generation>,
@@ -134,6 +134,7 @@ impl Order {
             actor: self.actor.to_string(),
             reason: self.reason.to_string(),
             key: self.key.clone(),
+            expected: self.expected,
         }
     }
 }
@@ -313,6 +314,7 @@ impl From<Refusal> for Fault {
                 what: "gate",
                 name: name.to_string(),
             },
+            Refusal::Stale { expected, current } => Self::Stale { expected, current },
             Refusal::Incomplete | Refusal::Until => Self::Invalid(refusal.to_string()),
             Refusal::WrongState { .. }
             | Refusal::NoWayBack

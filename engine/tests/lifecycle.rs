@@ -92,6 +92,7 @@ fn a_chosen_shadow_is_promoted_through_a_restart_after_every_step() {
         actor: "ada".to_owned(),
         reason: "release 7".to_owned(),
         key: "one".to_owned(),
+        expected: None,
     };
     let policy = Policy::default();
     let mut kept = serde_json::to_string(&Pair::new(id, Mode::Live)).unwrap();

@@ -165,6 +165,7 @@ fn audit(entry: Audited) -> Option<AuditEntry> {
 fn particulars(command: &Command) -> Option<String> {
     Some(match command {
         Command::Promote { full: true } => "full".to_owned(),
+        Command::UndoTo { generation, .. } => format!("--to {generation}"),
         Command::Override { setting, .. } => match setting {
             Setting::Share(to) => format!("share {to}"),
             Setting::Ceiling(to) => format!("ceiling {to}"),

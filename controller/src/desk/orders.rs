@@ -57,7 +57,11 @@ pub(crate) fn outcome(pair: &Pair, verb: Verb, answer: &Answer, dry_run: bool) -
     let sentence = if changed {
         format!("{verb}: {}", done(verb, pair))
     } else {
-        format!("{verb}: it is so already; {} is {}", pair.id, pair.state)
+        let already = match verb {
+            Verb::Promote | Verb::Undo => "it is so already, or on its way",
+            _ => "it is so already",
+        };
+        format!("{verb}: {already}; {} is {}", pair.id, pair.state)
     };
     Ok(Outcome {
         pair: pair.id.to_string(),

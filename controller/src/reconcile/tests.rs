@@ -305,6 +305,7 @@ fn order(key: &str) -> Order {
         actor: "me".to_owned(),
         reason: "a new build".to_owned(),
         key: key.to_owned(),
+        expected: None,
     }
 }
 
@@ -402,6 +403,36 @@ async fn an_order_that_comes_twice_is_obeyed_once_and_stands_in_the_audit() {
         .unwrap();
     assert!(audit.iter().all(|entry| entry.order.actor == "me"));
     assert_eq!(audit.first().map(|entry| entry.seq), Some(1));
+}
+
+#[tokio::test]
+async fn what_an_operator_saw_is_compared_when_he_is_obeyed_and_his_order_is_known_after_a_crash() {
+    use foreshade_engine::lifecycle::command::Refusal;
+    let mut play = Play::shifting().await;
+    let expected = Some(play.view().pair.generation);
+    let abort = |key: &str| Order {
+        command: Command::Abort,
+        expected,
+        ..order(key)
+    };
+    // Both arrive between the same two ticks.
+    for key in ["k2", "k3"] {
+        play.reconciler.order(&play.id, abort(key)).unwrap();
+    }
+    let mut answers = Vec::new();
+    for _ in 0..2 {
+        answers.extend(play.tick((240, 1), (12, 0)).await.answers);
+    }
+    let outcomes: Vec<_> = answers.into_iter().map(|(_, answer)| answer.outcome).collect();
+    assert_eq!(outcomes[0], Came::Done);
+    assert!(
+        matches!(outcomes[1], Came::Refused(Refusal::Stale { expected: seen, .. }) if Some(seen) == expected),
+        "{outcomes:?}"
+    );
+    play.crash().await;
+    play.reconciler.order(&play.id, abort("k2")).unwrap();
+    let again = play.tick((240, 1), (12, 0)).await.answers;
+    assert_eq!(again[0].1.outcome, Came::Done);
 }
 
 #[tokio::test]

@@ -222,7 +222,11 @@ impl Memory {
             Command::Freeze => ("Frozen", held.step, "nothing moves until it is unfrozen"),
             Command::Unfreeze if held.state == "Frozen" => ("Warm.Idle", None, "the pair moves again"),
             Command::Abort | Command::Resume | Command::Unfreeze => return Ok(None),
-            Command::Promote { .. } | Command::Pause | Command::Retry | Command::Undo => {
+            Command::Promote { .. }
+            | Command::Pause
+            | Command::Retry
+            | Command::Undo
+            | Command::UndoTo { .. } => {
                 return Err(not_now(held));
             }
             Command::Override { .. } | Command::ClearOverride { .. } => return Ok(by_hand(order, held)),

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use foreshade_contract::Name;
+use foreshade_contract::{Arm, Generation, Name};
 use serde::{Deserialize, Serialize};
 
 use super::cause::Obstacle;
@@ -32,6 +32,10 @@ pub struct Order {
     pub reason: String,
     /// Which one it is: the same key is obeyed once.
     pub key: String,
+    /// The generation that whoever ordered it saw; at any other it is refused. Compared when it is obeyed, for the pair moves
+    /// on while an order waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Generation>,
 }
 
 /// What can be ordered.
@@ -54,6 +58,13 @@ pub enum Command {
     Retry,
     /// Make the old primary the primary again.
     Undo,
+    /// Lead users back to the arm that served them at a generation, from wherever the pair stands when this is obeyed.
+    UndoTo {
+        /// The generation, as it was ordered.
+        generation: Generation,
+        /// The arm that served everybody then.
+        serving: Arm,
+    },
     /// Move nothing until somebody says so, not even in an emergency.
     Freeze,
     /// Go on from where it was frozen.
@@ -119,7 +130,7 @@ impl Command {
             Self::Pause => Verb::Pause,
             Self::Resume => Verb::Resume,
             Self::Retry => Verb::Retry,
-            Self::Undo => Verb::Undo,
+            Self::Undo | Self::UndoTo { .. } => Verb::Undo,
             Self::Freeze => Verb::Freeze,
             Self::Unfreeze => Verb::Unfreeze,
             Self::Override { .. } => Verb::Override,
@@ -172,6 +183,14 @@ pub enum Refusal {
     /// The order is not complete.
     #[error("an order needs an actor, a reason and a key of 1 to {TEXT_BYTES_MAX} bytes each")]
     Incomplete,
+    /// The pair has moved on since whoever ordered it looked. Not remembered: nothing was decided about the order itself.
+    #[error("the pair is at generation {current}, not at {expected}")]
+    Stale {
+        /// What was seen.
+        expected: Generation,
+        /// What it is.
+        current: Generation,
+    },
     /// Not in this state.
     #[error("{verb} is not possible in {state}")]
     WrongState {

@@ -128,6 +128,7 @@ mod tests {
             actor: "ada".to_owned(),
             reason: "a test".to_owned(),
             key: "one".to_owned(),
+            expected: None,
         };
         gates.say(name.clone(), false, &by);
         assert_eq!(gates.word(&name).map(|word| word.actor.as_str()), Some("ada"));

@@ -1,6 +1,6 @@
 //! How orders are obeyed: one small function per verb, each of which says in which states it means something.
 
-use super::command::{Command, Order, Refusal, TEXT_BYTES_MAX, Verb};
+use super::command::{Answer, Command, Order, Outcome, Refusal, TEXT_BYTES_MAX, Verb};
 use super::drill::Drill;
 use super::guards::{LAG_KNOWN, NOT_BLOCKED};
 use super::overrides::{OVERRIDE_MAX, Setting};
@@ -15,6 +15,17 @@ use foreshade_contract::{Arm, Name};
 
 /// The state after it; nothing, where nothing changed.
 type Obeyed = Result<Option<State>, Refusal>;
+
+/// What an order is answered that was given for another generation. Asked after the look-up by key: an order that was
+/// obeyed has moved its own pair on.
+pub(super) fn stale(pair: &Pair, order: &Order) -> Option<Answer> {
+    let current = pair.generation;
+    let expected = order.expected.filter(|expected| *expected != current)?;
+    Some(Answer {
+        key: order.key.clone(),
+        outcome: Outcome::Refused(Refusal::Stale { expected, current }),
+    })
+}
 
 /// Obeys an order.
 pub(super) fn obey(pair: &mut Pair, order: &Order, seen: Seen<'_>) -> Obeyed {
@@ -32,6 +43,7 @@ pub(super) fn obey(pair: &mut Pair, order: &Order, seen: Seen<'_>) -> Obeyed {
         Command::Resume => Ok(resume(pair)),
         Command::Retry => Ok(retry(pair, seen)),
         Command::Undo => undo(pair, seen),
+        Command::UndoTo { serving, .. } => undo_to(pair, *serving, seen),
         Command::Freeze => freeze(pair),
         Command::Unfreeze => Ok(unfreeze(pair)),
         Command::Override { setting, until_ms } => set(pair, order, (*setting, *until_ms), seen),
@@ -182,6 +194,36 @@ fn undo(pair: &mut Pair, seen: Seen<'_>) -> Obeyed {
         ..Course::default()
     };
     Ok(Some(pair.state))
+}
+
+/// Back to an arm: by an abort of what leads away from it, by a promotion to it, or by taking back the last one.
+fn undo_to(pair: &mut Pair, wanted: Arm, seen: Seen<'_>) -> Obeyed {
+    let is_serving = pair.serving == wanted;
+    match pair.state {
+        State::Shifting(_) | State::Promoting(Promoting::Fence | Promoting::CatchUp | Promoting::Flip) => {
+            if is_serving {
+                abort(pair, seen)
+            } else {
+                Ok(None)
+            }
+        }
+        // Of what is only wanted there may be something to take back.
+        State::Syncing | State::Warm(_) | State::Committed if is_serving => abort(pair, seen),
+        State::Promoting(Promoting::Cutover) | State::Baking if is_serving => Ok(None),
+        State::Syncing | State::Warm(_) if pair.serving == Arm::Primary => promote(pair, false),
+        State::Syncing
+        | State::Warm(_)
+        | State::Promoting(Promoting::Cutover)
+        | State::Baking
+        | State::Committed => undo(pair, seen),
+        State::Unassigned
+        | State::Provisioning
+        | State::RollingBack(_)
+        | State::FailedOver
+        | State::Failed
+        | State::Frozen
+        | State::Retired => wrong(pair, Verb::Undo),
+    }
 }
 
 fn freeze(pair: &Pair) -> Obeyed {

@@ -172,6 +172,7 @@ mod tests {
             actor: actor.to_owned(),
             reason: "a test".to_owned(),
             key: "one".to_owned(),
+            expected: None,
         }
     }
 

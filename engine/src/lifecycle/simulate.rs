@@ -146,6 +146,7 @@ fn supposed(command: Command) -> Order {
         actor: text(),
         reason: text(),
         key: text(),
+        expected: None,
     }
 }
 

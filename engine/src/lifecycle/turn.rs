@@ -226,6 +226,10 @@ impl Turn<'_> {
                 self.answers.push(answer.clone());
                 continue;
             }
+            if let Some(answer) = obey::stale(&self.pair, order) {
+                self.answers.push(answer);
+                continue;
+            }
             let obeyed = obey::obey(&mut self.pair, order, self.seen);
             let (outcome, to) = match obeyed {
                 Ok(Some(to)) => (Outcome::Done, Some(to)),

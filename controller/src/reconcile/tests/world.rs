@@ -497,5 +497,6 @@ pub(super) fn order(command: Command, key: &str) -> Order {
         actor: "me".to_owned(),
         reason: "to see what happens".to_owned(),
         key: key.to_owned(),
+        expected: None,
     }
 }

@@ -57,6 +57,7 @@ pub(super) fn order(command: Command, key: &str) -> Order {
         actor: "ada".to_owned(),
         reason: "a test".to_owned(),
         key: key.to_owned(),
+        expected: None,
     }
 }
 

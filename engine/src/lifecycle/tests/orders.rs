@@ -1,16 +1,18 @@
 //! Orders: once each, only where they mean something, and never a surprise.
 // Concept: stats-api
 
-use foreshade_contract::Arm;
+use foreshade_contract::{Arm, Generation};
 
-use super::super::Alert;
-use super::super::command::{Command, Outcome, Refusal, Verb};
+use super::super::command::{Command, Order, Outcome, Refusal, Verb};
 use super::super::health::Health;
+use super::super::obey::obey;
 use super::super::overrides::{Setting, What};
 use super::super::points::BasisPoints;
 use super::super::policy::{Gate, MirrorUse, Point, Policy};
 use super::super::sight::{ArmHealth, Opinion};
-use super::super::state::{Promoting, Shifting, State, Warm};
+use super::super::state::{Promoting, Retreat, Shifting, State, Warm};
+use super::super::view::{Company, Seen};
+use super::super::{Alert, Pair, Trigger};
 use super::fixture::{Rig, name, order};
 
 const ADVANCING: State = State::Shifting(Shifting::Advancing);
@@ -44,6 +46,42 @@ fn an_order_that_a_step_does_not_reach_is_not_answered() {
     assert_eq!(rig.tick_with(&both).answers.len(), 1);
     assert_eq!(rig.tick_with(&both).answers.len(), 2);
     assert_eq!(rig.pair.state, State::Warm(Warm::Idle));
+}
+
+#[test]
+fn what_the_operator_saw_is_compared_when_the_order_is_obeyed() {
+    let mut rig = Rig::at(ADVANCING);
+    let seen = rig.pair.generation;
+    let until_ms = rig.now_ms + 60_000;
+    let set = |percent, key| {
+        let setting = Setting::Share(BasisPoints::percent(percent));
+        Order {
+            expected: Some(seen),
+            ..order(Command::Override { setting, until_ms }, key)
+        }
+    };
+    let both = [set(33, "one"), set(50, "two")];
+    assert_eq!(rig.tick_with(&both).answers[0].outcome, Outcome::Done);
+    let stale = Refusal::Stale {
+        expected: seen,
+        current: rig.pair.generation,
+    };
+    assert!(rig.pair.generation > seen);
+    // The first is known by its key, whatever it expects; the second was given for a share that is no longer so.
+    let outcomes = rig
+        .tick_with(&both)
+        .answers
+        .into_iter()
+        .map(|answer| answer.outcome);
+    assert_eq!(
+        outcomes.collect::<Vec<_>>(),
+        [Outcome::Done, Outcome::Refused(stale)]
+    );
+    assert_eq!(rig.pair.weights()[1], BasisPoints::percent(33));
+    // Nothing was decided about the second, so it may come again.
+    let [_, mut second] = both;
+    second.expected = Some(rig.pair.generation);
+    assert_eq!(rig.tick_with(&[second]).answers[0].outcome, Outcome::Done);
 }
 
 #[test]
@@ -352,4 +390,88 @@ fn an_overridden_risk_begins_a_shift() {
     rig.done(&Command::Override { setting, until_ms });
     rig.until(|pair| pair.state == ADVANCING);
     assert_eq!(rig.last_cause(), "risk 0.50 is at or above 0.35");
+}
+
+fn to(serving: Arm) -> Command {
+    let generation = Generation(7);
+    Command::UndoTo { generation, serving }
+}
+
+#[test]
+fn an_undo_to_an_arm_stops_what_leads_away_from_it_and_nothing_else() {
+    let leading_away = [
+        ADVANCING,
+        State::Promoting(Promoting::Fence),
+        State::Promoting(Promoting::CatchUp),
+        State::Promoting(Promoting::Flip),
+        State::Promoting(Promoting::Cutover),
+        State::Baking,
+    ];
+    for state in leading_away {
+        let mut rig = Rig::at(state);
+        assert_eq!(rig.order(&to(Arm::Shadow)), Outcome::Unchanged, "{state}");
+        assert!(!matches!(rig.pair.state, State::RollingBack(_)), "{state}");
+        let mut rig = Rig::at(state);
+        rig.done(&to(Arm::Primary));
+        assert!(matches!(rig.pair.state, State::RollingBack(_)), "{state}");
+    }
+}
+
+#[test]
+fn an_undo_to_an_arm_takes_back_what_only_waits_to_lead_away_from_it() {
+    let trigger = |pair: &Pair| pair.course.trigger;
+    let mut warm_again = Rig::at(State::Committed);
+    warm_again.until(|pair| matches!(pair.state, State::Warm(_)));
+    let mut syncing = Rig::new(Policy::default());
+    syncing.until(|pair| pair.state == State::Syncing);
+    let cases = [
+        (Rig::at(State::Warm(Warm::Idle)), Arm::Primary, Trigger::Rollout),
+        (syncing, Arm::Primary, Trigger::Rollout),
+        (warm_again, Arm::Shadow, Trigger::Rollout),
+        (Rig::at(State::Committed), Arm::Shadow, Trigger::Undo),
+    ];
+    for (mut rig, serving, wanted) in cases {
+        let state = rig.pair.state;
+        assert_eq!(rig.pair.serving, serving, "{state}");
+        assert_eq!(rig.order(&to(serving)), Outcome::Unchanged, "{state}");
+        rig.done(&to(serving.other()));
+        assert_eq!(trigger(&rig.pair), Some(wanted), "{state}");
+        rig.done(&to(serving));
+        assert_eq!((trigger(&rig.pair), rig.pair.serving), (None, serving), "{state}");
+    }
+}
+
+#[test]
+fn an_undo_to_an_arm_is_refused_where_nobody_can_say_what_it_means() {
+    let elsewhere = [
+        State::Unassigned,
+        State::Provisioning,
+        State::RollingBack(Retreat::Fence),
+        State::RollingBack(Retreat::CatchUp),
+        State::RollingBack(Retreat::Grant),
+        State::RollingBack(Retreat::Weights),
+        State::FailedOver,
+        State::Failed,
+        State::Frozen,
+        State::Retired,
+    ];
+    let rig = Rig::at(ADVANCING);
+    for (state, serving) in elsewhere
+        .into_iter()
+        .flat_map(|state| Arm::ALL.map(|arm| (state, arm)))
+    {
+        let mut pair = rig.pair.clone();
+        pair.state = state;
+        let seen = Seen {
+            sight: &rig.sight,
+            policy: &rig.policy,
+            now_ms: rig.now_ms,
+            company: Company::default(),
+        };
+        let verb = Verb::Undo;
+        assert_eq!(
+            obey(&mut pair, &order(to(serving), "one"), seen),
+            Err(Refusal::WrongState { verb, state })
+        );
+    }
 }
