@@ -69,7 +69,10 @@ pub struct Kept {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DrillRecord {
-    /// When it began, in milliseconds since 1970: its number, too, since a pair has one at a time.
+    /// Its number: each is higher than those before, of whatever pair.
+    #[serde(default)]
+    pub id: u64,
+    /// When it began, in milliseconds since 1970.
     pub started_ms: u64,
     /// What was rehearsed.
     pub scenario: Scenario,

@@ -57,6 +57,8 @@ pub struct Reconciler {
     generation: Generation,
     /// Number of the last order that was answered.
     audited: u64,
+    /// Number of the last drill.
+    drilled: u64,
     journal: Journal,
 }
 
@@ -165,6 +167,8 @@ impl Reconciler {
         (mut kept, audited): (BTreeMap<PairId, Kept>, u64),
         epoch: Epoch,
     ) -> Result<Self, PolicyError> {
+        let drills = kept.values().flat_map(|kept| &kept.drills);
+        let drilled = drills.map(|drill| drill.id).max().unwrap_or_default();
         let mut pairs = BTreeMap::new();
         for pair in &spec.pairs {
             let kept = kept
@@ -183,6 +187,7 @@ impl Reconciler {
             plan: None,
             generation: Generation::default(),
             audited,
+            drilled,
             journal: journal.clone(),
         })
     }
@@ -291,7 +296,8 @@ impl Reconciler {
         let mut outcome = Outcome::default();
         let mut together: Vec<Decided> = Vec::new();
         for unit in &self.units {
-            let decided = step::decide(&mut self.pairs, unit, (self.epoch, followed), fleet, at);
+            let known = (&mut self.pairs, &mut self.drilled);
+            let decided = step::decide(known, unit, (self.epoch, followed), fleet, at);
             if !decided.iter().any(Decided::is_news) {
                 step::adopt(&mut self.pairs, decided, &mut outcome);
                 continue;

@@ -118,7 +118,7 @@ pub(crate) fn drill(view: &View<'_>, record: &DrillRecord) -> Drill {
     let longest_ms = show::ms(view.spec.policy.times.drill_max);
     let report = record.ended.as_ref();
     Drill {
-        id: record.started_ms,
+        id: record.id,
         pair: view.pair.id.to_string(),
         scenario: record.scenario.into(),
         result: match report.map(|(_, report)| report.end) {

@@ -29,7 +29,7 @@ impl Waiting {
         let pair = view.pair;
         if let Some((verb, reply)) = self.0.remove(&(pair.id.clone(), answer.key.clone())) {
             let runs = view.drills.back().filter(|drill| drill.ended.is_none());
-            let drill = runs.filter(|_| verb == Verb::Drill).map(|drill| drill.started_ms);
+            let drill = runs.filter(|_| verb == Verb::Drill).map(|drill| drill.id);
             let outcome = outcome(pair, verb, answer, false);
             let _ = reply.send(outcome.map(|outcome| Outcome { drill, ..outcome }));
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use foreshade_contract::{Epoch, Generation, Name, PairId};
-use foreshade_engine::lifecycle::command::{Answer, Command, Order, Outcome as Answered};
+use foreshade_engine::lifecycle::command::{Answer, Command, Order};
 use foreshade_engine::lifecycle::group::{Given, Group};
 use foreshade_engine::lifecycle::sight::{Acks, Sight, Sync};
 use foreshade_engine::lifecycle::{Pair, Step};
@@ -32,9 +32,9 @@ pub(super) struct Decided {
     kept: Option<Kept>,
 }
 
-/// Decides for each pair of a unit. Nothing is changed by it but what is known.
+/// Decides for each pair of a unit. Nothing is changed by it but what is known, and the last number that a drill was given.
 pub(super) fn decide(
-    pairs: &mut BTreeMap<PairId, Tracked>,
+    (pairs, drilled): (&mut BTreeMap<PairId, Tracked>, &mut u64),
     unit: &[PairId],
     (epoch, followed): (Epoch, (Generation, Generation)),
     fleet: &mut Fleet,
@@ -60,7 +60,7 @@ pub(super) fn decide(
     let steps = steps(pairs, &sights, at.wall_ms);
     let decided = sights.into_iter().zip(steps).filter_map(|((id, sight), step)| {
         let tracked = pairs.get_mut(id)?;
-        Some(tracked.decide(step, sight, at))
+        Some(tracked.decide(step, sight, at, drilled))
     });
     decided.collect()
 }
@@ -292,16 +292,16 @@ impl Tracked {
         }
     }
 
-    fn decide(&self, step: Step, sight: Sight, at: Instant) -> Decided {
+    fn decide(&self, step: Step, sight: Sight, at: Instant, drilled: &mut u64) -> Decided {
         let is_due = self.evidence.is_unsaved() && at.now.since(self.saved) >= SAVE_EVERY;
-        let is_reported = step.pair.last_drill != self.kept.pair.last_drill;
+        let is_reported = step.pair.is_drilling() != self.kept.pair.is_drilling();
         let is_said = step.transition.is_some() || !step.answers.is_empty() || is_reported;
         let is_news = !step.deposed && (is_said || is_due || step.plan != self.plan);
         let find = |answer: &Answer| self.orders.iter().find(|order| order.key == answer.key).cloned();
         let answered: Vec<_> = step.answers.iter().filter_map(find).collect();
         Decided {
             id: self.kept.pair.id.clone(),
-            kept: is_news.then(|| self.kept_after(&step, &answered, at.wall_ms)),
+            kept: is_news.then(|| self.kept_after(&step, at.wall_ms, drilled)),
             step,
             sight,
             answered,
@@ -310,7 +310,7 @@ impl Tracked {
     }
 
     /// What is written down of a step.
-    fn kept_after(&self, step: &Step, answered: &[Order], wall_ms: u64) -> Kept {
+    fn kept_after(&self, step: &Step, wall_ms: u64, drilled: &mut u64) -> Kept {
         let (judge, bake) = self.evidence.save(&step.pair);
         let mut kept = Kept {
             pair: step.pair.clone(),
@@ -324,32 +324,39 @@ impl Tracked {
         if let Some(transition) = &step.transition {
             kept.reason = transition.cause.to_string();
         }
-        note_drills(&mut kept, &self.kept.pair, (step, answered), wall_ms);
+        note_drills(&mut kept, &self.kept.pair, step, wall_ms, drilled);
         kept
     }
 }
 
-/// Keeps what drills there were: begun by an order that was obeyed, ended by a report that was not there before.
-fn note_drills(kept: &mut Kept, before: &Pair, (step, answered): (&Step, &[Order]), wall_ms: u64) {
-    for (answer, order) in step.answers.iter().zip(answered) {
-        if let (Command::Drill { scenario }, Answered::Done) = (&order.command, &answer.outcome) {
+/// Keeps what drills there were. One begins where there was none, and ends where there is none any more: an order that was
+/// obeyed before is answered again without a drill, and two drills may end in the same words.
+fn note_drills(kept: &mut Kept, before: &Pair, step: &Step, wall_ms: u64, drilled: &mut u64) {
+    match (before.is_drilling(), step.pair.is_drilling()) {
+        (false, true) => {
+            let order = step.transition.as_ref().and_then(|made| made.order.as_ref());
+            let Some((Command::Drill { scenario }, order)) = order.map(|order| (&order.command, order))
+            else {
+                return;
+            };
             if kept.drills.len() >= DRILLS_MAX {
                 kept.drills.pop_front();
             }
+            // The time is a number that goes on where the pairs are new and the store is not; two of a tick differ.
+            *drilled = wall_ms.max(drilled.saturating_add(1));
             kept.drills.push_back(DrillRecord {
+                id: *drilled,
                 started_ms: wall_ms,
                 scenario: *scenario,
                 actor: order.actor.clone(),
                 ended: None,
             });
         }
-    }
-    let report = step
-        .pair
-        .last_drill
-        .as_ref()
-        .filter(|_| before.last_drill != step.pair.last_drill);
-    if let (Some(report), Some(last)) = (report, kept.drills.back_mut()) {
-        last.ended.get_or_insert_with(|| (wall_ms, report.clone()));
+        (true, false) => {
+            if let (Some(report), Some(last)) = (&step.pair.last_drill, kept.drills.back_mut()) {
+                last.ended.get_or_insert_with(|| (wall_ms, report.clone()));
+            }
+        }
+        (false, false) | (true, true) => {}
     }
 }

@@ -1,6 +1,7 @@
 //! The loop with a real store and real leadership, and proxies that are played: what a bad shadow, a crash, a full disk and
 //! a deposed leader come to.
 
+mod drills;
 mod matrix;
 mod mortal;
 mod played;

@@ -298,6 +298,11 @@ fn is_writer_moving(pair: &Pair) -> bool {
 }
 
 impl Pair {
+    /// Whether a drill is under way.
+    pub const fn is_drilling(&self) -> bool {
+        self.drill.is_some()
+    }
+
     /// The share that the standby really has: an operator's, where one is set.
     pub(super) fn effective_share(&self) -> BasisPoints {
         self.overrides.share().unwrap_or(self.share)
