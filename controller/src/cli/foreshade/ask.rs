@@ -83,6 +83,11 @@ impl AskError {
         matches!(self, Self::Away { .. } | Self::Refused { status: 503, .. })
     }
 
+    /// Whether it answers otherwise after a while: who only looks again and again may wait for that.
+    pub(super) fn passes(&self) -> bool {
+        self.is_away() || matches!(self, Self::Refused { status: 429, .. })
+    }
+
     /// Whether it was said wrongly here, before anybody was asked.
     pub(super) fn is_usage(&self) -> bool {
         matches!(
@@ -224,17 +229,7 @@ impl Controller {
                 },
             };
         }
-        let problem: Option<Json> = serde_json::from_slice(body).ok();
-        match problem
-            .as_ref()
-            .and_then(|problem| problem.get("detail")?.as_str())
-        {
-            Some(detail) => AskError::Refused {
-                status: status.as_u16(),
-                detail: detail.to_owned(),
-            },
-            None => AskError::Gibberish(self.target.to_string()),
-        }
+        refusal(status, body).unwrap_or_else(|| AskError::Gibberish(self.target.to_string()))
     }
 
     fn away(&self, source: CallError) -> AskError {
@@ -244,6 +239,32 @@ impl Controller {
             source,
         }
     }
+}
+
+/// What an answer refuses. What stands before the controllers says in words of its own, or in none, that none of them
+/// answers just now.
+fn refusal(status: StatusCode, body: &[u8]) -> Option<AskError> {
+    let problem: Option<Json> = serde_json::from_slice(body).ok();
+    let detail = problem
+        .as_ref()
+        .and_then(|problem| problem.get("detail")?.as_str());
+    if let Some(detail) = detail {
+        return Some(AskError::Refused {
+            status: status.as_u16(),
+            detail: detail.to_owned(),
+        });
+    }
+    let status_of = match status {
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        StatusCode::TOO_MANY_REQUESTS => status,
+        _ => return None,
+    };
+    Some(AskError::Refused {
+        status: status_of.as_u16(),
+        detail: format!("whatever stands before the controller answers {status}"),
+    })
 }
 
 fn token(path: PathBuf) -> Result<HeaderValue, AskError> {
@@ -291,4 +312,30 @@ pub(super) fn account_of(uid: u32, accounts: &str) -> Option<String> {
         let (name, _, known) = (fields.next()?, fields.next()?, fields.next()?);
         (known.parse() == Ok(uid)).then(|| name.to_owned())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_balancer_without_a_leader_behind_it_is_a_controller_that_is_away() {
+        let page = b"<html><h1>Bad Gateway</h1></html>";
+        for status in [502, 503, 504] {
+            let refused = refusal(StatusCode::from_u16(status).unwrap(), page);
+            assert!(refused.is_some_and(|error| error.is_away()), "{status}");
+        }
+        let busy = refusal(StatusCode::TOO_MANY_REQUESTS, b"").unwrap();
+        assert!(busy.passes() && !busy.is_away());
+        for status in [200, 404, 500, 501] {
+            let refused = refusal(StatusCode::from_u16(status).unwrap(), page);
+            assert!(refused.is_none(), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_controller_that_says_why_is_believed() {
+        let refused = refusal(StatusCode::CONFLICT, br#"{"detail": "not now"}"#);
+        assert!(matches!(refused, Some(AskError::Refused { status: 409, detail }) if detail == "not now"));
+    }
 }

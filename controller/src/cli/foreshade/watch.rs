@@ -48,7 +48,7 @@ impl Absence {
         };
         let now = Instant::now();
         let since = *self.since.get_or_insert(now);
-        let is_borne = watches && self.was_there && error.is_away();
+        let is_borne = watches && self.was_there && error.passes();
         if !is_borne || now.duration_since(since) >= AWAY_MAX || until.is_some_and(|until| now >= until) {
             return Err(error);
         }
