@@ -95,29 +95,50 @@ impl Outside {
                 pair = %transition.pair, from = %transition.from, to = %transition.to, cause = %transition.cause,
                 generation = transition.generation.0, "transition"
             );
-            let occasions = told::occasions(transition, drill.is_some());
+            let mut occasions = told::occasions(transition, drill.is_some());
             if !occasions.is_empty() {
-                let payload = told::payload(transition, drill.as_ref());
+                let mut payload = told::payload(transition, drill.as_ref());
+                if let Some(alert) = self.called_for(outcome, &transition.pair) {
+                    // Both are one message, as everything that is two things at once.
+                    payload = payload.with("alert", format!("{alert:?}"));
+                    if !occasions.contains(&Occasion::Frozen) {
+                        occasions.push(Occasion::Frozen);
+                    }
+                }
                 self.notifier.tell(&occasions, &payload);
             }
         }
         for (pair, effect) in &outcome.effects {
-            if let Effect::Page { alert, generation } = effect {
+            if let Effect::Page { alert, generation } = effect
+                && self.page(pair, *alert, *generation)
+            {
                 let round = reconciler.view(pair).map_or(Round(0), |view| view.pair.round);
-                self.page(pair, *alert, (*generation, round));
+                let text = Payload::new(pair, Phase::Failed, *generation, round);
+                let text = text.with("alert", format!("{alert:?}"));
+                self.notifier.tell(&[Occasion::Frozen], &text);
             }
         }
     }
 
-    /// Calls somebody, once per alert and generation.
-    fn page(&mut self, pair: &PairId, alert: Alert, (generation, round): About) {
+    /// What somebody has to be called for at this pair, and has not been.
+    fn called_for(&mut self, outcome: &Outcome, called: &PairId) -> Option<Alert> {
+        let pages = outcome.effects.iter().filter(|(pair, _)| pair == called);
+        let mut pages = pages.filter_map(|(_, effect)| match effect {
+            Effect::Page { alert, generation } => Some((*alert, *generation)),
+            _ => None,
+        });
+        let (alert, generation) = pages.next()?;
+        self.page(called, alert, generation).then_some(alert)
+    }
+
+    /// Whether somebody has to be called: once per alert and generation.
+    fn page(&mut self, pair: &PairId, alert: Alert, generation: Generation) -> bool {
         let called = self.paged.insert(pair.clone(), (alert, generation.0));
-        if called != Some((alert, generation.0)) {
+        let is_new = called != Some((alert, generation.0));
+        if is_new {
             tracing::error!(%pair, ?alert, "somebody has to look");
-            let text = Payload::new(pair, Phase::Failed, generation, round);
-            let text = text.with("alert", format!("{alert:?}"));
-            self.notifier.tell(&[Occasion::Frozen], &text);
         }
+        is_new
     }
 
     /// Asks gates that something waits for: their hooks, or people.
@@ -201,5 +222,107 @@ fn closed(obstacle: &Obstacle) -> Option<&Name> {
     match obstacle {
         Obstacle::GateClosed { gate } => Some(gate),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use axum::routing::post;
+    use axum::{Json, Router};
+    use foreshade_contract::Epoch;
+    use foreshade_engine::lifecycle::Transition;
+    use foreshade_engine::lifecycle::cause::Cause;
+    use foreshade_engine::lifecycle::points::BasisPoints;
+    use foreshade_engine::lifecycle::state::{Shifting, State};
+    use foreshade_settings::Scalar as _;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::config::Notification;
+    use crate::config::url::Url;
+    use crate::journal::Journal;
+    use crate::spec::Spec;
+
+    /// A pair is frozen, and somebody is called for it.
+    fn frozen() -> Outcome {
+        let pair = PairId {
+            cluster: "shop".parse().unwrap(),
+            primary: "a".parse().unwrap(),
+        };
+        let weights = [BasisPoints::ALL, BasisPoints::ZERO];
+        let generation = Generation(7);
+        let transition = Transition {
+            pair: pair.clone(),
+            epoch: Epoch(1),
+            generation,
+            round: Round(2),
+            from: State::Shifting(Shifting::Holding),
+            to: State::Frozen,
+            cause: Cause::Waived,
+            order: None,
+            before: weights,
+            after: weights,
+            rollback_target: None,
+            ponr: false,
+            at_ms: 0,
+        };
+        let alert = Alert::Frozen;
+        Outcome {
+            transitions: vec![transition],
+            effects: vec![(pair, Effect::Page { alert, generation })],
+            ..Outcome::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_freeze_is_told_once() {
+        let told = Arc::<Mutex<Vec<Value>>>::default();
+        let heard = told.clone();
+        let take = move |Json(body): Json<Value>| {
+            heard.lock().unwrap().push(body);
+            std::future::ready(())
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/hook", listener.local_addr().unwrap());
+        let server = Router::new().route("/hook", post(take));
+        let server = tokio::spawn(async move { axum::serve(listener, server).await });
+        let notification = Notification {
+            name: "pager".parse().unwrap(),
+            webhook: Url::parse(&url).unwrap(),
+            on: vec![Occasion::Frozen],
+            timeout: Duration::from_secs(5),
+            attempts: 1,
+            pause: Duration::from_millis(1),
+        };
+        let mut tasks = JoinSet::new();
+        let mut outside = Outside::new(Notifier::start(&[notification], &mut tasks), None);
+        let spec = Spec {
+            pairs: Vec::new(),
+            groups: Vec::new(),
+        };
+        let kept = (BTreeMap::new(), 0);
+        let reconciler = Reconciler::new(&spec, &Journal::new("/test"), kept, Epoch(1)).unwrap();
+        // The alert stands for as long as nobody has looked.
+        let mut outcome = frozen();
+        for _ in 0..2 {
+            outside.tell(&outcome, &reconciler, &EventLog::default());
+            outcome.transitions.clear();
+        }
+        drop(outside);
+        while tasks.join_next().await.is_some() {}
+        server.abort();
+        let told = told.lock().unwrap();
+        let [one] = told.as_slice() else {
+            panic!("{told:?}")
+        };
+        let metadata = &one["metadata"];
+        assert_eq!(
+            (&metadata["to"], &metadata["alert"]),
+            (&"Frozen".into(), &"Frozen".into())
+        );
     }
 }
