@@ -1,18 +1,19 @@
 //! From what proxies counted to what the judge says: one pair's evidence, in its present round.
 //!
-//! The judge compares the arm that does not serve with the one that does, whichever of the two the configuration calls the
-//! primary. A new round begins with a new judge; a larger share is another step before the same one. After a promotion
-//! nobody is left to compare with, and a detector of change takes over, with what the judge has learned for its ceilings.
+//! The judge compares the arm that does not serve with the one that does, whichever of the two the configuration calls
+//! the primary. A new round begins with a new judge; a larger share is another step before the same one. After a
+//! promotion nobody is left to compare with, and a detector of change takes over, with what the judge has learned for
+//! its ceilings.
 //!
-//! **The weight of a batch** lies between two numbers: the probability with which its proxy drew, and the fraction of its
-//! requests that the other arm had. Neither is right by itself. Balancing by load decides after the draw, so a healthy
-//! shadow with a tenth of the users had three quarters of the requests while its primary was sick, and would have been
-//! guilty by the probability. And it reacts to what fails within the batch: a failure of the shadow makes its fraction small,
-//! and would weigh the more for it; failures of the primary send requests to a shadow that is worse, and would excuse it.
-//! So "worse" takes the higher of the two, and "not worse" the lower. Assumed is that what reacts within a batch of a second
-//! or three moves the fraction towards one side of what was drawn. It costs time, and never an answer, where the two
-//! are far apart; with a fraction of 0 or 1 the ratio rests. A batch that was drawn with the share of a step that is
-//! over stands against the shadow, and proves nothing of this step.
+//! **The weight of a batch** lies between two numbers: the probability with which its proxy drew, and the fraction of
+//! its requests that the other arm had. Neither is right by itself. Balancing by load decides after the draw, so a
+//! healthy shadow with a tenth of the users had three quarters of the requests while its primary was sick, and would
+//! have been guilty by the probability. And it reacts to what fails within the batch: a failure of the shadow makes
+//! its fraction small, and would weigh the more for it; failures of the primary send requests to a shadow that is
+//! worse, and would excuse it. So "worse" takes the higher of the two, and "not worse" the lower. Assumed is that what
+//! reacts within a batch of a second or three moves the fraction towards one side of what was drawn. It costs time,
+//! and never an answer, where the two are far apart; with a fraction of 0 or 1 the ratio rests. A batch that was drawn
+//! with the share of a step that is over stands against the shadow, and proves nothing of this step.
 
 use foreshade_contract::report::ArmCounters;
 use foreshade_contract::{Arm, Round};

@@ -2,9 +2,9 @@
 //! no time at all, with nothing sent.
 //!
 //! A simulation is as good as what it supposes. What is seen now is taken to stay as it is, except for what is supposed
-//! to happen; requests are taken to come as they do, proxies to follow, and gates to say what they have said. It differs from a drill in that it asks
-//! nobody for time: a drill lasts as long as the decisions take and proves that they are made, a simulation says at once
-//! what they would be. Other pairs of a group are left out.
+//! to happen; requests are taken to come as they do, proxies to follow, and gates to say what they have said. It differs
+//! from a drill in that it asks nobody for time: a drill lasts as long as the decisions take and proves that they are
+//! made, a simulation says at once what they would be. Other pairs of a group are left out.
 //!
 //! Bounds: [`STEPS_MAX`] steps of a tick each, [`TOLD_MAX`] transitions.
 
@@ -111,8 +111,8 @@ pub fn foretell(pair: &Pair, sight: &Sight, policy: &Policy, now_ms: u64, questi
     foretold
 }
 
-/// Requests that what bakes will have served: as many as are asked for now. A quiet pair does not become a busy one by being
-/// promoted, and where too few are served the bake ends as it would.
+/// Requests that what bakes will have served: as many as are asked for now. A quiet pair does not become a busy one by
+/// being promoted, and where too few are served the bake ends as it would.
 struct Bake(f64);
 
 impl Bake {

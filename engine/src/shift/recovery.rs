@@ -68,8 +68,8 @@ const SERVED_WIDER: f64 = 5.0;
 /// end before ([`SHOWN_SAMPLES_MAX`]), more often.
 const SHOWN_MIN: f64 = 1.5;
 
-/// No more samples than this are waited for: what is so rare that it does not show in them harms few meanwhile. A fault that
-/// fails one in twenty goes unseen in them 36 times in a hundred, one that fails one in thirteen one time in five.
+/// No more samples than this are waited for: what is so rare that it does not show in them harms few meanwhile. A fault
+/// that fails one in twenty goes unseen in them 36 times in a hundred, one that fails one in thirteen one time in five.
 const SHOWN_SAMPLES_MAX: f64 = 20.0;
 
 /// More failures than this refute; a single one, faded or not, is chance.

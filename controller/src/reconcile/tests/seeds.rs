@@ -137,8 +137,8 @@ async fn bad_luck_breaks_no_law_in_the_last_64_seeds() {
     live_all(3).await;
 }
 
-/// Six requests in each report, and arms that have other parts of them at each proxy: what is evidence is taken all the same,
-/// but for what waits to be enough.
+/// Six requests in each report, and arms that have other parts of them at each proxy: what is evidence is taken all the
+/// same, but for what waits to be enough.
 #[tokio::test(start_paused = true)]
 async fn of_few_requests_at_proxies_that_balance_apart_nearly_all_are_counted() {
     const REQUESTS: u64 = 12;
