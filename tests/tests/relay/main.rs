@@ -257,6 +257,7 @@ fn unchunked(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
 /// Sends everything through both paths, and wants the same of both.
 fn same(cases: impl Iterator<Item = (String, Vec<u8>, Vec<usize>)>) {
     let (relay, full) = (Side::start(true), Side::start(false));
+    let unused = relay.counted();
     let mut differences = String::new();
     for (name, bytes, cuts) in cases {
         let (relayed, passed) = (relay.exchange(&bytes, &cuts), full.exchange(&bytes, &cuts));
@@ -266,12 +267,15 @@ fn same(cases: impl Iterator<Item = (String, Vec<u8>, Vec<usize>)>) {
         }
     }
     assert!(differences.is_empty(), "{differences}");
-    // Counters are read by a tick.
+    // Counters are read by a tick, and by none yet both are equal.
     let begun = Instant::now();
-    while relay.counted() != full.counted() && begun.elapsed() < PATIENCE {
+    let (mut relayed, mut passed) = (relay.counted(), full.counted());
+    while (relayed != passed || relayed == unused) && begun.elapsed() < PATIENCE {
         std::thread::sleep(Duration::from_millis(50));
+        (relayed, passed) = (relay.counted(), full.counted());
     }
-    assert_eq!(relay.counted(), full.counted());
+    assert_eq!(relayed, passed);
+    assert_ne!(relayed, unused);
 }
 
 fn last(line: &str, fields: &str, body: &str) -> Vec<u8> {
