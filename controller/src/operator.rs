@@ -5,7 +5,7 @@
 //! reason. Whether it can be carried out now is for the other side to say, in one [`Fault`] that has one status.
 //!
 //! The types of the answers are in [`view`]. They are what the wire has, on purpose apart from the engine's: an
-//! operator's script must not break because a state machine was tidied up.
+//! operator's script must not break because a state machine was tidied up. The command's words are theirs, with hyphens.
 
 pub mod events;
 pub mod simulation;
@@ -14,6 +14,7 @@ pub mod view;
 use std::fmt;
 
 use async_trait::async_trait;
+use clap::ValueEnum;
 use foreshade_contract::{Generation, PairId};
 use foreshade_engine::lifecycle::command::{self, Command, Refusal, TEXT_BYTES_MAX};
 use foreshade_engine::lifecycle::safety::SafetyRule;
@@ -140,10 +141,11 @@ impl Order {
 }
 
 /// What can be set by hand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
     /// The share that the shadow serves.
+    #[value(name = "weight", alias = "share")]
     Share,
     /// The most that the proxies may shift by themselves.
     Ceiling,
@@ -172,7 +174,7 @@ impl From<What> for overrides::What {
 }
 
 /// A rule that every change of shares respects, and that an operator may waive for a while.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
     /// Arms that are well keep the floor, or get more than they had.
@@ -224,7 +226,7 @@ impl From<SafetyRule> for Rule {
 }
 
 /// What fails in a drill.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Scenario {
     /// What serves is gone: everything has to go to the standby.

@@ -6,7 +6,6 @@
 
 mod arguments;
 mod ask;
-mod choices;
 mod run;
 mod screen;
 mod tree;

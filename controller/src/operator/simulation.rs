@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use clap::ValueEnum;
 use foreshade_engine::lifecycle::command::{Command, Outcome};
 use foreshade_engine::lifecycle::drill;
 use foreshade_engine::lifecycle::simulate::{Foretold, Suppose};
@@ -11,7 +12,7 @@ use utoipa::ToSchema;
 use super::view::Side;
 
 /// What is supposed to be so from now on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Supposed {
     /// Everything stays as it is seen now; nothing more is learned of the shadow.
@@ -52,7 +53,7 @@ impl From<Supposed> for Suppose {
 }
 
 /// What can be ordered in a simulation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the orders of the same names")]
 pub enum Ordered {

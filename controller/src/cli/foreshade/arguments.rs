@@ -7,9 +7,9 @@ use clap::{Args, Parser, Subcommand};
 use foreshade_contract::{Name, PairId};
 use foreshade_settings::Scalar;
 
-use super::choices::{Failing, Orderable, Settable, Supposing, Waivable};
 use crate::config::url::Url;
-use crate::operator::{Actor, Reason};
+use crate::operator::simulation::{Ordered, Supposed};
+use crate::operator::{Actor, Reason, Rule, Scenario, What};
 
 /// Ask foreshade-controller, and give it orders.
 #[derive(Debug, Parser)]
@@ -142,7 +142,7 @@ pub(super) enum Command {
     Set {
         /// What.
         #[arg(value_name = "WHAT")]
-        what: Settable,
+        what: What,
         #[command(flatten)]
         pair: OfPair,
         /// To what: 5% or 0.05.
@@ -158,7 +158,7 @@ pub(super) enum Command {
     Clear {
         /// What.
         #[arg(value_name = "WHAT")]
-        what: Settable,
+        what: What,
         #[command(flatten)]
         pair: OfPair,
         #[command(flatten)]
@@ -168,7 +168,7 @@ pub(super) enum Command {
     Waive {
         /// Which.
         #[arg(value_name = "RULE")]
-        rule: Waivable,
+        rule: Rule,
         #[command(flatten)]
         pair: OfPair,
         /// For how long, from 1s to 24h; then it is asked again.
@@ -181,7 +181,7 @@ pub(super) enum Command {
     Restore {
         /// Which.
         #[arg(value_name = "RULE")]
-        rule: Waivable,
+        rule: Rule,
         #[command(flatten)]
         pair: OfPair,
         #[command(flatten)]
@@ -193,10 +193,10 @@ pub(super) enum Command {
         pair: OfPair,
         /// What is supposed to be so from now on.
         #[arg(long, value_name = "WHAT", default_value = "as-now")]
-        suppose: Supposing,
+        suppose: Supposed,
         /// What is ordered at the beginning.
         #[arg(long, value_name = "ORDER")]
-        order: Option<Orderable>,
+        order: Option<Ordered>,
         /// How far to look, from 1s to 2h.
         #[arg(long, value_name = "TIME", value_parser = within, default_value = "10m")]
         within: Duration,
@@ -307,7 +307,7 @@ pub(super) enum Drill {
         pair: OfPair,
         /// What is to fail.
         #[arg(long, value_name = "WHAT")]
-        scenario: Failing,
+        scenario: Scenario,
         #[command(flatten)]
         said: Said,
     },

@@ -19,7 +19,6 @@ use crate::config;
 use crate::operator::events::Event;
 use crate::operator::simulation::{Ordered, Simulation, Supposed};
 use crate::operator::view::{Analysis, AuditEntry, Change, Drill, Health, Outcome, PairDetail, PairSummary};
-use crate::operator::{Rule, Scenario, What};
 
 /// Carries the command line out. The value is the exit code.
 ///
@@ -115,7 +114,7 @@ impl Session<'_> {
                 order,
                 within,
             } => {
-                let question = simulated(suppose.into(), order.map(Into::into), within);
+                let question = simulated(suppose, order, within);
                 let path = format!("{}/simulation?{question}", path(&pair.pair));
                 let simulation: Simulation = self.controller.get(&path).await?;
                 let text = tree::simulation(&simulation, self.screen);
@@ -153,12 +152,12 @@ impl Session<'_> {
                 ttl,
                 said,
             } => {
-                let body = json!({ "what": What::from(what), "value": value, "ttl": format!("{}ms", ttl.as_millis()) });
+                let body = json!({ "what": what, "value": value, "ttl": format!("{}ms", ttl.as_millis()) });
                 self.post(&format!("{}/override", path(&pair.pair)), body, &said)
                     .await
             }
             Command::Clear { what, pair, said } => {
-                let path = format!("{}/override/{}", path(&pair.pair), What::from(what));
+                let path = format!("{}/override/{}", path(&pair.pair), what);
                 self.delete(&path, &said).await
             }
             Command::Waive {
@@ -167,12 +166,12 @@ impl Session<'_> {
                 ttl,
                 said,
             } => {
-                let body = json!({ "rule": Rule::from(rule), "ttl": format!("{}ms", ttl.as_millis()) });
+                let body = json!({ "rule": rule, "ttl": format!("{}ms", ttl.as_millis()) });
                 self.post(&format!("{}/waive", path(&pair.pair)), body, &said)
                     .await
             }
             Command::Restore { rule, pair, said } => {
-                let path = format!("{}/waive/{}", path(&pair.pair), Rule::from(rule));
+                let path = format!("{}/waive/{}", path(&pair.pair), rule);
                 self.delete(&path, &said).await
             }
             Command::Gate(Gate::Approve(gate)) => self.gate("approve", gate).await,
@@ -370,7 +369,7 @@ impl Session<'_> {
     async fn drill(&mut self, drill: DrillVerb) -> Result<u8, AskError> {
         match drill {
             DrillVerb::Start { pair, scenario, said } => {
-                let body = json!({ "pair": pair.pair, "scenario": Scenario::from(scenario) });
+                let body = json!({ "pair": pair.pair, "scenario": scenario });
                 self.post("/v1/drills", body, &said).await
             }
             DrillVerb::Stop { drill, said } => {
