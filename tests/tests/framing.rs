@@ -98,7 +98,7 @@ fn connect_is_refused() {
 #[test]
 fn what_belongs_to_one_connection_goes_no_further() {
     let upstream = Scripted::start(|stream| {
-        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     });
     let proxy = Proxy::start(&format!(
         "clusters:\n  - name: shop\n    endpoints: [{{ name: a, address: \"{}\" }}]\n",
@@ -118,7 +118,8 @@ fn what_belongs_to_one_connection_goes_no_further() {
         let request = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Kept: 1\r\n{lines}\r\n\r\n");
         let mut client = connect(proxy.users);
         client.write_all(request.as_bytes()).unwrap();
-        assert!(read_until(&mut client, "\r\n\r\n").starts_with("HTTP/1.1 200"));
+        let answer = read_until(&mut client, "\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{lines:?}: {answer}");
         let head = upstream.next_head().unwrap().to_ascii_lowercase();
         assert!(head.contains("x-kept: 1"), "{head}");
         assert!(!head.contains("private"), "{lines:?} came through: {head}");
