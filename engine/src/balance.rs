@@ -120,6 +120,8 @@ pub struct Tried<'a> {
     pub endpoints: &'a [usize],
     /// The last failure never reached its endpoint, so that any place will do.
     pub never_sent: bool,
+    /// The last one has only given up a connection that it had kept: on a new one it may be as well as ever.
+    pub stale: bool,
 }
 
 /// One cluster's decision, made ready for picking.
@@ -257,7 +259,8 @@ impl ClusterTable {
     }
 
     /// Chooses another endpoint for a request that failed: the failed primary's shadow, else the cheapest of the others
-    /// that are well enough to take it, else, for what no endpoint has seen, the cheapest of all. Never one that was tried.
+    /// that are well enough to take it, else, for what no endpoint has seen, the cheapest of all. One that was tried, only
+    /// where nobody else is left and nothing but its connection failed.
     pub fn alternative(
         &self,
         request: &Request,
@@ -302,7 +305,29 @@ impl ClusterTable {
                 .filter_map(Slot::lent)
                 .find(|pick| fresh(pick.endpoint) && (accepts(pick.endpoint) || tried.never_sent))
         };
-        best.map(|(.., pick)| pick).or_else(shadows)
+        let again = || tried.stale.then(|| self.again(last?)).flatten();
+        best.map(|(.., pick)| pick).or_else(shadows).or_else(again)
+    }
+
+    /// An endpoint once more.
+    fn again(&self, endpoint: usize) -> Option<Pick> {
+        let of_slot = |slot: &Slot| {
+            let shadow = || {
+                slot.shadow_pick(Why::FailedOver)
+                    .filter(|pick| pick.endpoint == endpoint)
+            };
+            let primary = Pick {
+                endpoint,
+                primary: slot.primary,
+                side: Side::Primary,
+                why: Why::FailedOver,
+            };
+            (slot.primary == endpoint).then_some(primary).or_else(shadow)
+        };
+        self.slots
+            .iter()
+            .find_map(of_slot)
+            .filter(|_| self.is_available(endpoint))
     }
 
     /// Which side of a primary's slot a user was drawn to, and with which probability: before anybody asks who is there to

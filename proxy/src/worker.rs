@@ -234,6 +234,7 @@ impl Worker {
                 let tried = Tried {
                     endpoints: &flow.tried,
                     never_sent: false,
+                    stale: false,
                 };
                 table.alternative(&flow.request, tried, &state.loads, &mut self.rng, now)?
             }
@@ -513,6 +514,7 @@ impl Worker {
         let tried = Tried {
             endpoints: &flow.tried,
             never_sent: stage == Stage::NeverSent,
+            stale: matches!(stage, Stage::StaleConnection { .. }),
         };
         let Some(pick) = table.alternative(&flow.request, tried, &state.loads, &mut self.rng, now) else {
             state.tally.kept.add("nobody_left", 1);
@@ -564,6 +566,7 @@ fn elsewhere(
     let tried = Tried {
         endpoints: &[waiting.endpoint],
         never_sent: false,
+        stale: false,
     };
     let pick = table.alternative(&waiting.request, tried, &state.loads, rng, now)?;
     let attempted = Attempted {

@@ -18,13 +18,17 @@ const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi";
 const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone";
 
-/// One worker, so that all requests find the same connections.
 fn proxy(endpoint: SocketAddr, more: &str) -> Proxy {
+    proxy_of(endpoint, false, more)
+}
+
+/// One worker, so that all requests find the same connections.
+fn proxy_of(endpoint: SocketAddr, relay: bool, more: &str) -> Proxy {
     Proxy::start_with(|users, admin| {
         format!(
-            "apiVersion: foreshade/v1\nadmin: {{ address: \"{admin}\" }}\nworkers: 1\nlisteners: [{{ name: web, address: \
-             \"{users}\", routes: [{{ cluster: shop }}] }}]\nclusters: [{{ name: shop, health: off, {more} endpoints: [{{ \
-             name: a, address: \"{endpoint}\" }}] }}]\n"
+            "apiVersion: foreshade/v1\nadmin: {{ address: \"{admin}\" }}\nworkers: 1\nrelay: {relay}\nlisteners: [{{ \
+             name: web, address: \"{users}\", routes: [{{ cluster: shop }}] }}]\nclusters: [{{ name: shop, health: off, \
+             {more} endpoints: [{{ name: a, address: \"{endpoint}\" }}] }}]\n"
         )
     })
 }
@@ -66,6 +70,47 @@ fn users_who_come_one_after_another_share_one_connection() {
         assert!(is_done(&exchange(proxy.users, GET.as_bytes())));
     }
     assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
+/// An endpoint that keeps each connection after its first answer, and gives it up when the next request has come.
+#[test]
+fn a_kept_connection_that_ends_under_a_request_costs_nobody_his_answer() {
+    let heads = Arc::new(AtomicUsize::new(0));
+    let counted = heads.clone();
+    let endpoint = Scripted::start(move |stream| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        stream.write_all(ANSWER.as_bytes()).unwrap();
+        if next_head(stream).is_some() {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    for relay in [false, true] {
+        let proxy = proxy_of(endpoint.address, relay, "");
+        let before = heads.load(Ordering::SeqCst);
+        // Several connections are kept, and each of them ends with its next request.
+        let mut users: Vec<TcpStream> = (0..3).map(|_| connect(proxy.users)).collect();
+        for user in &mut users {
+            user.write_all(GET.as_bytes()).unwrap();
+        }
+        for user in &mut users {
+            let mut answer = String::new();
+            user.read_to_string(&mut answer).unwrap();
+            assert!(is_done(&answer), "relay: {relay}");
+        }
+        let asked = heads.load(Ordering::SeqCst) - before;
+        assert!(is_done(&exchange(proxy.users, GET.as_bytes())), "relay: {relay}");
+        assert_eq!(
+            heads.load(Ordering::SeqCst) - before,
+            asked + 2,
+            "on a new connection"
+        );
+        // It may have had an effect, and is not sent twice.
+        assert!(
+            exchange(proxy.users, POST.as_bytes()).starts_with("HTTP/1.1 502"),
+            "relay: {relay}"
+        );
+        assert_eq!(heads.load(Ordering::SeqCst) - before, asked + 3);
+    }
 }
 
 #[test]

@@ -319,6 +319,7 @@ fn a_failed_request_goes_to_the_shadow_first_and_never_back() {
         let tried = Tried {
             endpoints: tried,
             never_sent: false,
+            stale: false,
         };
         table.alternative(&request(1), tried, &loads, &mut rng, NOW)
     };
@@ -355,11 +356,40 @@ fn a_shadow_that_may_not_be_failed_over_to_gets_its_share_and_nothing_else() {
         let tried = Tried {
             endpoints: &[0],
             never_sent: true,
+            stale: false,
         };
         assert_eq!(table.alternative(&unshifted, tried, &loads, &mut rng, NOW), None);
         let pick = table.pick(&unshifted, &loads, &mut rng, NOW);
         assert_eq!(pick.map(|pick| pick.endpoint), available.then_some(0));
     }
+}
+
+#[test]
+fn whose_kept_connection_had_ended_is_asked_again_where_nobody_else_is_left() {
+    let spec = spec(1);
+    let mut decided = decision(&spec);
+    let (loads, mut rng) = (Loads::new(2), StdRng::seed_from_u64(1));
+    let mut next = |decided: &ClusterDecision, endpoints: &[usize], stale| {
+        let tried = Tried {
+            endpoints,
+            never_sent: false,
+            stale,
+        };
+        let pick = ClusterTable::new(&spec, decided).alternative(&request(1), tried, &loads, &mut rng, NOW);
+        pick.map(|pick| (pick.endpoint, pick.side))
+    };
+    assert_eq!(
+        next(&decided, &[0], true),
+        Some((1, Side::Shadow)),
+        "the shadow is there"
+    );
+    decided.endpoints[1].available = false;
+    assert_eq!(next(&decided, &[0], false), None);
+    assert_eq!(next(&decided, &[0], true), Some((0, Side::Primary)));
+    decided.endpoints[1].available = true;
+    assert_eq!(next(&decided, &[0, 1], true), Some((1, Side::Shadow)));
+    decided.endpoints[1].available = false;
+    assert_eq!(next(&decided, &[0, 1], true), None, "it is gone itself");
 }
 
 #[test]
@@ -400,6 +430,7 @@ fn failed_requests_spare_endpoints_at_risk_unless_they_cost_them_nothing() {
         let tried = Tried {
             endpoints: &[0],
             never_sent,
+            stale: false,
         };
         let pick = table.alternative(&request(1), tried, &loads, &mut rng, NOW);
         assert_eq!(pick.is_some(), never_sent);
@@ -520,7 +551,7 @@ proptest! {
             prop_assert!(pick.side == Side::Primary || pick.endpoint == shadow);
             prop_assert!(pick.why != Why::Explored || request.repeatable);
             let again = table.alternative(
-                &request, Tried { endpoints: &[pick.endpoint], never_sent: true }, &loads, &mut rng, NOW,
+                &request, Tried { endpoints: &[pick.endpoint], never_sent: true, stale: false }, &loads, &mut rng, NOW,
             );
             prop_assert!(again.is_none_or(|next| next.endpoint != pick.endpoint));
             prop_assert!(again.is_none_or(|next| decided.endpoints[next.endpoint].available));

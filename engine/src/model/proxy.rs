@@ -265,6 +265,7 @@ impl Proxy {
         let tried = Tried {
             endpoints: flight.tried(),
             never_sent: cost == Cost::Half,
+            stale: false,
         };
         let asked = request(
             &flight.arrival,

@@ -213,7 +213,7 @@ impl Exchange {
     pub(super) fn fail(&mut self, failure: Failure, replayable: bool, mut error: BError) -> BError {
         self.end_copy(failure);
         let next = match self.flow.as_mut() {
-            Some(flow) => local::with(|l| l.worker.fail(flow, failure, replayable)),
+            Some(flow) => local::with(|l| l.fail(flow, failure, replayable)),
             None => None,
         };
         self.answered = false;

@@ -148,7 +148,7 @@ impl<'a> Exchange<'a> {
                 Err(Broken::Failed(failure)) => failure,
             };
             let replayable = self.is_replayable();
-            match local::with(|l| l.worker.fail(&mut self.flow, failure, replayable)) {
+            match local::with(|l| l.fail(&mut self.flow, failure, replayable)) {
                 Some(Next::Elsewhere) => {}
                 Some(Next::Answer(0)) | None => {
                     self.conclude(self.seen);

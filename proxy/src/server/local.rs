@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use super::connections::{Counter, Open};
 use crate::access_log::{Logger, Record};
 use crate::mirror::{Mirror, Tee, is_safe};
+use crate::outcome::Failure;
 use crate::recorder::Place;
 use crate::relay::Scratch;
 use crate::topology::ids::EndpointId;
@@ -24,7 +25,7 @@ use crate::trace::Namer;
 use crate::upstream::Peers;
 use crate::upstream::network::Sampler;
 use crate::upstream::pool::Pool;
-use crate::worker::{Flow, Worker};
+use crate::worker::{Flow, Next, Worker};
 
 /// One worker's own things.
 #[derive(Debug)]
@@ -178,6 +179,16 @@ impl Local {
     /// Keeps a connection on which everything has been answered.
     pub(crate) fn put_back(&self, endpoint: EndpointId, tcp: TcpStream) {
         self.pool.put(endpoint, tcp);
+    }
+
+    /// Reports a failed attempt, and says what becomes of the request. Where the endpoint had given a kept connection up, a
+    /// new attempt finds a new one.
+    pub(crate) fn fail(&mut self, flow: &mut Flow, failure: Failure, replayable: bool) -> Next {
+        let next = self.worker.fail(flow, failure, replayable);
+        if let (Some(Failure::StaleConnection), Some(endpoint)) = (flow.failure(), flow.asked_last()) {
+            self.pool.forget(endpoint);
+        }
+        next
     }
 
     /// Takes the newest snapshot over, and with a new configuration everything that hangs on it.

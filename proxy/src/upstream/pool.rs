@@ -75,6 +75,12 @@ impl Pool {
             .push_back(Idle { tcp, since });
     }
 
+    /// Closes the connections to an endpoint that has just given one of them up: they have rested even longer.
+    pub(crate) fn forget(&self, endpoint: EndpointId) {
+        let kept = &mut *self.kept();
+        kept.count -= kept.by_endpoint.remove(&endpoint).map_or(0, |idle| idle.len());
+    }
+
     /// Closes what will not be used again. `patience` is how long connections to an endpoint may idle; `None` for one that
     /// is gone.
     pub fn tidy(&self, now: Moment, patience: impl Fn(EndpointId) -> Option<Duration>) {

@@ -6,6 +6,7 @@ use super::{Flow, Worker, attempts};
 use crate::access_log::Served;
 use crate::clock::Clock;
 use crate::outcome::Failure;
+use crate::topology::ids::EndpointId;
 
 impl Flow {
     /// When the request was admitted.
@@ -16,6 +17,11 @@ impl Flow {
     /// Whether no other endpoint was asked before.
     pub fn is_first_attempt(&self) -> bool {
         self.tried.len() <= 1
+    }
+
+    /// Who was asked last.
+    pub fn asked_last(&self) -> Option<EndpointId> {
+        self.tried_ids.last().copied()
     }
 
     /// When the head of the user's answer was there.
@@ -37,7 +43,7 @@ impl Worker {
 
     /// Who served the request, or was the last to be asked; `None` where nobody was, or he is not there any more.
     pub fn served_by(&self, flow: &Flow) -> Option<Served<'_>> {
-        let place = self.topology.place(*flow.tried_ids.last()?)?;
+        let place = self.topology.place(flow.asked_last()?)?;
         let endpoint = self.topology.endpoint(place)?;
         Some(Served {
             cluster: self.topology.cluster(place.cluster)?.name.as_str(),
