@@ -202,9 +202,9 @@ pub struct PairReport {
 /// What a proxy saw.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// Counts the reports of a connection, from 1.
+    /// Counts the reports of a connection, from 1. A long one comes in several messages of one number.
     pub sequence: u64,
-    /// Every pair under the plan is in it; else those alone of which something has changed.
+    /// Every pair under the plan is in one of its messages; else those alone of which something has changed.
     pub complete: bool,
     /// Each pair once.
     pub pairs: Vec<PairReport>,

@@ -20,7 +20,7 @@ use crate::plan::{PlanError, PlanId};
 use crate::units::UnitError;
 
 pub use self::plan::{decode_plan, encode_delta, encode_plan};
-pub use self::report::encode_report;
+pub use self::report::{PIECE_BYTES, encode_report, report_pieces};
 pub use self::talk::{Downward, Unreadable, Upward, Welcome};
 
 /// The messages and the service, as they are generated.

@@ -8,11 +8,13 @@
 //! Proxies report what has changed, so one that is linked and says nothing of a pair stands by what it said. One whose
 //! link is down is not taken for one that sees nothing wrong: after [`STALE`] its voices no longer count, after
 //! [`FORGOTTEN`] it is nobody any more, and until then a plan that it has not acknowledged is not acknowledged by all.
-//! Memory: a proxy that has never had traffic for a pair costs some eighty bytes there, and nothing is kept of what is
+//! Memory: a proxy that has never had traffic for a pair costs some sixty bytes there, and nothing is kept of what is
 //! not in the plan.
 
+mod absent;
 mod flow;
 mod voice;
+mod voices;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -23,8 +25,9 @@ use foreshade_contract::{Arm, Epoch, Generation, Name, PairId, Round, Share};
 use foreshade_engine::lifecycle::sight::ArmSight;
 use foreshade_engine::moment::Moment;
 
+use self::absent::Absent;
 use self::flow::Flow;
-use self::voice::Voice;
+use self::voices::Voices;
 
 /// How long a proxy's voices count after its link went down: a reconnect takes less.
 pub const STALE: Duration = Duration::from_secs(5);
@@ -97,8 +100,8 @@ pub struct Unable {
 pub struct Fleet {
     proxies: BTreeMap<Name, Proxy>,
     pairs: HashMap<PairId, Heard>,
-    /// Proxies without a link, and since when.
-    silent: BTreeMap<Number, Moment>,
+    voices: Voices,
+    absent: Absent,
     next: u16,
 }
 
@@ -106,8 +109,8 @@ pub struct Fleet {
 #[derive(Debug, Default)]
 struct Heard {
     round: Round,
-    /// By proxy, in order.
-    voices: Vec<(Number, Voice)>,
+    /// Its place among the voices.
+    place: usize,
     flow: Flow,
     /// Its shadow, as of the last look, and the round in which that became it: proxies that are at an earlier one still speak
     /// of another.
@@ -116,6 +119,20 @@ struct Heard {
     unapplied: BTreeMap<Number, String>,
     /// The round began before this leader did, or before a proxy was forgotten.
     is_resumed: bool,
+    /// What the voices came to at the last look; none after any of them has changed. A thousand proxies see ten thousand
+    /// pairs, and at almost all of them nothing happens.
+    opinion: Option<Opinion>,
+}
+
+/// What the voices about a pair come to.
+#[derive(Debug)]
+struct Opinion {
+    /// By then the voices that count had changed so often.
+    changes: u64,
+    arms: [ArmSight; 2],
+    share: Option<f64>,
+    shadow_rtt: Option<Duration>,
+    unapplied: Option<Unable>,
 }
 
 impl Fleet {
@@ -132,7 +149,7 @@ impl Fleet {
     ) -> Result<(), TooMany> {
         if let Some(proxy) = self.proxies.get_mut(name) {
             (proxy.boot, proxy.plan) = (boot, plan);
-            proxy.hear(&mut self.silent, now);
+            proxy.hear(&mut self.absent, now);
             return Ok(());
         }
         if self.proxies.len() >= PROXIES_MAX {
@@ -165,7 +182,7 @@ impl Fleet {
     pub fn lose(&mut self, proxy: &Name, now: Moment) {
         if let Some(proxy) = self.proxies.get_mut(proxy) {
             proxy.linked = false;
-            self.silent.insert(proxy.number, now);
+            self.absent.left(proxy.number, now);
         }
     }
 
@@ -175,16 +192,18 @@ impl Fleet {
             return;
         };
         proxy.plan = status.plan;
-        proxy.hear(&mut self.silent, now);
+        proxy.hear(&mut self.absent, now);
         let number = proxy.number;
         for pair in std::mem::take(&mut proxy.unapplied) {
             if let Some(heard) = self.pairs.get_mut(&pair) {
                 heard.unapplied.remove(&number);
+                heard.opinion = None;
             }
         }
         for said in &status.unapplied {
             if let Some(heard) = self.pairs.get_mut(&said.pair) {
                 heard.unapplied.insert(number, said.why.clone());
+                heard.opinion = None;
                 proxy.unapplied.push(said.pair.clone());
             }
         }
@@ -196,7 +215,7 @@ impl Fleet {
         let Some(proxy) = self.proxies.get_mut(proxy).filter(|proxy| proxy.boot == boot) else {
             return;
         };
-        proxy.hear(&mut self.silent, now);
+        proxy.hear(&mut self.absent, now);
         let number = proxy.number;
         for said in &report.pairs {
             let Some(heard) = self.pairs.get_mut(&said.pair) else {
@@ -204,20 +223,28 @@ impl Fleet {
             };
             // Of a round that is over nobody knows any more how far it was counted.
             let is_resumed = heard.is_resumed || said.round < heard.round;
-            let more = heard.voice(number).hear((boot, is_resumed), said, now);
+            let Some(voice) = self.voices.voice(number, heard.place) else {
+                continue;
+            };
+            let more = voice.hear((boot, is_resumed), said, now);
+            heard.opinion = None;
             let is_current = said.round == heard.round;
             heard.flow.take(&more, is_current, now);
         }
     }
 
-    /// These pairs are listened to from now on, each in its round; of others everything is forgotten.
+    /// These pairs are listened to from now on, each in its round; whatever was said before is forgotten.
     pub fn watch(&mut self, rounds: impl IntoIterator<Item = (PairId, Round)>) {
-        let mut before = std::mem::take(&mut self.pairs);
-        for (pair, round) in rounds {
-            let mut heard = before.remove(&pair).unwrap_or_default();
-            heard.begin(round);
-            self.pairs.insert(pair, heard);
-        }
+        let heard = |(place, (pair, round))| {
+            let heard = Heard {
+                round,
+                place,
+                ..Heard::default()
+            };
+            (pair, heard)
+        };
+        self.pairs = rounds.into_iter().enumerate().map(heard).collect();
+        self.voices = Voices::of(self.pairs.len());
     }
 
     /// A pair has begun another round.
@@ -259,13 +286,15 @@ impl Fleet {
             return;
         }
         self.proxies.retain(|_, proxy| !gone(proxy));
-        self.silent.retain(|number, _| !numbers.contains(number));
+        numbers.iter().for_each(|number| self.absent.is_back(*number));
+        let spoke: Vec<_> = numbers.iter().map(|number| self.voices.forget(*number)).collect();
         for heard in self.pairs.values_mut() {
-            let before = heard.voices.len();
-            heard.voices.retain(|(number, _)| !numbers.contains(number));
             heard.unapplied.retain(|number, _| !numbers.contains(number));
+            heard.opinion = None;
             // Whoever comes back has sums of this round that were counted, and nobody knows any more how far.
-            heard.is_resumed |= heard.voices.len() < before;
+            heard.is_resumed |= spoke
+                .iter()
+                .any(|spoke| spoke.get(heard.place).copied().unwrap_or_default());
         }
     }
 
@@ -277,8 +306,9 @@ impl Fleet {
         heard.begin(round);
         if heard.shadow.0.as_ref() != shadow {
             heard.shadow = (shadow.cloned(), round);
+            heard.opinion = None;
         }
-        heard.view(&self.silent, now)
+        heard.view(&self.voices, &mut self.absent, now)
     }
 
     /// Intervals that were not counted, because there were more fractions at once than are told apart.
@@ -320,25 +350,13 @@ pub struct TooMany;
 
 impl Proxy {
     /// It has said something, so it has a link.
-    fn hear(&mut self, silent: &mut BTreeMap<Number, Moment>, now: Moment) {
+    fn hear(&mut self, absent: &mut Absent, now: Moment) {
         (self.heard, self.linked) = (now, true);
-        silent.remove(&self.number);
+        absent.is_back(self.number);
     }
 }
 
 impl Heard {
-    fn voice(&mut self, number: Number) -> &mut Voice {
-        let at = match self.voices.binary_search_by_key(&number, |(number, _)| *number) {
-            Ok(at) => at,
-            Err(at) => {
-                self.voices.insert(at, (number, Voice::default()));
-                at
-            }
-        };
-        #[expect(clippy::indexing_slicing, reason = "found or inserted just above")]
-        &mut self.voices[at].1
-    }
-
     /// What was counted in another round is no evidence in this one.
     fn begin(&mut self, round: Round) {
         if self.round != round {
@@ -348,43 +366,65 @@ impl Heard {
         }
     }
 
-    fn view(&mut self, silent: &BTreeMap<Number, Moment>, now: Moment) -> PairView {
+    fn view(&mut self, voices: &Voices, absent: &mut Absent, now: Moment) -> PairView {
         self.flow.look(now);
-        let is_fresh = |number: &Number| silent.get(number).is_none_or(|since| now.since(*since) <= STALE);
-        let fresh = || {
-            let voices = self.voices.iter().filter(|(number, _)| is_fresh(number));
-            voices.map(|(_, voice)| voice)
+        let changes = absent.changes(now);
+        let known = self.opinion.take().filter(|known| known.changes == changes);
+        let opinion = known.unwrap_or_else(|| self.gather(voices, absent, changes));
+        let arm = |arm: Arm| ArmSight {
+            severe: self.flow.is_severe(arm, now),
+            ..opinion.arms.get(arm.index()).copied().unwrap_or_default()
         };
+        let view = PairView {
+            arms: Arm::ALL.map(arm),
+            share: opinion.share,
+            demand_rps: self.flow.demand_rps(now),
+            shadow_rtt: opinion.shadow_rtt,
+            unapplied: opinion.unapplied.clone(),
+            batches: self.flow.drain(),
+        };
+        self.opinion = Some(opinion);
+        view
+    }
+
+    /// What the voices that count come to.
+    fn gather(&self, voices: &Voices, absent: &Absent, changes: u64) -> Opinion {
+        let said: Vec<_> = voices
+            .about(self.place)
+            .filter(|(number, _)| !absent.is_stale(*number))
+            .map(|(_, voice)| voice)
+            .collect();
+        let fresh = || said.iter().copied();
         // What is said of another shadow is nothing about this one.
         let of_shadow = || fresh().filter(|voice| voice.round >= self.shadow.1);
         let arm = |arm: Arm| {
-            let said: Vec<_> = match arm {
+            let about: Vec<_> = match arm {
                 Arm::Primary => fresh().collect(),
                 Arm::Shadow => of_shadow().collect(),
             };
-            let (health, down) = voice::health(said.iter().copied(), arm);
+            let (health, down) = voice::health(about.iter().copied(), arm);
             ArmSight {
                 health,
                 down,
-                severe: self.flow.is_severe(arm, now),
-                risk: voice::risk(said.iter().copied(), arm),
-                capacity_rps: None,
+                risk: voice::risk(about.iter().copied(), arm),
+                ..ArmSight::default()
             }
         };
-        let (arms, share) = (Arm::ALL.map(arm), voice::share(fresh()));
-        let unable = self.unapplied.iter().filter(|(number, _)| is_fresh(number));
+        let unable = self
+            .unapplied
+            .iter()
+            .filter(|(number, _)| !absent.is_stale(**number));
         let why = unable.clone().next().map(|(_, why)| why.clone());
         let unapplied = why.map(|why| Unable {
             proxies: unable.count(),
             why,
         });
-        PairView {
-            arms,
-            share,
-            demand_rps: self.flow.demand_rps(now),
+        Opinion {
+            changes,
+            arms: Arm::ALL.map(arm),
+            share: voice::share(fresh()),
             shadow_rtt: voice::rtt(of_shadow(), Arm::Shadow),
             unapplied,
-            batches: self.flow.drain(),
         }
     }
 }

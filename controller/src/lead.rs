@@ -23,13 +23,16 @@ use crate::operator::{Fault, Order, Standing};
 use crate::outside::{Heard, Outside};
 use crate::reconcile::{Instant, OrderError, Outcome, Reconciler, TICK};
 use crate::spec::Spec;
-use crate::store::{Certainty, Key, Store, StoreError};
+use crate::store::{Certainty, Key, Mode, Store, StoreError};
 
 /// Things that proxies said and nobody has heard yet. A full queue makes them wait, and they drop what is oldest.
 const ARRIVALS_MAX: usize = 4096;
 
 /// How often metrics are written anew, in ticks.
 const METRICS_TICKS: u32 = 4;
+
+/// How often a store that could not be written is asked whether it could be again, in ticks.
+const STORE_TICKS: u32 = 4;
 
 /// How long to wait before the leadership is tried for again after the store failed.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -191,7 +194,13 @@ impl Controller {
                 _ = tick.tick() => {
                     let at = reign.now();
                     match reign.reconciler.tick(leadership, &mut reign.fleet, at).await {
-                        Ok(outcome) => self.carry_out(&mut reign, outcome, at),
+                        Ok(outcome) => {
+                            let is_written = outcome.unwritten.is_none();
+                            self.carry_out(&mut reign, outcome, at);
+                            if is_written && reign.ticks.is_multiple_of(STORE_TICKS) {
+                                self.ask_whether_writable().await;
+                            }
+                        }
                         Err(LeaderError::Deposed(why)) => return Ok(End::Deposed(why)),
                         Err(LeaderError::Store(error)) => return Err(error.into()),
                     }
@@ -242,6 +251,18 @@ impl Controller {
             ));
         }
         reign.ticks = reign.ticks.wrapping_add(1);
+    }
+
+    /// Where something could not be written and there is nothing more to write, the store itself knows when it could again:
+    /// a controller that says that it is not ready is given no orders.
+    async fn ask_whether_writable(&self) {
+        if !matches!(self.board.standing(), Standing::ReadOnly { .. }) {
+            return;
+        }
+        let status = self.store.status().await;
+        if status.is_ok_and(|status| status.mode == Mode::Writable) {
+            self.board.stand(Standing::Leading);
+        }
     }
 
     /// The hook of a gate has answered. What it was asked about may be past: then nobody wants to know any more.

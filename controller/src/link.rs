@@ -3,7 +3,8 @@
 //! Each proxy holds one stream. Its downward half is made when there is room to send, from the newest plan there is: so a
 //! proxy that reads slowly skips plans instead of queueing them, and nobody waits for it. A plan is encoded once, and as a
 //! difference wherever the proxy has one of the last few plans. Its upward half is checked message by message, and what is
-//! sound goes to one queue; where that is full, the stream is not read, and the proxy drops its oldest reports itself.
+//! sound goes to one queue, bounded in messages and in bytes; where that is full, the stream is not read, and the proxy drops
+//! its oldest reports itself.
 //!
 //! What a proxy has acknowledged is what it says that is in force there, and nothing else. A message that cannot be read
 //! costs that message: it is counted, and changes nothing. Links, connections, messages and everything in them are bounded.
@@ -19,11 +20,11 @@ use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use foreshade_contract::wire::proto::link_server::{Link, LinkServer};
-use foreshade_contract::wire::proto::{Down, Up};
+use foreshade_contract::wire::proto::{Down, Up, up};
 use foreshade_contract::wire::{MESSAGE_BYTES_MAX, Upward};
 use foreshade_contract::{BootId, Epoch, Hello, Name, Plan, PlanId, Report, Status as PlanStatus};
 use futures_util::Stream;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -39,6 +40,9 @@ pub const LINKS_MAX: usize = 2048;
 
 /// How long a proxy may take to say who it is.
 const HELLO_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Bytes of reports that were read and not heard yet, as they came; decoded they take some seven times as much.
+const UNHEARD_BYTES_MAX: u32 = 8 * 1024 * 1024;
 
 /// Messages in a row that cannot be read, after which the link is closed: whoever sends them is no proxy.
 const UNREADABLE_MAX: u32 = 100;
@@ -82,7 +86,12 @@ pub struct Arrival {
     pub boot: BootId,
     /// What.
     pub what: Arrived,
+    /// The room that it takes until it is dropped.
+    _room: Room,
 }
+
+/// Room for what is not heard yet; none for what needs next to none.
+type Room = Option<Arc<OwnedSemaphorePermit>>;
 
 /// What a proxy said.
 #[derive(Clone, Debug)]
@@ -106,6 +115,8 @@ pub struct Links {
     arrivals: mpsc::Sender<Arrival>,
     /// Large messages under way.
     large: Arc<Semaphore>,
+    /// Bytes of reports that may still come.
+    room: Arc<Semaphore>,
 }
 
 impl Links {
@@ -117,6 +128,7 @@ impl Links {
             board: Arc::default(),
             arrivals,
             large: Arc::new(Semaphore::new(LARGE_AT_ONCE)),
+            room: Arc::new(Semaphore::new(UNHEARD_BYTES_MAX as usize)),
         }
     }
 
@@ -146,6 +158,17 @@ impl Links {
     /// Changes whenever a proxy comes, goes, or acknowledges.
     pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
         self.registry.changes()
+    }
+
+    /// Waits until there is room for what a message becomes when it is read.
+    async fn room_for(&self, message: &Up) -> Room {
+        let Some(up::Body::Report(bytes)) = &message.body else {
+            return None;
+        };
+        let bytes = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let permit = self.room.clone().acquire_many_owned(bytes.min(UNHEARD_BYTES_MAX));
+        // It is never closed.
+        permit.await.ok().map(Arc::new)
     }
 
     /// The service itself.
@@ -202,13 +225,17 @@ impl Link for Door {
 
 /// Hears one proxy until it goes, or another connection takes its name.
 async fn listen(links: Links, seat: Arc<Seat>, hello: Hello, mut incoming: Streaming<Up>) {
-    let arrival = |what| Arrival {
+    let arrival = |what, room| Arrival {
         proxy: hello.proxy.clone(),
         boot: hello.boot,
         what,
+        _room: room,
     };
     // A receiver that is gone ends the controller; that is seen elsewhere.
-    let _ = links.arrivals.send(arrival(Arrived::Joined(hello.plan))).await;
+    let _ = links
+        .arrivals
+        .send(arrival(Arrived::Joined(hello.plan), None))
+        .await;
     let mut unreadable = 0;
     let why = loop {
         let message = tokio::select! {
@@ -220,6 +247,7 @@ async fn listen(links: Links, seat: Arc<Seat>, hello: Hello, mut incoming: Strea
             Ok(None) => break "closed",
             Err(_) => break "lost",
         };
+        let room = links.room_for(&message).await;
         let what = match Upward::read(message) {
             Ok(Upward::Report(report)) => Arrived::Report(report),
             Ok(Upward::Status(status)) => {
@@ -240,12 +268,12 @@ async fn listen(links: Links, seat: Arc<Seat>, hello: Hello, mut incoming: Strea
         };
         unreadable = 0;
         links.registry.noted(&seat, &what);
-        if links.arrivals.send(arrival(what)).await.is_err() {
+        if links.arrivals.send(arrival(what, room)).await.is_err() {
             break "the controller is about to stop";
         }
     };
     seat.end();
     links.registry.leave(&seat);
     tracing::info!(proxy = %hello.proxy, why, "proxy left");
-    let _ = links.arrivals.send(arrival(Arrived::Left)).await;
+    let _ = links.arrivals.send(arrival(Arrived::Left, None)).await;
 }

@@ -9,12 +9,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use foreshade_contract::report::{Reason, Refused};
+use foreshade_contract::report::{Reason, Refused, Segment};
 use foreshade_contract::wire::proto::link_client::LinkClient;
 use foreshade_contract::wire::proto::{Down, Up, down, up};
 use foreshade_contract::wire::{Downward, Upward};
 use foreshade_contract::{
-    Arm, BootId, Epoch, Generation, Hello, PairId, PairPlan, Plan, PlanId, Report, Round, Share, Status,
+    Arm, BootId, Epoch, Generation, Hello, PairId, PairPlan, PairReport, Plan, PlanId, Report, Round, Share,
+    Status,
 };
 use foreshade_controller::link::{Arrival, Arrived, Links, NotNewer, Settings, Tls, Token, serve};
 use tokio::net::TcpListener;
@@ -467,4 +468,55 @@ async fn with_tls_both_sides_prove_who_they_are() {
         };
         assert_eq!(joined, is_let_in);
     }
+}
+
+/// A report of more than four mebibytes.
+fn heavy() -> Upward {
+    let segment = |n: u32| Segment {
+        share: Share::clamped(f64::from(n) / 100.0),
+        arms: Default::default(),
+    };
+    let report = |plan: PairPlan| PairReport {
+        pair: plan.pair,
+        round: plan.round,
+        serving: plan.serving,
+        share: Share::ZERO,
+        risk: [None; 2],
+        health: Default::default(),
+        arms: Default::default(),
+        segments: (1..40).map(segment).collect(),
+        latency: Default::default(),
+        network: Default::default(),
+    };
+    Upward::Report(Report {
+        sequence: 1,
+        complete: true,
+        pairs: pairs(10_000, 1).into_iter().map(report).collect(),
+    })
+}
+
+#[tokio::test]
+async fn reports_that_nobody_has_heard_yet_are_bounded_in_bytes_and_none_is_lost() {
+    let mut bench = Bench::new().await;
+    let players = [bench.joins("one", None).await, bench.joins("two", None).await];
+    for _ in &players {
+        assert!(matches!(bench.next().await.what, Arrived::Joined(_)));
+    }
+    let message = heavy().message();
+    assert!(prost::Message::encoded_len(&message) > 4 << 20);
+    for player in &players {
+        player.say.send(message.clone()).await.unwrap();
+    }
+    let first = bench.next().await;
+    assert!(matches!(first.what, Arrived::Report(_)));
+    // There is room for one of them at a time. On a machine that is slower than this, nothing is shown.
+    let second = timeout(Duration::from_millis(300), bench.arrivals.recv()).await;
+    assert!(second.is_err(), "it is read before the first was heard");
+    // Who has less to say is heard meanwhile.
+    let third = bench.joins("three", None).await;
+    assert!(matches!(bench.next().await.what, Arrived::Joined(_)));
+    third.acknowledge(id(1, 1)).await;
+    assert!(matches!(bench.next().await.what, Arrived::Status(_)));
+    drop(first);
+    assert!(matches!(bench.next().await.what, Arrived::Report(_)));
 }

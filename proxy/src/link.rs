@@ -324,7 +324,7 @@ impl Link {
                 pairs,
             };
             // What was dropped is told again, with everything else.
-            self.complete = outbox.report(&Upward::Report(report));
+            self.complete = outbox.report(&report);
         }
         let status = self.status();
         if self.said.as_ref() != Some(&status) {

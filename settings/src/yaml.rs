@@ -14,10 +14,10 @@ use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, o
 
 use crate::mistake::{Mistake, Mistakes, Place, quoted};
 
-/// Largest file in bytes: several thousand endpoints. A larger one is a wrong file.
-pub const BYTES_MAX: usize = 1 << 20;
+/// Largest file in bytes: ten thousand pairs take half of it. A larger one is a wrong file.
+pub const BYTES_MAX: usize = 4 << 20;
 
-/// Most nodes, aliases expanded. A mebibyte of honest configuration has fewer.
+/// Most nodes, aliases expanded. Four mebibytes of honest configuration have fewer.
 const NODES_MAX: usize = 1 << 18;
 
 /// Deepest nesting. The format needs nine levels.
@@ -387,7 +387,7 @@ mod tests {
             ("a: !!binary aGk=", "a YAML tag (\"!!binary\")"),
             ("? [1]\n: 2\n", "a key that is not a word"),
             (&"[".repeat(40), "not valid YAML"),
-            (&" ".repeat(BYTES_MAX + 1), "more than 1048576 bytes"),
+            (&" ".repeat(BYTES_MAX + 1), "more than 4194304 bytes"),
         ] {
             let (_, mistakes) = reading(text);
             assert!(mistakes.contains(expected), "{text:.20}: {mistakes}");

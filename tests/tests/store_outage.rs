@@ -1,5 +1,6 @@
 //! The store goes away under a running controller: users are served by the plan that the proxy has, the controller says
-//! that it cannot act, and goes on by itself when the store is back. With a real etcd; where there is none, that is said.
+//! that it cannot act, and goes on by itself when the store is back. With a real etcd, and with a file on a real disk that
+//! is full; what cannot be had here is said.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -81,7 +82,8 @@ struct System {
 }
 
 impl System {
-    fn start(store: SocketAddr) -> Self {
+    /// With this for the controller's store.
+    fn start(store: &str) -> Self {
         let endpoints = [answering("a"), answering("s")];
         let [a, standby] = [endpoints[0].address, endpoints[1].address];
         let (link, api) = (free_address(), free_address());
@@ -91,8 +93,7 @@ impl System {
             let text = format!(
                 "apiVersion: foreshade/v1\nadmin: {{ address: {admin} }}\nworkers: 1\n\
                  follow: {{ address: \"{link}\", name: edge, planFile: {folder}/plan }}\n\
-                 controller:\n  store: {{ etcd: {{ endpoints: [\"http://{store}\"], lease: 3s }} }}\n  \
-                 link: {{ address: {link} }}\n  api: {{ address: {api} }}\n\
+                 controller:\n  store: {store}\n  link: {{ address: {link} }}\n  api: {{ address: {api} }}\n\
                  listeners: [{{ name: web, address: {users}, routes: [{{ cluster: shop }}] }}]\n\
                  clusters:\n  - name: shop\n    cohort: {{ header: x-user }}\n    slowStart: 0s\n    \
                  endpoints: [{{ name: a, address: \"{a}\", shadow: a-standby }}]\n    \
@@ -124,19 +125,29 @@ impl System {
     }
 
     fn promote(&self) {
-        let body = json!({ "actor": "tests", "reason": "a new build", "full": true }).to_string();
+        let answer = self.order("promote", &json!({ "reason": "a new build", "full": true }));
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    fn order(&self, verb: &str, body: &Value) -> String {
+        let mut body = body.clone();
+        body["actor"] = json!("tests");
+        let body = body.to_string();
         let request = format!(
-            "POST /v1/pairs/shop/a/promote HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+            "POST /v1/pairs/shop/a/{verb} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
             body.len()
         );
-        let answer = exchange(self.api, request.as_bytes());
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        exchange(self.api, request.as_bytes())
     }
 }
 
 fn status(api: SocketAddr, path: &str) -> Option<(u16, String)> {
     client::request(api, "GET", path, "").ok()
+}
+
+fn is_warm(api: SocketAddr) -> bool {
+    status(api, "/v1/pairs/shop/a").is_some_and(|(_, body)| body.contains("Warm.Idle"))
 }
 
 fn is_ready(api: SocketAddr) -> bool {
@@ -215,10 +226,11 @@ fn an_etcd_that_stands_still_or_dies_harms_no_user_and_demotes_nobody() {
         eprintln!("SKIPPED: it takes an etcd; on Debian: apt-get install etcd-server");
         return;
     };
-    let mut system = System::start(addresses[0]);
-    system.until("warm", |api| {
-        status(api, "/v1/pairs/shop/a").is_some_and(|(_, body)| body.contains("Warm.Idle"))
-    });
+    let server = addresses[0];
+    let mut system = System::start(&format!(
+        "{{ etcd: {{ endpoints: [\"http://{server}\"], lease: 3s }} }}"
+    ));
+    system.until("warm", is_warm);
     system.promote();
     system.until("promoted", is_promoted);
     let users = Users::come(system.proxy.users);
@@ -243,4 +255,83 @@ fn an_etcd_that_stands_still_or_dies_harms_no_user_and_demotes_nobody() {
     assert!(saw.by_old_primary * 20 < served, "{saw:?} of {served}");
     drop(store);
     let _ = fs::remove_dir_all(&folder);
+}
+
+/// A small disk of its own, unmounted at the end.
+struct Disk(PathBuf);
+
+impl Disk {
+    /// `None` where this process may not mount one.
+    fn mount() -> Option<Self> {
+        let folder = std::env::temp_dir().join(format!("foreshade-test-disk-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let mut mount = Command::new("mount");
+        mount
+            .args(["-t", "tmpfs", "-o", "size=8m", "foreshade-test"])
+            .arg(&folder);
+        mount.stderr(Stdio::null());
+        mount
+            .status()
+            .is_ok_and(|status| status.success())
+            .then_some(Self(folder))
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.0.join("ballast")
+    }
+
+    /// Takes all the space that is left.
+    fn fill(&self) {
+        let mut ballast = File::create(self.ballast()).unwrap();
+        while ballast.write_all(&[1; 4096]).is_ok() {}
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // What cannot be unmounted goes with the machine.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// Most orders until a full disk has shown: the file has some room of its own.
+const ORDERS_MAX: usize = 400;
+
+#[test]
+fn a_full_disk_refuses_orders_harms_no_user_and_is_over_when_there_is_space() {
+    let Some(disk) = Disk::mount() else {
+        eprintln!("SKIPPED: it takes a disk of its own, which only root may mount");
+        return;
+    };
+    let mut system = System::start(&disk.0.join("controller.redb").display().to_string());
+    system.until("warm", is_warm);
+    system.promote();
+    system.until("promoted", is_promoted);
+    let users = Users::come(system.proxy.users);
+    users.go_on(50);
+    disk.fill();
+    let long = "x".repeat(200);
+    let turns = ["freeze", "unfreeze"].into_iter().cycle().take(ORDERS_MAX);
+    let answers = turns.map(|verb| system.order(verb, &json!({ "reason": long })));
+    let refused = answers
+        .into_iter()
+        .find(|answer| !answer.starts_with("HTTP/1.1 200"));
+    let refused = refused.expect("a disk that is full is found to be");
+    assert!(
+        refused.starts_with("HTTP/1.1 503") && refused.contains("urn:foreshade:read-only"),
+        "{refused}"
+    );
+    system.until("says that nothing can be written", says_so);
+    users.go_on(50);
+    fs::remove_file(disk.ballast()).unwrap();
+    // Nobody gives it an order: it is not ready.
+    system.until("goes on by itself", is_ready);
+    let answer = system.order("unfreeze", &json!({ "reason": "there is space" }));
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    system.until("goes on where it was", is_promoted);
+    users.go_on(50);
+    let (_, saw) = users.leave();
+    assert!(saw.failed.is_empty(), "{saw:?}");
+    drop(system);
 }

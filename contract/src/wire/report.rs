@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
+use prost::Message as _;
 
 use super::{WireError, arm, at_most, encoded, four, proto};
 use crate::histogram::Histogram;
@@ -18,6 +19,36 @@ pub fn encode_report(report: &Report) -> Bytes {
         complete: report.complete,
         pairs: report.pairs.iter().map(Into::into).collect(),
     })
+}
+
+/// How long a message with reports gets before the next one begins. Whoever hears a thousand proxies at once holds a
+/// message of each.
+pub const PIECE_BYTES: usize = 64 * 1024;
+
+/// What a field costs beside its value: a key and a length.
+const FIELD_BYTES: usize = 8;
+
+/// A report as messages of about [`PIECE_BYTES`] at most, or of one pair that has more. At least one.
+pub fn report_pieces(report: &Report) -> Vec<proto::Up> {
+    let (mut pieces, mut piece, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for pair in report.pairs.iter().map(proto::PairReport::from) {
+        let more = pair.encoded_len() + FIELD_BYTES;
+        if bytes + more > PIECE_BYTES && !piece.is_empty() {
+            pieces.push(std::mem::take(&mut piece));
+            bytes = 0;
+        }
+        bytes += more;
+        piece.push(pair);
+    }
+    pieces.push(piece);
+    let message = |pairs| proto::Up {
+        body: Some(proto::up::Body::Report(encoded(&proto::Report {
+            sequence: report.sequence,
+            complete: report.complete,
+            pairs,
+        }))),
+    };
+    pieces.into_iter().map(message).collect()
 }
 
 impl TryFrom<proto::Report> for Report {

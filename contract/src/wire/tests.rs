@@ -543,3 +543,44 @@ fn the_largest_plan_fits_a_third_of_the_longest_message() {
     assert!(bytes.len() * 3 < MESSAGE_BYTES_MAX, "{}", bytes.len());
     assert_eq!(Downward::read_bytes(&bytes), Ok(Downward::Plan(plan)));
 }
+
+#[test]
+fn a_report_in_pieces_is_the_report_and_no_piece_is_long() {
+    let pair = |n: usize| PairReport {
+        pair: PairId {
+            cluster: "shop".parse().unwrap(),
+            primary: format!("endpoint-{n}").parse().unwrap(),
+        },
+        round: Round(1),
+        serving: Arm::Primary,
+        share: Share::ZERO,
+        risk: [None; 2],
+        health: [Health::Up; 2],
+        arms: Default::default(),
+        segments: Vec::new(),
+        latency: Default::default(),
+        network: [Network {
+            samples: u64::MAX,
+            ..Network::default()
+        }; 2],
+    };
+    for n in [0, 1, 2000] {
+        let report = Report {
+            sequence: 7,
+            complete: true,
+            pairs: (0..n).map(pair).collect(),
+        };
+        let pieces = report_pieces(&report);
+        assert_eq!(pieces.len() > 1, n > 1, "{n}");
+        let mut together = Vec::new();
+        for piece in pieces {
+            assert!(piece.encoded_len() < PIECE_BYTES + 1024);
+            let Ok(Upward::Report(read)) = Upward::read(piece) else {
+                panic!("a piece is a report");
+            };
+            assert_eq!((read.sequence, read.complete), (7, true));
+            together.extend(read.pairs);
+        }
+        assert_eq!(together, report.pairs);
+    }
+}

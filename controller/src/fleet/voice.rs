@@ -10,10 +10,11 @@
 //! [`WAIT_MAX`]. One that is not drawn with any more, and has not grown since the last report, is complete: it is counted
 //! at once, before the proxy forgets it, and before a next step could take it for its own.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use foreshade_contract::histogram::Histogram;
-use foreshade_contract::report::{ArmCounters, BootId, Health, PairReport, Segment};
+use foreshade_contract::report::{ArmCounters, BootId, Health, Network, PairReport, Segment};
 use foreshade_contract::{Arm, Risk, Round, Share};
 use foreshade_engine::lifecycle::sight::{ArmHealth, Votes};
 use foreshade_engine::moment::Moment;
@@ -30,18 +31,24 @@ const WAIT_MAX: Duration = Duration::from_secs(3);
 /// Nearer than this two probabilities are one: proxies draw among 2^32 positions.
 const SHARE_GRAIN: f64 = 1e-6;
 
-/// What one proxy says of one pair. Small where there is no traffic: most proxies see most pairs idle.
+/// A risk is told to so many parts of one: a voice has room for no more digits, and nobody has use for them.
+const RISK_PARTS: f64 = 1e6;
+
+/// What one proxy says of one pair. Small where there is no traffic: most proxies see most pairs idle, and a thousand of
+/// them see ten thousand pairs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Voice {
     share: Share,
-    risk: [Option<Risk>; 2],
+    /// Good to one of [`RISK_PARTS`].
+    risk: [Option<f32>; 2],
     health: [Health; 2],
     /// The round that it speaks of.
     pub(super) round: Round,
-    /// Mean round trip to each arm in this round, in microseconds.
-    rtt_us: [Option<u64>; 2],
+    /// Mean round trip to each arm in this round, in microseconds. None is shorter than one.
+    rtt_us: [Option<NonZeroU32>; 2],
     /// Requests in its last report, of both arms: how much its opinion weighs.
-    requests: u64,
+    requests: u32,
+    has_spoken: bool,
     counted: Option<Box<Counted>>,
 }
 
@@ -80,6 +87,11 @@ pub(super) struct More {
 }
 
 impl Voice {
+    /// Whether anything was ever said.
+    pub(super) fn has_spoken(&self) -> bool {
+        self.has_spoken
+    }
+
     /// Takes a report, and says what is new in it. Of a round that is resumed, the first one says nothing new; neither does
     /// one that comes after a later one, as what a link had under way may when the proxy has another link already. Its
     /// lower sums would make everything after them new once more.
@@ -96,9 +108,10 @@ impl Voice {
         {
             return More::default();
         }
-        (self.share, self.risk, self.health) = (said.share, said.risk, said.health);
+        (self.share, self.health, self.has_spoken) = (said.share, said.health, true);
+        self.risk = said.risk.map(|risk| risk.map(coarse));
         self.round = said.round;
-        self.rtt_us = said.network.map(|of| of.rtt_us.checked_div(of.samples));
+        self.rtt_us = said.network.map(mean_rtt);
         let is_known = self.counted.is_some();
         let before = self.counted.take();
         let before = before.filter(|counted| counted.boot == boot && counted.round == said.round);
@@ -111,7 +124,7 @@ impl Voice {
             let segments = more.take_ripe(&known, said, now);
             (more, segments)
         };
-        self.requests = more.requests();
+        self.requests = u32::try_from(more.requests()).unwrap_or(u32::MAX);
         let is_silent = said.arms.iter().all(ArmCounters::is_zero);
         self.counted = (!is_silent).then(|| {
             Box::new(Counted {
@@ -124,6 +137,16 @@ impl Voice {
         });
         more
     }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a risk lies between 0 and 1")]
+fn coarse(risk: Risk) -> f32 {
+    risk.value() as f32
+}
+
+fn mean_rtt(of: Network) -> Option<NonZeroU32> {
+    let us = of.rtt_us.checked_div(of.samples)?.max(1);
+    NonZeroU32::new(u32::try_from(us).unwrap_or(u32::MAX))
 }
 
 impl Gathered {
@@ -246,8 +269,8 @@ pub(super) fn health<'a>(voices: impl Iterator<Item = &'a Voice>, arm: Arm) -> (
 
 /// The risk of an arm over all proxies, each counting by its traffic: who sees little of it knows little of it.
 pub(super) fn risk<'a>(voices: impl Iterator<Item = &'a Voice>, arm: Arm) -> Option<Risk> {
-    let said = voices.filter_map(|voice| Some((voice, (*voice.risk.get(arm.index())?)?.value())));
-    mean(said).map(Risk::clamped)
+    let said = voices.filter_map(|voice| Some((voice, f64::from((*voice.risk.get(arm.index())?)?))));
+    mean(said).map(|mean| Risk::clamped((mean * RISK_PARTS).round() / RISK_PARTS))
 }
 
 /// The share of the arm that does not serve.
@@ -257,7 +280,7 @@ pub(super) fn share<'a>(voices: impl Iterator<Item = &'a Voice>) -> Option<f64> 
 
 /// The round trip to an arm.
 pub(super) fn rtt<'a>(voices: impl Iterator<Item = &'a Voice>, arm: Arm) -> Option<Duration> {
-    let said = voices.filter_map(|voice| Some((voice, (*voice.rtt_us.get(arm.index())?)? as f64)));
+    let said = voices.filter_map(|voice| Some((voice, f64::from((*voice.rtt_us.get(arm.index())?)?.get()))));
     mean(said).map(|us| Duration::from_secs_f64(us / 1e6))
 }
 
@@ -265,7 +288,7 @@ fn mean<'a>(said: impl Iterator<Item = (&'a Voice, f64)>) -> Option<f64> {
     let (mut sum, mut weights) = (0.0, 0.0);
     for (voice, value) in said {
         // Without traffic an opinion still weighs something: nobody may have any.
-        let weight = 1.0 + voice.requests as f64;
+        let weight = 1.0 + f64::from(voice.requests);
         (sum, weights) = (sum + weight * value, weights + weight);
     }
     (weights > 0.0).then(|| sum / weights)

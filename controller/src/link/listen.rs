@@ -29,9 +29,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// How long a TLS handshake may take.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a proxy may send before it is read: a report of some thousand pairs. Of all proxies together, half a gigabyte at
+/// What a proxy may send before it is read: two pieces of a report. Of all proxies together, a quarter of a gigabyte at
 /// worst.
-const WINDOW_BYTES: u32 = 256 * 1024;
+const WINDOW_BYTES: u32 = 128 * 1024;
 
 /// After a failed accept, usually for want of file descriptors: trying again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

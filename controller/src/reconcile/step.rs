@@ -1,6 +1,7 @@
 //! One step of pairs that are led together: decided from what is seen, written down as one, and only then taken over.
 
 use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::time::Duration;
 
 use foreshade_contract::{Epoch, Generation, Name, PairId};
@@ -71,10 +72,11 @@ fn taken(pairs: &BTreeMap<PairId, Tracked>, id: &PairId, at: Instant) -> Vec<(Na
     if pairs.get(id).filter(asks).is_none() {
         return Vec::new();
     }
-    let others = pairs
-        .iter()
-        .filter(|(other, _)| *other != id && other.cluster == id.cluster);
-    let taken = others.flat_map(|(other, tracked)| {
+    // Pairs are in the order of their clusters: those before it and those after it, as far as its own reaches.
+    let is_neighbour = |(other, _): &(&PairId, &Tracked)| other.cluster == id.cluster;
+    let before = pairs.range(..id).rev().take_while(is_neighbour);
+    let after = pairs.range((Excluded(id), Unbounded)).take_while(is_neighbour);
+    let taken = before.chain(after).flat_map(|(other, tracked)| {
         let chosen = tracked
             .choosing
             .chosen()

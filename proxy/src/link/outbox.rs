@@ -2,15 +2,17 @@
 //!
 //! A controller that reads slowly must not hold the proxy's memory, and a proxy must not wait for it. So there is room for
 //! the hello, for one status, of which the newest counts, and for [`REPORTS_MAX`] reports, of which the oldest goes when
-//! another one comes: counters are cumulative, so the newer one says more. What was dropped is counted.
+//! another one comes: counters are cumulative, so the newer one says more. What was dropped is counted. A report leaves in
+//! pieces, so that a controller that a thousand proxies come back to has a piece of each in its hands, and not the whole.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use foreshade_contract::wire::Upward;
+use foreshade_contract::Report;
 use foreshade_contract::wire::proto::Up;
+use foreshade_contract::wire::{Upward, report_pieces};
 use futures_util::Stream;
 
 /// Reports that may wait. One is on its way while the next is made; a few more bridge a pause of the network.
@@ -28,7 +30,8 @@ pub(super) struct Outgoing(Arc<Mutex<Waiting>>);
 struct Waiting {
     hello: Option<Up>,
     status: Option<Up>,
-    reports: VecDeque<Up>,
+    /// Each what is left of its pieces.
+    reports: VecDeque<VecDeque<Up>>,
     dropped: u64,
     closed: bool,
     taker: Option<Waker>,
@@ -57,7 +60,7 @@ impl Outbox {
     }
 
     /// What was seen. Whether another report was dropped for it.
-    pub(super) fn report(&self, report: &Upward) -> bool {
+    pub(super) fn report(&self, report: &Report) -> bool {
         let mut drops = false;
         self.put(|waiting| {
             drops = waiting.reports.len() >= REPORTS_MAX;
@@ -65,7 +68,7 @@ impl Outbox {
                 waiting.reports.pop_front();
                 waiting.dropped += 1;
             }
-            waiting.reports.push_back(report.message());
+            waiting.reports.push_back(report_pieces(report).into());
         });
         drops
     }
@@ -91,6 +94,15 @@ impl Drop for Outbox {
     }
 }
 
+fn next_piece(reports: &mut VecDeque<VecDeque<Up>>) -> Option<Up> {
+    let report = reports.front_mut()?;
+    let piece = report.pop_front();
+    if report.is_empty() {
+        reports.pop_front();
+    }
+    piece
+}
+
 impl Stream for Outgoing {
     type Item = Up;
 
@@ -105,7 +117,7 @@ impl Stream for Outgoing {
         if let Some(next) = hello
             .take()
             .or_else(|| status.take())
-            .or_else(|| reports.pop_front())
+            .or_else(|| next_piece(reports))
         {
             return Poll::Ready(Some(next));
         }
@@ -119,17 +131,17 @@ impl Stream for Outgoing {
 
 #[cfg(test)]
 mod tests {
-    use foreshade_contract::{Report, Status};
+    use foreshade_contract::Status;
     use futures_util::{FutureExt as _, StreamExt as _};
 
     use super::*;
 
-    fn report(sequence: u64) -> Upward {
-        Upward::Report(Report {
+    fn report(sequence: u64) -> Report {
+        Report {
             sequence,
             complete: false,
             pairs: Vec::new(),
-        })
+        }
     }
 
     fn sequences(outgoing: &mut Outgoing) -> Vec<u64> {
@@ -148,6 +160,44 @@ mod tests {
         assert_eq!(drops, [false, false, false, false, true, true]);
         assert_eq!((outbox.dropped(), outbox.dropped()), (2, 0));
         assert_eq!(sequences(&mut outgoing), [3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn a_long_report_leaves_in_pieces_and_goes_as_one() {
+        use foreshade_contract::{Arm, PairReport, Round, Share};
+        let pair = |n: u32| PairReport {
+            pair: foreshade_contract::PairId {
+                cluster: "shop".parse().unwrap(),
+                primary: format!("endpoint-{n}").parse().unwrap(),
+            },
+            round: Round(1),
+            serving: Arm::Primary,
+            share: Share::ZERO,
+            risk: [None; 2],
+            health: Default::default(),
+            arms: Default::default(),
+            segments: Vec::new(),
+            latency: Default::default(),
+            network: Default::default(),
+        };
+        let long = Report {
+            pairs: (0..10_000).map(pair).collect(),
+            ..report(1)
+        };
+        let (outbox, mut outgoing) = outbox();
+        outbox.report(&long);
+        let pieces = sequences(&mut outgoing);
+        assert!(
+            pieces.len() > 3 && pieces.iter().all(|number| *number == 1),
+            "{pieces:?}"
+        );
+        // Some of it has left when it has to make room.
+        outbox.report(&long);
+        let first = outgoing.next().now_or_never().flatten().unwrap();
+        assert!(matches!(Upward::read(first), Ok(Upward::Report(_))));
+        let drops: Vec<bool> = (2..=5).map(|n| outbox.report(&report(n))).collect();
+        assert_eq!((drops, outbox.dropped()), (vec![false, false, false, true], 1));
+        assert_eq!(sequences(&mut outgoing), [2, 3, 4, 5]);
     }
 
     #[test]
