@@ -156,7 +156,7 @@ where
                 return;
             }
             first = false;
-            stream.begun = local::now_if_logged();
+            stream.begin(local::now_if_logged());
             let guard = (self.terms)().guard;
             let head = match &guard {
                 None => None,
@@ -248,6 +248,7 @@ async fn checked(
     mut stream: Box<EdgeStream>,
     home: &Home,
 ) -> Result<(Box<EdgeStream>, Head, BytesMut), Option<Box<EdgeStream>>> {
+    let begun = stream.begun();
     let conn = stream.conn_mut().ok_or(None)?;
     match arrive(conn, &guard.limits).await {
         Arrival::Request(head, bytes) => Ok((stream, head, bytes)),
@@ -255,7 +256,7 @@ async fn checked(
         Arrival::Gone => Err(None),
         Arrival::Refused(refusal, head) => {
             count(refusal);
-            log(refusal, conn.client(), Trail::begun(stream.begun), &head);
+            log(refusal, conn.client(), Trail::begun(begun), &head);
             drop(stream);
             if let Some(returned) = home.take() {
                 Box::pin(turn_away(returned.conn, refusal)).await;
