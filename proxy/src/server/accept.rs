@@ -167,7 +167,10 @@ where
                         let last = served >= guard.limits.requests;
                         match self.relayed(guard, &mut stream, &head, &bytes, last).await {
                             Turn::HandOver => Some((bytes, last)),
-                            Turn::Next => continue,
+                            Turn::Next => {
+                                local::keep_head_room(bytes);
+                                continue;
+                            }
                             turn => return left(stream, &home, turn).await,
                         }
                     }
@@ -206,6 +209,12 @@ where
         bytes: &[u8],
         last: bool,
     ) -> Turn {
+        let arrived = relay::Arrived {
+            listener: guard.listener,
+            head,
+            bytes,
+            begun: stream.begun(),
+        };
         let Some(conn) = stream.conn_mut() else {
             return Turn::Broken;
         };
@@ -214,7 +223,7 @@ where
             last,
             closing: &self.shutdown,
         };
-        let turn = relay::serve(conn, guard.listener, head, bytes, terms).await;
+        let turn = relay::serve(conn, arrived, terms).await;
         if turn == Turn::Next {
             conn.rest();
         }
