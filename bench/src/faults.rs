@@ -263,7 +263,7 @@ fn add(result: &mut ScenarioResult, scenario: &Scenario, seed: u64, runs: Vec<(E
     let mut all: Vec<(Entrant, SeedResult)> = runs
         .into_iter()
         .map(|(entrant, run)| {
-            let ours = entrant.found.contender == Contender::Foreshade;
+            let ours = entrant.found.contender.is_ours();
             let seeded = of_run(scenario, seed, &run, ours);
             (entrant, seeded)
         })

@@ -36,6 +36,10 @@ const FOLDERS_ABOVE_MAX: usize = 4;
 pub enum Contender {
     /// The proxy that all this is about.
     Foreshade,
+    /// The same, with its relay on.
+    Relay,
+    /// The same, with its relay off: every request takes the full path.
+    Full,
     /// pingora-proxy, round robin, and nothing else: what foreshade is made of.
     Bare,
     /// From Debian.
@@ -167,8 +171,10 @@ struct Recipe {
 
 impl Contender {
     /// Everybody.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Foreshade,
+        Self::Relay,
+        Self::Full,
         Self::Bare,
         Self::Nginx,
         Self::Haproxy,
@@ -181,6 +187,8 @@ impl Contender {
     pub fn name(self) -> &'static str {
         match self {
             Self::Foreshade => "foreshade",
+            Self::Relay => "relay",
+            Self::Full => "full",
             Self::Bare => "bare",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
@@ -190,9 +198,16 @@ impl Contender {
         }
     }
 
+    /// Whether it is this project's proxy, however it is set.
+    pub fn is_ours(self) -> bool {
+        matches!(self, Self::Foreshade | Self::Relay | Self::Full)
+    }
+
     fn recipe(self) -> &'static Recipe {
         match self {
             Self::Foreshade => &foreshade::RECIPE,
+            Self::Relay => &foreshade::RELAY,
+            Self::Full => &foreshade::FULL,
             Self::Bare | Self::Unmoved => &bare::RECIPE,
             Self::Nginx => &nginx::RECIPE,
             Self::Haproxy => &haproxy::RECIPE,
@@ -206,7 +221,7 @@ impl Contender {
         let recipe = self.recipe();
         let absent = |why: String| Absent { contender: self, why };
         let program = match self {
-            Self::Foreshade => Some(programs.proxy.clone()),
+            Self::Foreshade | Self::Relay | Self::Full => Some(programs.proxy.clone()),
             Self::Bare | Self::Unmoved | Self::Oracle => Some(programs.bench.clone()),
             Self::Nginx | Self::Haproxy | Self::Envoy => recipe.search(),
         };

@@ -36,6 +36,15 @@ pub enum Fields<'a> {
     Lines(Lines<'a>),
 }
 
+/// Writes one line of a head.
+#[inline]
+pub fn write_line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
 impl Line {
     /// The name, in the letters in which it came.
     pub fn name_in<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {

@@ -83,7 +83,7 @@ impl ProxyHttp for EdgeProxy {
             }
             Some(Ok(Admission::Answer(answer))) => Ok(answer),
             Some(Err(why)) => Err((why.status(), why.sentence())),
-            Some(Ok(Admission::Unrouted)) | None => Err((404, "no route for this request")),
+            Some(Ok(Admission::Unrouted)) | None => Err((404, sentence(404))),
         };
         let report = exchange.report.as_deref_mut();
         // Boxed: most requests go on, and need no room for what answers them here.
@@ -281,7 +281,8 @@ impl EdgeProxy {
         if let Admission::Forward(flow) = &admission
             && let Some(changes) = flow.changes()
         {
-            exchange.target = head::rewritten(head, changes)
+            exchange.target = changes
+                .target(view.path, view.query)
                 .map_err(|_| Refusal::PathRewrite)
                 .inspect_err(|why| local.worker.refuse(*why))?;
         }

@@ -2,9 +2,9 @@
 //!
 //! Read the modules in the order in which data meets them:
 //!
-//! - **a request**: [`http`] (pingora's phases, a line or two each) -> [`path`] -> [`client`] -> [`route`] -> [`cohort`] ->
-//!   [`table`] -> [`worker`] (pick, attempts, failover) -> [`edit`], [`rewrite`] -> [`upstream`] -> ([`mirror`]) ->
-//!   [`outcome`] -> [`recorder`];
+//! - **a request**: [`relay`], or [`http`] (pingora's phases, a line or two each) -> [`path`] -> [`client`] -> [`route`]
+//!   -> [`cohort`] -> [`table`] -> [`worker`] (pick, attempts, failover) -> [`edit`], [`rewrite`] -> [`upstream`] ->
+//!   ([`mirror`]) -> [`outcome`] -> [`recorder`];
 //! - **a tick**: [`recorder`] -> [`scorer`] -> the engine -> [`table`];
 //! - **an operator**: [`admin`] -> [`command`] -> [`scorer`]; [`explain`] asks the steps of a request by themselves;
 //! - **a configuration**: [`config`] -> [`topology`] -> [`reload`] -> [`scorer`] -> [`table`] -> [`worker`].
@@ -20,6 +20,7 @@ pub mod access_log;
 pub mod cidr;
 pub mod client;
 pub mod cohort;
+mod copying;
 pub mod edit;
 pub mod fields;
 pub mod framing;
@@ -30,7 +31,8 @@ pub mod mirror;
 pub mod outcome;
 pub mod path;
 pub mod recorder;
-mod relay;
+pub mod relay;
+mod report;
 pub mod request;
 pub mod rewrite;
 pub mod route;

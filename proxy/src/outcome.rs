@@ -48,6 +48,7 @@ pub enum Failure {
 pub fn sentence(status: u16) -> &'static str {
     match status {
         400 => "the request breaks the rules of HTTP",
+        404 => "no route for this request",
         408 => "the request did not arrive in time",
         502 => "the endpoint did not answer",
         503 => "no endpoint is left to serve this request",

@@ -14,7 +14,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 
 use crate::config::{Config, RequestIds, TraceMode, Traces};
-use crate::fields::Fields;
+use crate::fields::{Fields, write_line};
 
 pub use self::context::TraceContext;
 
@@ -112,6 +112,27 @@ impl Namer {
 
     fn not_zero(&mut self) -> u64 {
         self.rng.next_u64().max(1)
+    }
+}
+
+impl Named {
+    /// Whether a line of this name that came does not go on to the endpoint, because [`Named::write_lines`] says what is to be
+    /// said.
+    pub fn replaces(&self, name: &[u8]) -> bool {
+        let is = |header: &HeaderName| name.eq_ignore_ascii_case(header.as_str().as_bytes());
+        self.made.is_some() && is(&REQUEST_ID)
+            || self.edit != Edit::Pass && is(&TRACEPARENT)
+            || matches!(self.edit, Edit::ParentAlone | Edit::Drop) && is(&TRACESTATE)
+    }
+
+    /// Writes the lines that tell the endpoint, for whoever writes a head line by line.
+    pub fn write_lines(&self, out: &mut Vec<u8>) {
+        if let Some(id) = &self.made {
+            write_line(REQUEST_ID.as_str().as_bytes(), id, out);
+        }
+        if let Some(trace) = &self.trace {
+            write_line(TRACEPARENT.as_str().as_bytes(), &trace.header(), out);
+        }
     }
 }
 

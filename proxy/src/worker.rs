@@ -4,9 +4,10 @@
 //! the same steps. Nothing in here is shared between threads: the worker's thread owns it, and the only thing it reads
 //! from outside is the snapshot, which it takes over between two requests.
 //!
-//! Steps, in the order of a request: [`Worker::admit`], then per attempt [`Worker::start`], [`Worker::sent`],
-//! [`Worker::first_byte`], [`Worker::progress`] for each piece of a body, and [`Worker::end`] or [`Worker::fail`], and
-//! at last [`Worker::answered`]. Between any two of them the configuration may have been replaced: see [`takeover`].
+//! Steps, in the order of a request: [`Worker::admit`], [`Worker::body_taken`] where that was waited for, then per attempt
+//! [`Worker::start`], [`Worker::sent`], [`Worker::first_byte`], [`Worker::progress`] for each piece of a body, and
+//! [`Worker::end`] or [`Worker::fail`], and at last [`Worker::answered`]. Between any two of them the configuration may
+//! have been replaced: see [`takeover`].
 
 mod admission;
 mod copies;
@@ -105,6 +106,8 @@ pub struct Flow {
     cluster_id: Option<ClusterId>,
     request: Request,
     arrived: Moment,
+    /// Since when endpoints could be asked: later, where the body was waited for first.
+    ready: Moment,
     /// The route's limit for the first byte, from the last byte of the request.
     timeout: Duration,
     limit: Moment,
@@ -216,12 +219,18 @@ impl Worker {
         self.refused.add(refusal.label(), 1);
     }
 
+    /// The request's body is here, and was waited for: what the client took for it is not an endpoint's fault.
+    pub fn body_taken(&mut self, flow: &mut Flow) {
+        let now = self.now();
+        (flow.ready, flow.limit) = (now, now + flow.timeout);
+    }
+
     /// Starts the next attempt and says where. `None` where nobody is left to serve.
     pub fn start(&mut self, flow: &mut Flow) -> Option<Place> {
         self.find_again(flow);
-        // The first attempt starts when the request is admitted; reading the clock again would tell the same.
+        // The first attempt starts when the request is ready; reading the clock again would tell the same.
         let now = if flow.tried.is_empty() {
-            flow.arrived
+            flow.ready
         } else {
             self.now()
         };
@@ -683,6 +692,20 @@ clusters:
                 assert!(worker.fail(&mut flow, Failure::Reset, true) != Next::Elsewhere || moved);
             }
         }
+    }
+
+    #[test]
+    fn what_a_client_takes_to_send_his_body_is_not_an_endpoints_latency() {
+        let mut worker = worker();
+        let mut flow = admit(&mut worker, "POST", "/shop").unwrap();
+        let early = Moment::from_micros(flow.arrived.as_micros().saturating_sub(900_000));
+        (flow.arrived, flow.ready) = (early, early);
+        worker.body_taken(&mut flow);
+        worker.start(&mut flow).unwrap();
+        let attempt = flow.attempt.as_ref().unwrap();
+        assert_eq!(attempt.started, flow.ready);
+        assert!(attempt.started > flow.arrived);
+        assert_eq!(flow.limit, flow.ready + flow.timeout);
     }
 
     #[test]

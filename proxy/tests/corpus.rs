@@ -96,3 +96,13 @@ fn routes_are_found_as_by_walking() {
 fn edited_heads_frame_as_before() {
     holds("edits", EDITS / 200, oracles::edits);
 }
+
+#[test]
+fn relayed_requests_are_what_came() {
+    holds("relay_request", EDITS, oracles::relay_request);
+}
+
+#[test]
+fn relayed_answers_are_what_came() {
+    holds("relay_answer", EDITS, oracles::relay_answer);
+}

@@ -11,7 +11,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, mpsc};
 
 use foreshade_tests::proxy::{Proxy, free_address};
-use foreshade_tests::wire::{Scripted, connect, read_until};
+use foreshade_tests::wire::{Scripted, connect, exchange, read_until};
 
 fn proxy(endpoint: SocketAddr) -> Proxy {
     Proxy::start_with_route(
@@ -61,6 +61,30 @@ fn so_does_one_whose_body_comes_with_the_head_in_pieces_or_in_chunks() {
         "POST /shop HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
     user.write_all(chunked.as_bytes()).unwrap();
     assert!(read_until(&mut user, "\n\r\n").starts_with("HTTP/1.1 502"));
+}
+
+/// What was said of the connection with one answer does not hold for the next: what stands behind the last one is nobody's.
+#[test]
+fn behind_an_answer_that_closes_nothing_is_served_whatever_the_one_before_said() {
+    let endpoint = Scripted::start(|stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    });
+    let proxy = proxy(endpoint.address);
+    let (kept, closing) = (
+        "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+        "OPTIONS * HTTP/1.0\r\nHost: a\r\n\r\n",
+    );
+    let behind = "GET /shop/behind HTTP/1.1\r\nHost: a\r\n\r\n";
+    for _ in 0..3 {
+        let answers = exchange(proxy.users, format!("{kept}{closing}{behind}").as_bytes());
+        assert_eq!(answers.matches("HTTP/1.1 404 ").count(), 2, "{answers}");
+        assert_eq!(answers.matches("HTTP/1.1 ").count(), 2, "{answers}");
+    }
+    let mut user = connect(proxy.users);
+    user.write_all(GET.as_bytes()).unwrap();
+    read_until(&mut user, "\r\n\r\n");
+    let first = endpoint.next_head().unwrap();
+    assert!(first.starts_with("GET /shop HTTP/1.1"), "{first}");
 }
 
 #[test]

@@ -126,7 +126,7 @@ impl Seat {
         Ok(Self {
             users: listen,
             farm,
-            admin: (found.contender == Contender::Foreshade).then_some(Admin(admin)),
+            admin: found.contender.is_ours().then_some(Admin(admin)),
             proxy: Proxy::Contender(Box::new(running)),
             endpoints,
         })

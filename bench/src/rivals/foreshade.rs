@@ -1,4 +1,5 @@
-//! foreshade: its one default configuration. There is no other setting, because promising to need none is the point.
+//! foreshade: its one default configuration. There is no other setting, because promising to need none is the point. Its
+//! two ways to serve a request can be held against each other, whichever is the default.
 
 use std::fmt::Write;
 
@@ -27,6 +28,16 @@ pub(super) const RECIPE: Recipe = Recipe {
     },
     ready: |site| Admin(site.admin).is_ready(),
     leash: Leash::Kill,
+};
+
+pub(super) const RELAY: Recipe = Recipe {
+    configuration: Some(("foreshade.yaml", |site, _| text(site) + "relay: true\n")),
+    ..RECIPE
+};
+
+pub(super) const FULL: Recipe = Recipe {
+    configuration: Some(("foreshade.yaml", |site, _| text(site) + "relay: false\n")),
+    ..RECIPE
 };
 
 fn text(site: &Site) -> String {

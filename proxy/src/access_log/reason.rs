@@ -24,6 +24,14 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Of a request that is dropped on its way: its grace time is over, or a step of it panicked.
+    pub(crate) fn of_a_cut() -> Self {
+        match std::thread::panicking() {
+            true => Self::Failed(Failure::Internal),
+            false => Self::Shutdown,
+        }
+    }
+
     /// The word in the log.
     pub fn label(self) -> &'static str {
         match self {

@@ -9,6 +9,8 @@ pub struct Body {
     kind: Kind,
     /// Bytes of data that it may still have.
     room: u64,
+    /// Bytes of data that have been seen.
+    seen: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +31,7 @@ impl Body {
         Self {
             kind,
             room: limit.unwrap_or(u64::MAX),
+            seen: 0,
         }
     }
 
@@ -50,19 +53,39 @@ impl Body {
         }
     }
 
+    /// How many bytes of data have been seen, without what frames them.
+    #[inline]
+    pub fn seen(&self) -> u64 {
+        self.seen
+    }
+
     /// Takes from the front of `bytes` what belongs to this body, and says how many bytes that is. What is behind them
     /// belongs to the next message.
     ///
     /// # Errors
     /// What is wrong with the bytes. None of them must be passed on then.
     pub fn take(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
+        self.take_data(bytes, |_| {})
+    }
+
+    /// The same, and shows the data in the bytes, without what frames it.
+    ///
+    /// # Errors
+    /// Those of [`Self::take`].
+    pub fn take_data(&mut self, bytes: &[u8], mut show: impl FnMut(&[u8])) -> Result<usize, Refusal> {
+        let seen = &mut self.seen;
+        let mut data = |data: &[u8]| {
+            *seen += data.len() as u64;
+            show(data);
+        };
         match &mut self.kind {
             Kind::Length(left) => {
                 let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                 *left -= taken as u64;
+                data(bytes.get(..taken).unwrap_or_default());
                 Ok(taken)
             }
-            Kind::Chunked(chunked) => chunked.take(bytes, &mut self.room),
+            Kind::Chunked(chunked) => chunked.take(bytes, &mut self.room, data),
         }
     }
 }

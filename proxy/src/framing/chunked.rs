@@ -1,6 +1,6 @@
-//! The chunked coding, followed byte by byte while it streams: sizes, extensions, ends, trailers. Data is skipped.
+//! The chunked coding, followed byte by byte while it streams: sizes, extensions, ends, trailers. Data is shown.
 //!
-//! It does not decode. Whoever decodes gets bytes that have passed here, so that two readings of them would have to
+//! Whoever decodes by a reading of his own gets bytes that have passed here, so that the two readings would have to
 //! differ on what is not in them: signs, spaces, prefixes, bare ends of lines, endless extensions. Source: RFC 9112
 //! section 7.1.
 
@@ -66,8 +66,13 @@ impl Chunked {
     }
 
     /// Takes from `bytes` what belongs to this body, and says how much that is. `room` is how many bytes of data it may
-    /// still have.
-    pub(super) fn take(&mut self, bytes: &[u8], room: &mut u64) -> Result<usize, Refusal> {
+    /// still have; `show` gets the data in the bytes.
+    pub(super) fn take(
+        &mut self,
+        bytes: &[u8],
+        room: &mut u64,
+        mut show: impl FnMut(&[u8]),
+    ) -> Result<usize, Refusal> {
         let mut at = 0;
         while let (false, Some(byte)) = (self.is_done(), bytes.get(at)) {
             if self.state == State::Data {
@@ -75,7 +80,9 @@ impl Chunked {
                 let taken = here.min(self.left);
                 self.left -= taken;
                 // Fits: it is no more than `here`.
-                at += usize::try_from(taken).unwrap_or(0);
+                let end = at + usize::try_from(taken).unwrap_or(0);
+                show(bytes.get(at..end).unwrap_or_default());
+                at = end;
                 if self.left == 0 {
                     self.state = State::DataCr;
                 }

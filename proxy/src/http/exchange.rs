@@ -17,11 +17,13 @@ use super::head;
 use super::report::{self, Report};
 use crate::client::Client;
 use crate::cohort::ATTEMPT_HEADER;
+use crate::copying::Copying;
 use crate::edit::Facts;
-use crate::mirror::{Reason, Tee};
+use crate::mirror::Reason;
 use crate::orca;
 use crate::outcome::Failure;
 use crate::recorder::Place;
+use crate::request::RequestView;
 use crate::server::local::{self, Local};
 use crate::upstream::dial::Dial;
 use crate::upstream::{ELSEWHERE, exchange_failure};
@@ -48,7 +50,7 @@ pub struct Exchange {
     /// What is to be told of it; `None` where nobody asked to be told.
     pub(super) report: Option<Box<Report>>,
     /// The copy of the request that goes to a mirror beside it.
-    pub(super) tee: Option<Box<Tee>>,
+    pub(super) copying: Copying,
 }
 
 impl Drop for Exchange {
@@ -65,6 +67,13 @@ impl Drop for Exchange {
 }
 
 impl Exchange {
+    /// The body is here, before any endpoint has been asked.
+    pub(super) fn body_taken(&mut self) {
+        if let Some(flow) = self.flow.as_mut() {
+            local::with(|l| l.worker.body_taken(flow));
+        }
+    }
+
     /// Begins the next attempt: on the `way` to its place, where there is one.
     pub(super) fn start<W>(
         &mut self,
@@ -229,8 +238,11 @@ impl Exchange {
     /// What the route changes on the way, and what its variables stand for; `None` for most.
     fn changes<'a>(&'a self, came: &'a RequestHeader) -> Option<(&'a Changes, Facts<'a>)> {
         let changes = self.flow.as_ref()?.changes()?;
-        let made_id = self.report.as_deref().and_then(Report::made_id);
-        Some((changes, head::facts(came, &self.client, changes, made_id)))
+        let view = RequestView {
+            made_id: self.report.as_deref().and_then(Report::made_id),
+            ..head::view(came, &self.client)
+        };
+        Some((changes, changes.facts(&view)))
     }
 }
 

@@ -12,8 +12,6 @@ use crate::fields::Fields;
 use crate::framing::Refusal;
 use crate::path::{PathPolicy, escaped, normal};
 use crate::request::RequestView;
-use crate::rewrite::NoPath;
-use crate::trace::MadeId;
 use crate::worker::Changes;
 
 /// What the policy sees of a request.
@@ -66,20 +64,6 @@ pub(super) fn normalise(head: &mut RequestHeader, policy: PathPolicy) -> Result<
     head.set_raw_path(&target).map_err(|_| Refusal::Target)
 }
 
-/// What is asked for instead, where the route changes the path.
-pub(super) fn rewritten(came: &RequestHeader, changes: &Changes) -> Result<Option<String>, NoPath> {
-    let Some(rewrite) = &changes.edits.rewrite.path else {
-        return Ok(None);
-    };
-    Ok(rewrite.apply(came.uri.path())?.map(|mut target| {
-        if let Some(query) = came.uri.query() {
-            target.push('?');
-            target.push_str(query);
-        }
-        target
-    }))
-}
-
 /// Tells the endpoint who the client is, and makes the route's changes, by their facts. `head` is what will be sent,
 /// `came` what came, `target` what is asked for instead.
 pub(super) fn prepare(
@@ -118,21 +102,6 @@ fn with_headers(head: &mut RequestHeader, change: impl FnOnce(&mut HeaderMap)) {
     let mut parts = Parts::from(std::mem::replace(head, nobody));
     change(&mut parts.headers);
     *head = RequestHeader::from(parts);
-}
-
-/// What variables stand for. `made_id` is the name that was made for the request.
-pub(super) fn facts<'a>(
-    came: &'a RequestHeader,
-    client: &Client,
-    changes: &'a Changes,
-    made_id: Option<&'a MadeId>,
-) -> Facts<'a> {
-    Facts {
-        route: &changes.edits.route,
-        cluster: changes.cluster.as_str(),
-        made_id,
-        ..Facts::of(&view(came, client))
-    }
 }
 
 impl Head for RequestHeader {

@@ -81,6 +81,9 @@ pub(super) async fn serve(
         Ok(body) => body,
         Err(error) => return Err(exchange.broke(session, error.into_down())),
     };
+    if !body.is_empty() {
+        exchange.body_taken();
+    }
     loop {
         match attempt(session, &body, exchange, closing).await {
             Err(error) if error.retry() => {}

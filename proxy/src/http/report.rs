@@ -5,35 +5,30 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::header::{HOST, REFERER, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use http::{HeaderName, Version};
 use pingora_error::Error;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use super::exchange::Exchange;
-use crate::access_log::{Reason, Record, Trail};
+use crate::access_log::{Reason, Record};
+use crate::fields::Fields;
 use crate::framing::Refusal;
-use crate::outcome::Failure;
-use crate::server::local::{self, Local};
+use crate::report::{self, Asked};
+use crate::server::local::Local;
 use crate::server::stream::EdgeStream;
-use crate::trace::context::TraceContext;
-use crate::trace::{self, Edit, MadeId, Named, Namer, REQUEST_ID, TRACEPARENT, TRACESTATE};
+use crate::trace::{Edit, MadeId, Named, REQUEST_ID, TRACEPARENT, TRACESTATE};
 use crate::upstream::{exchange_failure, refusal};
 use crate::worker::{Admission, Flow};
 
 /// What is to be told of a request. Made only where somebody is to be told.
 #[derive(Debug)]
 pub(super) struct Report {
-    named: Named,
-    trail: Trail,
-    tell_client: bool,
+    inner: report::Report,
     /// The request's head as it came, which shares its bytes with pingora's; empty where there is no log.
     head: Bytes,
     /// What the client has been told so far; 0 for nothing.
     status: u16,
-    /// Why it ended, if it went to no cluster.
-    unsent: (Reason, &'static str),
 }
 
 /// How a request ended.
@@ -46,12 +41,9 @@ pub(super) struct Ended<'a> {
     pub(super) error: Option<&'a Error>,
 }
 
-/// Names a request that has come. Before its route is found, because what a route answers may tell the name.
+/// Names a request that has come.
 pub(super) fn named(local: &mut Local, session: &Session) -> Named {
-    let namer = local.namer.as_mut();
-    namer
-        .map(|namer| namer.name(&session.req_header().headers))
-        .unwrap_or_default()
+    report::named(local, &session.req_header().headers)
 }
 
 /// The request's head is there, and it is known what becomes of it.
@@ -61,55 +53,39 @@ pub(super) fn arrived(
     admission: &Result<Admission, Refusal>,
     named: Named,
 ) -> Option<Box<Report>> {
-    if local.namer.is_none() && local.log.is_none() {
-        return None;
-    }
-    let (flow, unsent) = match admission {
-        Ok(Admission::Forward(flow)) => (Some(flow), (Reason::Ok, "")),
-        Ok(Admission::Answer(answer)) => (None, (Reason::Answered, answer.reason)),
-        Ok(Admission::Unrouted) => (None, (Reason::NoRoute, "")),
-        Err(why) => (None, (Reason::Rejected, why.label())),
-    };
-    let now = flow.map_or_else(|| local.worker.clock().now(), Flow::arrived);
+    let inner = report::Report::arrived(local, begun(session), admission, named)?;
     Some(Box::new(Report {
-        tell_client: local.namer.as_ref().is_some_and(Namer::tells_the_client),
-        named,
-        trail: Trail::arrived(begun(session), now),
+        inner,
         head: match (&local.log, session.as_downstream().as_http1()) {
             (Some(_), Some(session)) => session.get_headers_raw_bytes(),
             _ => Bytes::new(),
         },
         status: 0,
-        unsent,
     }))
 }
 
-/// An attempt begins: the first one when the request arrived.
+/// An attempt begins.
 pub(super) fn started(local: &Local, flow: &Flow, report: Option<&mut Report>) {
     if let Some(report) = report {
-        report.trail.started(match flow.is_first_attempt() {
-            true => flow.arrived(),
-            false => local.worker.clock().now(),
-        });
+        report.inner.started(local, flow);
     }
 }
 
 impl Report {
     /// The request goes to an endpoint, and with it its name and trace.
     pub(super) fn sent(&mut self, request: &mut RequestHeader) -> pingora_error::Result<()> {
-        if let Some(now) = local::now_if_logged() {
-            self.trail.sent(now);
-        }
-        if let Some(id) = &self.named.made {
+        self.inner.sent();
+        let named = &self.inner.named;
+        if let Some(id) = &named.made {
             request.insert_header(REQUEST_ID, &id[..])?;
         }
-        if let Some(trace) = &self.named.trace {
+        if let Some(trace) = &named.trace {
             request.insert_header(TRACEPARENT, &trace.header()[..])?;
         }
-        if matches!(self.named.edit, Edit::ParentAlone | Edit::Drop) {
+        if matches!(named.edit, Edit::ParentAlone | Edit::Drop) {
             request.remove_header(&TRACESTATE);
         }
-        if self.named.edit == Edit::Drop {
+        if named.edit == Edit::Drop {
             request.remove_header(&TRACEPARENT);
         }
         Ok(())
@@ -117,7 +93,7 @@ impl Report {
 
     /// The name that was made for the request.
     pub(super) fn made_id(&self) -> Option<&MadeId> {
-        self.named.made.as_ref()
+        self.inner.named.made.as_ref()
     }
 
     /// The client is answered: with the request's name, where he is to know it.
@@ -127,7 +103,7 @@ impl Report {
         response: &mut ResponseHeader,
     ) -> pingora_error::Result<()> {
         self.status = response.status.as_u16();
-        match self.told(session) {
+        match self.inner.told(came(session)) {
             Some(id) => response.insert_header(REQUEST_ID, id),
             None => Ok(()),
         }
@@ -135,21 +111,12 @@ impl Report {
 
     /// A sentence of our own, with the request's name where the client is to know it.
     pub(super) fn named_in(&self, session: &Session, sentence: &'static str) -> Cow<'static, str> {
-        match self.told(session) {
-            // A name has none but visible characters.
-            Some(id) => format!("{sentence} (request {})", String::from_utf8_lossy(id)).into(),
-            None => sentence.into(),
-        }
+        self.inner.named_in(came(session), sentence)
     }
+}
 
-    fn told<'a>(&'a self, session: &'a Session) -> Option<&'a [u8]> {
-        Some(self.request_id(&session.req_header().headers)).filter(|id| self.tell_client && !id.is_empty())
-    }
-
-    /// The name that the endpoint sees, or none.
-    fn request_id<'a>(&'a self, headers: &'a HeaderMap) -> &'a [u8] {
-        trace::known_as(self.made_id(), Some(headers.into())).unwrap_or_default()
-    }
+fn came(session: &Session) -> Fields<'_> {
+    Fields::from(&session.req_header().headers)
 }
 
 /// Writes the request's line.
@@ -157,18 +124,15 @@ pub(super) fn log(local: &mut Local, session: &Session, exchange: &mut Exchange,
     let Some(report) = exchange.report.take() else {
         return;
     };
-    let reason = match &ended.flow {
-        Some(flow) => reason(exchange, flow, ended.error),
-        None => report.unsent.0,
-    };
+    let (why, detail) = report.inner.unsent;
     let line = Record {
         client: exchange.client.address,
         status: ended.status,
-        reason,
-        detail: ended
-            .error
-            .and_then(refusal)
-            .map_or(report.unsent.1, Refusal::label),
+        reason: match &ended.flow {
+            Some(flow) => reason(exchange, flow, ended.error),
+            None => why,
+        },
+        detail: ended.error.and_then(refusal).map_or(detail, Refusal::label),
         bytes_in: Some(session.body_bytes_read() as u64),
         bytes_out: Some(session.body_bytes_sent() as u64),
         ..Record::default()
@@ -184,14 +148,10 @@ pub(super) fn cut(local: &mut Local, exchange: &mut Exchange, flow: &Flow) {
     let Some(head) = read_again(&report.head) else {
         return;
     };
-    let reason = match std::thread::panicking() {
-        true => Reason::Failed(Failure::Internal),
-        false => Reason::Shutdown,
-    };
     let line = Record {
         client: exchange.client.address,
         status: report.status,
-        reason,
+        reason: Reason::of_a_cut(),
         ..Record::default()
     };
     write(local, *report, &head, Some(flow), &line);
@@ -215,32 +175,7 @@ fn read_again(bytes: &[u8]) -> Option<RequestHeader> {
     Some(head)
 }
 
-/// Completes a line by what its head and its report know, and writes it, if it is one of those that are written.
-fn write(
-    local: &mut Local,
-    mut report: Report,
-    head: &RequestHeader,
-    flow: Option<&Flow>,
-    line: &Record<'_>,
-) {
-    let Local {
-        log: Some(log),
-        worker,
-        ..
-    } = local
-    else {
-        return;
-    };
-    if !log.wants(line.status, line.reason) {
-        return;
-    }
-    report.trail.first_byte(flow.and_then(Flow::first_byte));
-    let header = |name: HeaderName| {
-        head.headers
-            .get(name)
-            .map(HeaderValue::as_bytes)
-            .unwrap_or_default()
-    };
+fn write(local: &mut Local, report: Report, head: &RequestHeader, flow: Option<&Flow>, line: &Record<'_>) {
     // A target in absolute form may carry credentials in front of its host; its path is what is written.
     let target = match head.raw_path() {
         path if path.starts_with(b"/") => path,
@@ -250,19 +185,13 @@ fn write(
             .map(|target| target.as_str().as_bytes())
             .unwrap_or_default(),
     };
-    log.write(&Record {
-        host: header(HOST),
+    let asked = Asked {
         method: head.method.as_str().as_bytes(),
         target,
         protocol: protocol(head.version),
-        times: report.trail.times(worker.clock().now()),
-        served: flow.and_then(|flow| worker.served_by(flow)),
-        request_id: report.request_id(&head.headers),
-        trace: report.named.trace.or_else(|| TraceContext::of(&head.headers)),
-        referer: header(REFERER),
-        user_agent: header(USER_AGENT),
-        ..*line
-    });
+        fields: Fields::from(&head.headers),
+    };
+    report.inner.write(local, &asked, flow, line);
 }
 
 fn reason(exchange: &Exchange, flow: &Flow, error: Option<&Error>) -> Reason {

@@ -8,13 +8,13 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, EXPECT, SERVER};
+use http::header::{EXPECT, SERVER};
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::report::Report;
-use crate::server::leave::LEFT_OVER_BYTES_MAX;
+use crate::server::conn::Conn;
 use crate::server::stream::EdgeStream;
 
 /// Answers with `status` and one line, unless the client has seen a part of another answer. `blameless` is a client whose
@@ -86,9 +86,9 @@ fn is_nearly_read(session: &mut ServerSession) -> bool {
     if session.is_body_done() {
         return true;
     }
-    let headers = &session.req_header().headers;
-    let length = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|l| l.to_str().ok()?.parse::<u64>().ok());
-    length.is_some_and(|l| l <= LEFT_OVER_BYTES_MAX) && !headers.contains_key(EXPECT)
+    let conn = session
+        .stream()
+        .and_then(EdgeStream::behind)
+        .and_then(EdgeStream::conn);
+    conn.is_some_and(Conn::is_nearly_read) && !session.req_header().headers.contains_key(EXPECT)
 }

@@ -8,13 +8,15 @@ use std::mem::MaybeUninit;
 
 use foreshade_engine::observation::ResourceReport;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, RETRY_AFTER, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use httparse::{ParserConfig, Response, Status};
 
-use super::request::write_line;
-use crate::fields::{Line, Lines};
+use super::written::Written;
+use crate::edit::{Facts, HeaderEdits};
+use crate::fields::{Line, Lines, write_line};
 use crate::framing::Framing;
 use crate::orca;
+use crate::trace::REQUEST_ID;
 
 /// Largest head of an answer. What is larger is no answer but a download.
 pub(super) const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -30,7 +32,7 @@ const HOP_BY_HOP: [&[u8]; 2] = [b"keep-alive", b"proxy-connection"];
 pub(super) enum End {
     /// By what the head says.
     Framed(Framing),
-    /// With the connection.
+    /// With the connection. The client gets chunks instead, so that his can live on, and a cut is not taken for an end.
     Close,
 }
 
@@ -49,17 +51,21 @@ pub(super) struct Answer {
     dated: bool,
     /// Whether a line is meant for this proxy.
     reports: bool,
+    /// Whether `Connection` names other lines.
+    nominates: bool,
 }
 
-/// An answer of our own, in one line.
+/// What is said to the client beside what the endpoint says.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Own {
-    pub(super) status: u16,
-    pub(super) sentence: &'static str,
-    /// The client's connection ends with it.
+pub(super) struct Passing<'a> {
+    /// His connection ends with this answer.
     pub(super) close: bool,
-    /// Nobody wants its body.
-    pub(super) head_only: bool,
+    /// What time it is, told where the endpoint told none.
+    pub(super) date: &'a HeaderValue,
+    /// What the route changes, and what its variables stand for.
+    pub(super) edits: Option<(&'a HeaderEdits, Facts<'a>)>,
+    /// The request's name, where he is to know it.
+    pub(super) request_id: Option<&'a [u8]>,
 }
 
 /// It is no answer that could be passed on.
@@ -76,6 +82,7 @@ struct Said {
     retry_after: bool,
     dated: bool,
     reports: bool,
+    nominates: bool,
 }
 
 impl Answer {
@@ -124,12 +131,42 @@ impl Answer {
             retry_after: said.retry_after && status == 503,
             dated: said.dated,
             reports: said.reports,
+            nominates: said.nominates,
         }))
     }
 
-    /// Writes the head for the client. `close` says that his connection ends with this answer; `date` is told where the
-    /// endpoint told none.
-    pub(super) fn write(&self, lines: Lines<'_>, close: bool, date: &HeaderValue, out: &mut Vec<u8>) {
+    /// Writes the head of an answer that announces another one.
+    pub(super) fn write_interim(&self, lines: Lines<'_>, out: &mut Vec<u8>) {
+        self.write_lines(lines, out);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Writes the head for the client.
+    pub(super) fn write(&self, lines: Lines<'_>, passing: &Passing<'_>, out: &mut Vec<u8>) {
+        let first = self.write_lines(lines, out);
+        let mut dated = self.dated;
+        if passing.edits.is_some() || passing.request_id.is_some() || self.nominates {
+            let mut head = Written::new(out, first);
+            if let Some((edits, facts)) = &passing.edits {
+                edits.apply(&mut head, facts);
+            }
+            if let Some(id) = passing.request_id {
+                head.put(&REQUEST_ID, id);
+            }
+            dated = head.has(&DATE);
+        }
+        if self.end == End::Close {
+            write_line(b"Transfer-Encoding", b"chunked", out);
+        }
+        if !dated {
+            write_line(b"Date", passing.date.as_bytes(), out);
+        }
+        write_line(b"Connection", option(passing.close), out);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Writes the first line and all others that are for the client, and says where those begin.
+    fn write_lines(&self, lines: Lines<'_>, out: &mut Vec<u8>) -> usize {
         let Lines { bytes, lines } = lines;
         // The status and its words stand as they came; the version is ours.
         let first = bytes.iter().position(|b| *b == b' ').unwrap_or_default();
@@ -141,22 +178,41 @@ impl Answer {
         out.extend_from_slice(b"HTTP/1.1");
         out.extend_from_slice(words.get(..end).unwrap_or_default());
         out.extend_from_slice(b"\r\n");
-        let chunked = self.end == End::Framed(Framing::Chunked);
-        for line in lines {
-            let belongs_here = self.reports && orca::HEADERS.iter().any(|name| is(line, bytes, name));
-            let reframed = chunked && is(line, bytes, &CONTENT_LENGTH);
-            if belongs_here || reframed || is_hop_by_hop(line, bytes, lines) {
-                continue;
-            }
+        let first = out.len();
+        for line in lines.iter().filter(|line| self.passes(line, bytes, lines)) {
             write_line(line.name_in(bytes), line.value_in(bytes), out);
         }
-        if !self.dated && self.status >= 200 {
-            write_line(b"Date", date.as_bytes(), out);
-        }
-        if self.status >= 200 {
-            write_line(b"Connection", option(close), out);
-        }
-        out.extend_from_slice(b"\r\n");
+        first
+    }
+
+    /// Whether a line is for the client.
+    fn passes(&self, line: &Line, bytes: &[u8], lines: &[Line]) -> bool {
+        let chunked = self.end == End::Framed(Framing::Chunked);
+        let reframed = chunked && is(line, bytes, &CONTENT_LENGTH);
+        let is_hop_by_hop =
+            is(line, bytes, &CONNECTION) || HOP_BY_HOP.iter().any(|name| line.is_named(bytes, name));
+        let is_nominated = self.nominates && is_nominated(line, bytes, lines);
+        !reframed && !is_hop_by_hop && !is_nominated && !self.is_for_us(line, bytes)
+    }
+
+    /// Whether a line tells this proxy how loaded the endpoint is, which concerns nobody outside.
+    fn is_for_us(&self, line: &Line, bytes: &[u8]) -> bool {
+        self.reports && orca::HEADERS.iter().any(|name| is(line, bytes, name))
+    }
+
+    /// The lines as a map, without those that are meant for this proxy: for whoever keeps a record of the answer.
+    pub(super) fn headers(&self, lines: Lines<'_>) -> HeaderMap {
+        let Lines { bytes, lines } = lines;
+        let field = |line: &Line| {
+            let name = HeaderName::from_bytes(line.name_in(bytes)).ok()?;
+            Some((name, HeaderValue::from_bytes(line.value_in(bytes)).ok()?))
+        };
+        let lines = lines.iter().filter(|line| !self.is_for_us(line, bytes));
+        let mut map = HeaderMap::new();
+        lines.filter_map(field).for_each(|(name, value)| {
+            map.append(name, value);
+        });
+        map
     }
 
     /// What the endpoint says of its load.
@@ -173,36 +229,6 @@ impl Answer {
     }
 }
 
-impl Own {
-    /// Writes it, with the lines that the full path gives to its own.
-    pub(super) fn write(&self, date: &HeaderValue, out: &mut Vec<u8>) {
-        let words = StatusCode::from_u16(self.status)
-            .ok()
-            .and_then(|status| status.canonical_reason());
-        let (mut status, mut length) = (itoa::Buffer::new(), itoa::Buffer::new());
-        let body = ["foreshade: ", self.sentence, "\n"];
-        let head = [
-            "HTTP/1.1 ",
-            status.format(self.status),
-            " ",
-            words.unwrap_or_default(),
-            "\r\n",
-        ];
-        head.iter()
-            .for_each(|part| out.extend_from_slice(part.as_bytes()));
-        write_line(b"Date", date.as_bytes(), out);
-        let bytes = body.iter().map(|part| part.len()).sum::<usize>();
-        write_line(b"Content-Length", length.format(bytes).as_bytes(), out);
-        write_line(b"Cache-Control", b"private, no-store", out);
-        write_line(b"Connection", option(self.close), out);
-        out.extend_from_slice(b"\r\n");
-        if !self.head_only {
-            body.iter()
-                .for_each(|part| out.extend_from_slice(part.as_bytes()));
-        }
-    }
-}
-
 impl Said {
     fn note(&mut self, name: &str, value: &[u8]) -> Result<(), Garbage> {
         let is = |wanted: &HeaderName| name.eq_ignore_ascii_case(wanted.as_str());
@@ -211,8 +237,11 @@ impl Said {
             4 => self.dated |= is(&DATE),
             10 if is(&CONNECTION) => {
                 for option in value.split(|b| *b == b',').map(<[u8]>::trim_ascii) {
-                    self.close |= option.eq_ignore_ascii_case(b"close");
-                    self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                    let close = option.eq_ignore_ascii_case(b"close");
+                    let keep_alive = option.eq_ignore_ascii_case(b"keep-alive");
+                    self.close |= close;
+                    self.keep_alive |= keep_alive;
+                    self.nominates |= !close && !keep_alive;
                 }
             }
             11 => self.retry_after |= is(&RETRY_AFTER),
@@ -237,7 +266,7 @@ impl Said {
 }
 
 /// What becomes of the client's connection. Who speaks HTTP/1.1 knows that it lives on; some who say so do not.
-fn option(close: bool) -> &'static [u8] {
+pub(super) fn option(close: bool) -> &'static [u8] {
     if close { b"close" } else { b"keep-alive" }
 }
 
@@ -259,15 +288,15 @@ fn is(line: &Line, bytes: &[u8], name: &HeaderName) -> bool {
     line.is_named(bytes, name.as_str().as_bytes())
 }
 
-/// Whether a line is about the endpoint's connection, or named by one that is.
-fn is_hop_by_hop(line: &Line, bytes: &[u8], lines: &[Line]) -> bool {
-    if is(line, bytes, &CONNECTION) || HOP_BY_HOP.iter().any(|name| line.is_named(bytes, name)) {
-        return true;
-    }
+/// Whether `Connection` names a line as the endpoint's connection's own. What frames the body is not its to name.
+fn is_nominated(line: &Line, bytes: &[u8], lines: &[Line]) -> bool {
     let connection = Lines { bytes, lines }.all(CONNECTION.as_str().as_bytes());
     connection
         .flat_map(|value| value.split(|b| *b == b','))
-        .any(|option| line.is_named(bytes, option.trim_ascii()) && !is(line, bytes, &TRANSFER_ENCODING))
+        .any(|option| line.is_named(bytes, option.trim_ascii()))
+        && ![&TRANSFER_ENCODING, &CONTENT_LENGTH]
+            .iter()
+            .any(|name| is(line, bytes, name))
 }
 
 fn digits(value: &[u8]) -> Option<u64> {
@@ -281,8 +310,6 @@ fn digits(value: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const DATED: HeaderValue = HeaderValue::from_static("now");
 
     fn read(text: &str, head_only: bool) -> Result<Option<Answer>, Garbage> {
         Answer::read(text.as_bytes(), head_only, &mut Vec::new())
@@ -300,8 +327,18 @@ mod tests {
             bytes: text.as_bytes(),
             lines: &lines,
         };
-        answer.write(lines, close, &DATED, &mut out);
+        answer.write(lines, &passing(close), &mut out);
         String::from_utf8(out).unwrap()
+    }
+
+    fn passing(close: bool) -> Passing<'static> {
+        static TIME: HeaderValue = HeaderValue::from_static("now");
+        Passing {
+            close,
+            date: &TIME,
+            edits: None,
+            request_id: None,
+        }
     }
 
     #[test]
@@ -386,6 +423,48 @@ mod tests {
         assert_eq!(
             written(text, false),
             "HTTP/1.1 200\r\nDate: then\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn an_answer_that_ends_with_its_connection_gets_chunks() {
+        assert_eq!(
+            written("HTTP/1.0 200 OK\r\n\r\n", false),
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nDate: now\r\nConnection: keep-alive\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn edits_and_the_requests_name_are_for_the_client_and_framing_is_not_for_them() {
+        let text = "HTTP/1.1 200 OK\r\nX-Powered-By: a\r\nDate: then\r\nX-Request-Id: theirs\r\nContent-Length: 0\r\n\r\n";
+        let (mut lines, mut out) = (Vec::new(), Vec::new());
+        let answer = Answer::read(text.as_bytes(), false, &mut lines).unwrap().unwrap();
+        let edits = HeaderEdits {
+            remove: vec![DATE, HeaderName::from_static("x-powered-by")],
+            set: Vec::new(),
+            add: vec![(
+                HeaderName::from_static("x-route"),
+                crate::edit::Template::parse("{route}").unwrap(),
+            )],
+        };
+        let facts = Facts {
+            route: "front",
+            ..Facts::default()
+        };
+        let passing = Passing {
+            edits: Some((&edits, facts)),
+            request_id: Some(b"ours"),
+            ..passing(false)
+        };
+        let lines = Lines {
+            bytes: text.as_bytes(),
+            lines: &lines,
+        };
+        answer.write(lines, &passing, &mut out);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nx-route: front\r\nx-request-id: ours\r\nDate: now\r\n\
+             Connection: keep-alive\r\n\r\n"
         );
     }
 

@@ -1,82 +1,76 @@
 //! One request and its answer: attempts, bytes, and the moments that the policy is told of.
+//!
+//! Both directions move at the same time where they have to: an endpoint may answer before it has read the request, and a
+//! client may send all of his before he reads. So whoever waits for one side moves the request's body on meanwhile
+//! ([`Exchange::poll_upload`]). Most requests are whole with their first write, and never come to that.
 
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::{Pin, pin};
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
-use foreshade_engine::failover::REPLAY_BODY_MAX;
+use bytes::{Buf, Bytes, BytesMut};
+use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 
-use super::Turn;
-use super::answer::{Answer, End, Own};
-use super::request::Request;
-use crate::client::Client;
+use super::answer::{Answer, End, Passing};
+use super::own::Own;
+use super::request::{self, Telling};
+use super::upload::Upload;
+use super::{Came, Terms, Turn, chunk};
+use crate::access_log::{Reason, Record};
+use crate::copying::Copying;
 use crate::fields::{Line, Lines};
-use crate::framing::{Body, Framing, Head, Limits};
+use crate::framing::{Body, Refusal};
+use crate::mirror;
 use crate::outcome::{Failure, sentence};
 use crate::server::conn::Conn;
-use crate::server::leave::{date, skip_left_over};
+use crate::server::leave::date;
 use crate::server::local;
 use crate::topology::ids::EndpointId;
 use crate::upstream::connect::{self, connect};
 use crate::worker::{Flow, Next};
 
-/// Read at once of an answer: the head and a small page, then as much as makes a system call worth its price.
-const READ_FIRST: usize = 4 * 1024;
+/// Read at once of an answer: the head and a page, then as much as makes a system call worth its price.
+const READ_FIRST: usize = 16 * 1024;
 const READ_MORE: usize = 64 * 1024;
 
-/// Read at once of a request's body.
-const PIECE: usize = 16 * 1024;
-
-/// On what terms the client is served.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Terms<'a> {
-    /// How much he may ask for.
-    pub(crate) limits: &'a Limits,
-    /// It is the last request of his connection.
-    pub(crate) last: bool,
-    /// Turned true, every answer is the last one.
-    pub(crate) closing: &'a watch::Receiver<bool>,
-}
-
-/// Room to work in.
-#[derive(Debug)]
-pub(super) struct Buffers<'a> {
-    pub(super) lines: &'a mut Vec<Line>,
-    pub(super) out: &'a mut Vec<u8>,
-    pub(super) body: &'a mut Vec<u8>,
-    pub(super) answer: &'a mut BytesMut,
+/// Room for an answer.
+#[derive(Debug, Default)]
+pub(super) struct Buffers {
+    /// Where its lines stand.
+    lines: Vec<Line>,
+    /// What the endpoint has sent.
+    answer: BytesMut,
+    /// What the client is sent next, before what the endpoint has sent.
+    pub(super) out: Vec<u8>,
 }
 
 /// A request on its way through the relay.
 #[derive(Debug)]
 pub(super) struct Exchange<'a> {
     conn: &'a mut Conn,
-    request: Request<'a>,
-    client: Client,
+    came: Came<'a>,
     flow: Flow,
-    buffers: Buffers<'a>,
+    upload: Upload<'a>,
+    buffers: &'a mut Buffers,
+    terms: Terms<'a>,
+    copying: Copying,
     attempts: u32,
-    /// The body is short enough to be kept for another attempt.
-    keeps_body: bool,
-    /// Some of the body has been read.
-    took_body: bool,
     /// The client has closed his side; his answer he still gets.
     half_closed: bool,
     /// The status that the client has seen; 0 for none.
     seen: u16,
-    /// Bytes of the answer's body that the client has been sent, with their framing.
+    /// Bytes of a body that the client has been sent.
     delivered: u64,
     /// The policy has been told how it ended.
     concluded: bool,
 }
 
 /// A connection to an endpoint, in use.
+#[derive(Debug)]
 struct Upstream {
     endpoint: EndpointId,
     tcp: TcpStream,
@@ -98,32 +92,55 @@ impl From<Failure> for Broken {
     }
 }
 
+impl Buffers {
+    /// Makes them as good as new, and no larger than `bytes_max` each.
+    pub(super) fn clear(&mut self, bytes_max: usize) {
+        self.out.clear();
+        self.out.shrink_to(bytes_max);
+        self.answer.clear();
+        if self.answer.capacity() > bytes_max {
+            self.answer = BytesMut::new();
+        }
+    }
+}
+
 impl Drop for Exchange<'_> {
     /// A connection's task that is dropped in the middle must not leave its request in flight for ever.
     fn drop(&mut self) {
-        if !self.concluded {
-            local::with(|l| l.worker.abandon(&mut self.flow));
+        if self.concluded {
+            return;
         }
+        self.copying.give_up(&mut self.flow, mirror::Reason::ClientGone);
+        local::with(|l| {
+            l.worker.abandon(&mut self.flow);
+            let line = Record {
+                client: self.came.client.address,
+                status: self.seen,
+                reason: Reason::of_a_cut(),
+                ..Record::default()
+            };
+            self.came.log(l, Some(&self.flow), &line);
+        });
     }
 }
 
 impl<'a> Exchange<'a> {
     pub(super) fn new(
         conn: &'a mut Conn,
-        request: Request<'a>,
-        client: Client,
-        flow: Flow,
-        buffers: Buffers<'a>,
+        (came, flow): (Came<'a>, Flow),
+        upload: Upload<'a>,
+        buffers: &'a mut Buffers,
+        terms: Terms<'a>,
     ) -> Self {
         Self {
             conn,
-            request,
-            client,
+            came,
             flow,
+            upload,
             buffers,
+            terms,
+            copying: Copying::default(),
             attempts: 0,
-            keeps_body: false,
-            took_body: false,
             half_closed: false,
             seen: 0,
             delivered: 0,
@@ -132,14 +149,14 @@ impl<'a> Exchange<'a> {
     }
 
     /// Serves the request to its end.
-    pub(super) async fn run(mut self, head: &Head, terms: Terms<'_>) -> Turn {
-        self.keeps_body = match head.framing {
-            Framing::Length(length) => length <= REPLAY_BODY_MAX as u64,
-            Framing::None | Framing::Chunked => true,
-        };
-        let last = terms.last || !head.keep_alive;
+    pub(super) async fn run(mut self) -> Turn {
+        let mut taken = self.take_body().await;
         loop {
-            let failure = match self.attempt(last, terms.closing).await {
+            let done = match taken {
+                Ok(()) => self.attempt().await,
+                Err(failure) => Err(Broken::Failed(failure)),
+            };
+            let failure = match done {
                 Ok(turn) => return turn,
                 Err(Broken::Again) => {
                     local::with(|l| l.worker.end(&mut self.flow));
@@ -147,81 +164,93 @@ impl<'a> Exchange<'a> {
                 }
                 Err(Broken::Failed(failure)) => failure,
             };
-            let replayable = self.is_replayable();
-            match local::with(|l| l.fail(&mut self.flow, failure, replayable)) {
-                Some(Next::Elsewhere) => {}
-                Some(Next::Answer(0)) | None => {
+            self.copying.end(&mut self.flow, failure);
+            let replayable = self.upload.is_kept();
+            taken = match local::with(|l| l.fail(&mut self.flow, failure, replayable)) {
+                Some(Next::Elsewhere) => Ok(()),
+                Some(Next::Answer(status)) if status > 0 && self.seen == 0 => {
+                    // Boxed: most requests need no room for it.
+                    return Box::pin(self.tell(status)).await;
+                }
+                // What the client has seen cannot be taken back.
+                Some(Next::Answer(_)) | None => {
                     self.conclude(self.seen);
                     return Turn::Broken;
                 }
-                Some(Next::Answer(status)) => {
-                    // Boxed: most requests need no room for it.
-                    return Box::pin(self.tell(status, last, terms)).await;
-                }
-            }
+            };
         }
     }
 
-    /// Whether the request can be sent again with what has been kept of it.
-    fn is_replayable(&self) -> bool {
-        self.keeps_body || !self.took_body
+    /// Takes what has come of the body, and waits for all of it where it will be kept anyway: so a client that is slow to
+    /// send it occupies no endpoint, and his time is not taken for the endpoint's.
+    async fn take_body(&mut self) -> Result<(), Failure> {
+        if self.upload.take_here(self.conn).is_err() {
+            return Err(self.client_failure());
+        }
+        if self.upload.is_whole() || !self.upload.fits() {
+            return Ok(());
+        }
+        while !self.upload.is_whole() {
+            let read = poll_fn(|cx| self.upload.poll_piece(self.conn, cx)).await;
+            if !matches!(read, Ok(1..)) {
+                return Err(self.client_failure());
+            }
+        }
+        local::with(|l| l.worker.body_taken(&mut self.flow));
+        Ok(())
     }
 
-    /// The policy is told how it ended, with `status`, or 0 where nothing could be said.
+    /// The policy is told how it ended, with `status`, or 0 where nothing could be said; and so is the access log.
     fn conclude(&mut self, status: u16) {
         self.concluded = true;
+        let refusal = self.conn.refusal();
+        let line = Record {
+            client: self.came.client.address,
+            status,
+            detail: refusal.map_or("", Refusal::label),
+            bytes_in: Some(self.upload.came()),
+            bytes_out: Some(self.delivered),
+            ..Record::default()
+        };
         local::with(|l| {
             l.worker.delivered(&mut self.flow, self.delivered);
             l.worker.answered(&mut self.flow, status);
+            let reason = self.flow.failure().map_or(Reason::Ok, Reason::Failed);
+            self.came.log(l, Some(&self.flow), &Record { reason, ..line });
         });
     }
 
     /// One attempt at one endpoint.
-    async fn attempt(&mut self, last: bool, closing: &watch::Receiver<bool>) -> Result<Turn, Broken> {
+    async fn attempt(&mut self) -> Result<Turn, Broken> {
         let mut upstream = self.reach().await?;
-        let early = self.send(&mut upstream).await?;
-        let answer = self.read_head(&mut upstream, early).await?;
-        let replayable = self.is_replayable();
-        let report = answer.report(self.lines());
-        let again = local::with(|l| {
-            let again = l
-                .worker
-                .first_byte(&mut self.flow, answer.status, answer.retry_after, replayable);
-            l.observe(&self.flow, upstream.socket, report);
-            again
-        });
-        if again == Some(true) {
+        self.begin(&upstream);
+        self.send(&mut upstream).await?;
+        let answer = self.read_head(&mut upstream).await?;
+        if self.answered(&answer, &upstream) {
             return Err(Broken::Again);
         }
         let unread = !self.conn.is_between_messages();
-        let close = last || unread || answer.end == End::Close || *closing.borrow();
-        self.buffers.out.clear();
-        let lines = Lines {
-            bytes: self.buffers.answer,
-            lines: self.buffers.lines,
+        let close = self.terms.last || unread || *self.terms.closing.borrow();
+        self.write_head(&answer, close);
+        let clean = match answer.end {
+            End::Framed(framing) => self.pass_body(&mut upstream, Body::new(framing, None)).await?,
+            End::Close => self.pass_until_close(&mut upstream).await?,
         };
-        answer.write(lines, close, &date(), self.buffers.out);
-        self.buffers.answer.advance(answer.length);
-        self.seen = answer.status;
-        let clean = self.pass_body(&mut upstream, answer.end).await?;
+        self.copying.answer_end(&mut self.flow, true);
         self.conclude(answer.status);
-        if clean && answer.keeps_alive && !unread {
+        if clean && answer.keeps_alive && self.upload.is_sent() {
             local::with(|l| l.put_back(upstream.endpoint, upstream.tcp));
         }
         Ok(if close { Turn::Over } else { Turn::Next })
-    }
-
-    fn lines(&self) -> Lines<'_> {
-        Lines {
-            bytes: self.buffers.answer,
-            lines: self.buffers.lines,
-        }
     }
 
     /// A connection to the endpoint that the policy chooses: a kept one, or a new one.
     async fn reach(&mut self) -> Result<Upstream, Failure> {
         let way = local::with(|l| {
             let place = l.worker.start(&mut self.flow)?;
+            if let Some(report) = &mut self.came.report {
+                report.started(l, &self.flow);
+            }
             l.way(place)
         });
         let way = way.flatten().ok_or(Failure::NobodyLeft)?;
@@ -249,232 +278,295 @@ impl<'a> Exchange<'a> {
         })
     }
 
-    /// Sends the request. True where the endpoint began to answer before all of it was sent.
-    async fn send(&mut self, upstream: &mut Upstream) -> Result<bool, Failure> {
-        let out = &mut *self.buffers.out;
-        out.clear();
-        self.request.write(&self.client, self.attempts, out);
-        out.extend_from_slice(self.buffers.body);
-        let before = out.len();
-        self.conn.take_here(out);
-        self.took_body |= out.len() > before;
-        if self.keeps_body {
-            self.buffers
-                .body
-                .extend_from_slice(out.get(before..).unwrap_or_default());
+    /// The request goes out: writes its head, and what has been kept of its body behind it.
+    fn begin(&mut self, upstream: &Upstream) {
+        if let Some(report) = &mut self.came.report {
+            report.sent();
         }
+        let Came {
+            request,
+            client,
+            target,
+            ..
+        } = &self.came;
+        let named = self.came.named();
+        let changes = self.flow.changes();
+        let telling = Telling {
+            client,
+            named,
+            changes: changes.map(|changes| (changes, changes.facts(&request.view(client, named)))),
+            target: target.as_deref(),
+            attempt: self.attempts,
+        };
+        self.upload.begin(|out| request.write(&telling, out));
+        local::sent(&mut self.flow, upstream.socket, self.upload.fits());
+        if self.flow.is_mirrored() {
+            self.begin_copy();
+        }
+        self.upload.append_kept();
         self.buffers.answer.clear();
-        local::sent(&mut self.flow, upstream.socket, self.keeps_body);
-        if self.write(upstream).await? {
-            return Ok(true);
+    }
+
+    /// Begins the copy of the request whose head has just been written.
+    fn begin_copy(&mut self) {
+        let has_body = self.upload.has_body();
+        match request::parts(self.upload.head()) {
+            Some(parts) => self.copying.begin(&mut self.flow, &parts, has_body),
+            None => self.copying.refuse(&mut self.flow),
         }
-        while !self.conn.is_between_messages() {
-            if self.read_piece(upstream).await? || self.write(upstream).await? {
-                return Ok(true);
+        if self.copying.is_on() {
+            let kept = Bytes::copy_from_slice(self.upload.kept());
+            self.copy_request_piece(&kept);
+        }
+    }
+
+    fn copy_request_piece(&mut self, piece: &Bytes) {
+        let (piece, last) = ((!piece.is_empty()).then_some(piece), self.upload.is_whole());
+        self.copying.request_piece(&mut self.flow, piece, last);
+    }
+
+    /// Sends the request, unless the endpoint begins to answer before it has all of it.
+    async fn send(&mut self, upstream: &mut Upstream) -> Result<(), Failure> {
+        let early = poll_fn(|cx| {
+            if let Poll::Ready(sent) = self.poll_upload(upstream, cx) {
+                return Poll::Ready(sent.map(|()| None));
+            }
+            let read = ready!(pin!(upstream.tcp.read_buf(&mut self.buffers.answer)).poll(cx));
+            Poll::Ready(Ok(Some(read)))
+        });
+        match early.await? {
+            None | Some(Ok(1..)) => Ok(()),
+            Some(Ok(0) | Err(_)) => Err(upstream.failure(&self.buffers.answer)),
+        }
+    }
+
+    /// Moves the request on as far as both sides let it. Ready when there is nothing left to be done.
+    fn poll_upload(&mut self, upstream: &mut Upstream, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        while !self.upload.is_over() {
+            ready!(self.upload.poll_send(&mut upstream.tcp, cx));
+            if self.upload.is_over() {
+                break;
+            }
+            let read = ready!(self.upload.poll_piece(self.conn, cx));
+            if !matches!(read, Ok(1..)) {
+                return Poll::Ready(Err(self.client_failure()));
+            }
+            if self.copying.is_on() {
+                let piece = Bytes::copy_from_slice(self.upload.data());
+                self.copy_request_piece(&piece);
             }
             local::with(|l| l.worker.progress(&mut self.flow));
         }
-        Ok(false)
-    }
-
-    /// Reads the next piece of the body. True where the endpoint has something to say meanwhile.
-    async fn read_piece(&mut self, upstream: &mut Upstream) -> Result<bool, Failure> {
-        let (out, answer) = (&mut *self.buffers.out, &mut *self.buffers.answer);
-        out.clear();
-        out.resize(PIECE, 0);
-        let read = poll_fn(|cx| {
-            if let Poll::Ready(read) = pin!(upstream.tcp.read_buf(answer)).poll(cx) {
-                return Poll::Ready(Ok((0, Some(read))));
-            }
-            let mut piece = ReadBuf::new(out);
-            ready!(Pin::new(&mut *self.conn).poll_read(cx, &mut piece))?;
-            Poll::Ready(Ok((piece.filled().len(), None)))
-        });
-        let read: io::Result<(usize, Option<io::Result<usize>>)> = read.await;
-        match read {
-            Ok((_, Some(Ok(1..)))) => Ok(true),
-            Ok((_, Some(_))) => Err(upstream.failure(self.buffers.answer)),
-            Ok((0, None)) | Err(_) => Err(self.client_failure()),
-            Ok((length, None)) => {
-                self.took_body = true;
-                self.buffers.out.truncate(length);
-                if self.keeps_body {
-                    self.buffers.body.extend_from_slice(self.buffers.out);
-                }
-                Ok(false)
-            }
-        }
-    }
-
-    /// Writes what is to be written next. True where the endpoint answers instead of taking it.
-    async fn write(&mut self, upstream: &mut Upstream) -> Result<bool, Failure> {
-        let mut rest = self.buffers.out.as_slice();
-        while !rest.is_empty() {
-            match upstream.tcp.try_write(rest) {
-                Ok(taken) => rest = rest.get(taken..).unwrap_or_default(),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if let Some(read) = upstream.blocked(self.buffers.answer).await {
-                        return match read {
-                            Ok(1..) => Ok(true),
-                            Ok(0) | Err(_) => Err(upstream.failure(self.buffers.answer)),
-                        };
-                    }
-                }
-                Err(_) => return Err(upstream.failure(self.buffers.answer)),
-            }
-        }
-        Ok(false)
+        Poll::Ready(Ok(()))
     }
 
     /// Reads until the head of the final answer is there; passes on what comes before it.
-    async fn read_head(&mut self, upstream: &mut Upstream, mut ready: bool) -> Result<Answer, Failure> {
+    async fn read_head(&mut self, upstream: &mut Upstream) -> Result<Answer, Failure> {
         loop {
-            if !ready {
-                self.read_more(upstream, READ_FIRST).await?;
-            }
-            ready = false;
-            let head_only = self.request.wants_head_only();
-            match Answer::read(self.buffers.answer, head_only, self.buffers.lines) {
-                Ok(None) => {}
+            let head_only = self.came.request.wants_head_only();
+            match Answer::read(&self.buffers.answer, head_only, &mut self.buffers.lines) {
+                Ok(None) => match self.read_some(upstream, READ_FIRST).await? {
+                    Ok(1..) => {}
+                    Ok(0) | Err(_) => return Err(upstream.failure(&self.buffers.answer)),
+                },
                 // Nobody has asked for another protocol.
                 Ok(Some(Answer { status: 101, .. })) | Err(_) => return Err(Failure::Garbage),
                 Ok(Some(interim)) if interim.status < 200 => {
-                    self.pass_interim(&interim).await?;
-                    ready = !self.buffers.answer.is_empty();
+                    self.buffers.out.clear();
+                    interim.write_interim(
+                        lines(&self.buffers.answer, &self.buffers.lines),
+                        &mut self.buffers.out,
+                    );
+                    self.buffers.answer.advance(interim.length);
+                    self.deliver(upstream, 0).await?;
                 }
                 Ok(Some(answer)) => return Ok(answer),
             }
         }
     }
 
-    /// Passes on an answer that announces another one. Source: RFC 9110 section 15.2.
-    async fn pass_interim(&mut self, interim: &Answer) -> Result<(), Failure> {
-        self.buffers.out.clear();
-        let lines = Lines {
-            bytes: self.buffers.answer,
-            lines: self.buffers.lines,
-        };
-        interim.write(lines, false, &date(), self.buffers.out);
-        self.buffers.answer.advance(interim.length);
-        self.deliver().await
-    }
-
-    /// Reads what the endpoint sends next. An end is a failure.
-    async fn read_more(&mut self, upstream: &mut Upstream, most: usize) -> Result<(), Failure> {
-        match self.read_some(upstream, most).await? {
-            Ok(1..) => Ok(()),
-            Ok(0) | Err(_) => Err(upstream.failure(self.buffers.answer)),
+    /// The head of an answer is there. True where it is not the client's to see, because the request goes elsewhere.
+    fn answered(&mut self, answer: &Answer, upstream: &Upstream) -> bool {
+        let replayable = self.upload.is_kept();
+        let lines = lines(&self.buffers.answer, &self.buffers.lines);
+        let report = answer.report(lines);
+        let elsewhere = local::with(|l| {
+            let elsewhere =
+                l.worker
+                    .first_byte(&mut self.flow, answer.status, answer.retry_after, replayable);
+            l.observe(&self.flow, upstream.socket, report);
+            elsewhere
+        });
+        if self.copying.is_on() {
+            let status = StatusCode::from_u16(answer.status).unwrap_or_default();
+            self.copying
+                .answer(&mut self.flow, status, &answer.headers(lines));
         }
+        let elsewhere = elsewhere == Some(true);
+        if elsewhere {
+            let failure = Failure::Status(answer.status, answer.retry_after);
+            self.copying.end(&mut self.flow, failure);
+        }
+        elsewhere
     }
 
-    /// Reads what the endpoint sends next, and watches the client meanwhile.
+    /// Writes the head of the answer for the client.
+    fn write_head(&mut self, answer: &Answer, close: bool) {
+        let Came { request, client, .. } = &self.came;
+        let edits = self.flow.changes().map(|changes| {
+            let view = request.view(client, self.came.named());
+            (&changes.edits.response, changes.facts(&view))
+        });
+        let passing = Passing {
+            close,
+            date: &date(),
+            edits,
+            request_id: self.came.told_id(),
+        };
+        self.buffers.out.clear();
+        let lines = lines(&self.buffers.answer, &self.buffers.lines);
+        answer.write(lines, &passing, &mut self.buffers.out);
+        self.buffers.answer.advance(answer.length);
+        self.seen = answer.status;
+    }
+
+    /// Reads what the endpoint sends next; moves the request on and watches the client meanwhile.
     async fn read_some(
         &mut self,
         upstream: &mut Upstream,
         most: usize,
     ) -> Result<io::Result<usize>, Failure> {
         self.buffers.answer.reserve(most);
-        let watches = self.conn.is_between_messages();
-        let gone = poll_fn(|cx| {
-            if let Poll::Ready(read) = pin!(upstream.tcp.read_buf(self.buffers.answer)).poll(cx) {
-                return Poll::Ready(Some(read));
+        poll_fn(|cx| {
+            if let Poll::Ready(read) = pin!(upstream.tcp.read_buf(&mut self.buffers.answer)).poll(cx) {
+                return Poll::Ready(Ok(read));
             }
-            if watches && !self.half_closed {
+            ready!(self.poll_upload(upstream, cx))?;
+            if self.conn.is_between_messages() && !self.half_closed {
                 let mut byte = [0];
-                match Pin::new(&mut *self.conn).poll_read(cx, &mut ReadBuf::new(&mut byte)) {
-                    Poll::Ready(Ok(())) => self.half_closed = true,
-                    Poll::Ready(Err(_)) => return Poll::Ready(None),
-                    Poll::Pending => {}
+                match ready!(Pin::new(&mut *self.conn).poll_read(cx, &mut ReadBuf::new(&mut byte))) {
+                    Ok(()) => self.half_closed = true,
+                    Err(_) => return Poll::Ready(Err(Failure::ClientGone)),
                 }
             }
             Poll::Pending
-        });
-        gone.await.ok_or(Failure::ClientGone)
+        })
+        .await
     }
 
-    /// Passes the head in `out` and the body on. Whether nothing came behind it.
-    async fn pass_body(&mut self, upstream: &mut Upstream, end: End) -> Result<bool, Failure> {
-        let mut body = match end {
-            End::Framed(framing) => Some(Body::new(framing, None)),
-            End::Close => None,
-        };
+    /// Passes the head in `out` and a framed body on. Whether nothing came behind it.
+    async fn pass_body(&mut self, upstream: &mut Upstream, mut body: Body) -> Result<bool, Failure> {
         loop {
             let here = self.buffers.answer.len();
-            let taken = match &mut body {
-                Some(body) => body.take(self.buffers.answer).map_err(|_| Failure::Truncated)?,
-                None => here,
-            };
-            let piece = self.buffers.answer.get(..taken).unwrap_or_default();
-            self.buffers.out.extend_from_slice(piece);
+            let taken = self.take_piece(&mut body)?;
+            self.deliver(upstream, taken).await?;
+            self.delivered = body.seen();
             self.buffers.answer.clear();
-            self.deliver().await?;
-            self.delivered += taken as u64;
-            if body.as_ref().is_some_and(Body::is_done) {
+            if body.is_done() {
                 return Ok(taken == here);
             }
             match self.read_some(upstream, READ_MORE).await? {
                 Ok(1..) => {}
-                Ok(0) if body.is_none() => return Ok(false),
                 Ok(0) | Err(_) => return Err(Failure::Truncated),
             }
             local::with(|l| l.worker.progress(&mut self.flow));
         }
     }
 
-    /// Hands what is in `out` to the client.
-    async fn deliver(&mut self) -> Result<(), Failure> {
-        let sent = self.conn.send(self.buffers.out).await;
+    /// How much of what has come belongs to the body; what copies the request gets its data.
+    fn take_piece(&mut self, body: &mut Body) -> Result<usize, Failure> {
+        let here = &self.buffers.answer;
+        let taken = if self.copying.is_on() {
+            let mut data = Vec::with_capacity(here.len());
+            let taken = body.take_data(here, |piece| data.extend_from_slice(piece));
+            self.copying.answer_piece(&data.into());
+            taken
+        } else {
+            body.take(here)
+        };
+        taken.map_err(|_| Failure::Truncated)
+    }
+
+    /// Passes the head in `out` on, and what comes until the endpoint closes: as chunks. False, as the connection is over.
+    async fn pass_until_close(&mut self, upstream: &mut Upstream) -> Result<bool, Failure> {
+        loop {
+            let here = self.buffers.answer.len();
+            if here > 0 {
+                if self.copying.is_on() {
+                    self.copying
+                        .answer_piece(&Bytes::copy_from_slice(&self.buffers.answer));
+                }
+                chunk::open(here, &mut self.buffers.out);
+            }
+            self.deliver(upstream, here).await?;
+            self.delivered += here as u64;
+            self.buffers.answer.clear();
+            if here > 0 {
+                chunk::close(&mut self.buffers.out);
+            }
+            match self.read_some(upstream, READ_MORE).await? {
+                Ok(1..) => {}
+                Ok(0) => break,
+                Err(_) => return Err(Failure::Truncated),
+            }
+            local::with(|l| l.worker.progress(&mut self.flow));
+        }
+        self.buffers.out.extend_from_slice(chunk::LAST);
+        self.deliver(upstream, 0).await?;
+        Ok(false)
+    }
+
+    /// Hands what is in `out` to the client, and behind it a `piece` of what the endpoint has sent; moves the request on
+    /// meanwhile.
+    async fn deliver(&mut self, upstream: &mut Upstream, piece: usize) -> Result<(), Failure> {
+        let mut sent = 0;
+        let done = poll_fn(|cx| {
+            loop {
+                let out = self.buffers.out.as_slice();
+                let head = out.get(sent..).unwrap_or_default();
+                let from = sent.saturating_sub(out.len());
+                let body = self.buffers.answer.get(from..piece).unwrap_or_default();
+                if head.is_empty() && body.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                match self.conn.poll_send(cx, [head, body]) {
+                    Poll::Ready(Ok(taken)) => sent += taken,
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(self.client_failure())),
+                    Poll::Pending => {
+                        // A client may send all of his request before he reads.
+                        ready!(self.poll_upload(upstream, cx))?;
+                        return Poll::Pending;
+                    }
+                }
+            }
+        });
+        done.await?;
         self.buffers.out.clear();
-        sent.map_err(|_| self.client_failure())
+        Ok(())
     }
 
     /// What it means that the client's side broke.
     fn client_failure(&self) -> Failure {
-        self.conn
-            .refusal()
-            .map_or(Failure::ClientGone, Failure::ClientRefused)
+        let refusal = self.conn.refusal();
+        refusal.map_or(Failure::ClientGone, Failure::ClientRefused)
     }
 
-    /// Tells the client, in one line, why there is no answer. The connection lives on where its next request can be found.
-    async fn tell(mut self, status: u16, last: bool, terms: Terms<'_>) -> Turn {
+    /// Tells the client, in one line, why there is no answer.
+    async fn tell(mut self, status: u16) -> Turn {
         let refusal = self.conn.refusal();
-        let close = last || refusal.is_some() || *terms.closing.borrow() || !self.conn.is_nearly_read();
-        let sentence = refusal.map_or_else(|| sentence(status), |refusal| refusal.sentence());
-        let own = Own {
-            status,
-            sentence,
-            close,
-            head_only: self.request.wants_head_only(),
-        };
-        // What was to be sent to the endpoint is for nobody now.
-        self.buffers.out.clear();
-        own.write(&date(), self.buffers.out);
-        let told = self.deliver().await;
+        let sentence = refusal.map_or_else(|| sentence(status), Refusal::sentence);
+        let own = Own::failure(status, &self.came.named_in(sentence));
+        let told = self
+            .came
+            .tell(&own, self.conn, &mut self.buffers.out, &self.terms)
+            .await;
+        self.delivered = told.body;
         self.conclude(status);
-        if told.is_err() {
-            return Turn::Broken;
-        }
-        if close || !skip_left_over(self.conn, terms.limits).await {
-            return Turn::Over;
-        }
-        Turn::Next
+        told.settle(self.conn, self.terms.limits).await
     }
 }
 
 impl Upstream {
-    /// Waits until the kernel takes something; whoever takes nothing may be about to say why, and what is read of that
-    /// comes back.
-    async fn blocked(&mut self, answer: &mut BytesMut) -> Option<io::Result<usize>> {
-        poll_fn(|cx| {
-            if let Poll::Ready(read) = pin!(self.tcp.read_buf(answer)).poll(cx) {
-                return Poll::Ready(Some(read));
-            }
-            // An error shows with the next write.
-            self.tcp.poll_write_ready(cx).map(|_| None)
-        })
-        .await
-    }
-
     /// What it means that the connection broke before an answer's head was there. `seen` is what came of it.
     fn failure(&self, seen: &BytesMut) -> Failure {
         match self.reused && seen.is_empty() {
@@ -482,4 +574,8 @@ impl Upstream {
             false => Failure::Reset,
         }
     }
+}
+
+fn lines<'a>(bytes: &'a BytesMut, lines: &'a [Line]) -> Lines<'a> {
+    Lines { bytes, lines }
 }

@@ -1,33 +1,38 @@
 //! A request's head as the relay reads and writes it: lines found once, kept where they stand, written in one pass.
 //!
 //! The head has passed [`crate::framing`], so every line ends with CR LF and every name is a token: finding the lines
-//! needs no second parser. What the relay would have to change beyond leaving lines out and adding its own is not for it:
-//! [`read`] says so, and the full path serves the request.
+//! needs no second parser. What the relay would have to understand beyond leaving lines out and adding its own is not for
+//! it: [`read`] says so, and the full path serves the request.
 
-use http::HeaderName;
 use http::header::{
-    CONNECTION, EXPECT, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
 };
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
+use super::written::Written;
 use crate::client::Client;
 use crate::cohort::ATTEMPT_HEADER;
-use crate::fields::{Fields, Line, Lines};
-use crate::framing::{Framing, Head};
+use crate::edit::Facts;
+use crate::fields::{Fields, Line, Lines, write_line};
+use crate::framing::Head;
 use crate::path::{PathPolicy, normal};
+use crate::report::Asked;
 use crate::request::RequestView;
+use crate::trace::Named;
+use crate::worker::Changes;
 
 /// The end of the request line of a version that the relay speaks.
 const VERSION: &[u8] = b" HTTP/1.1\r\n";
 
 /// What belongs to one connection and asks for more than being left out, beside `Connection` itself. A request that has one
 /// of them is for the full path. Sources: RFC 9110 section 7.6.1; pingora-proxy 0.9.1, `proxy_common.rs`.
-const UNUSUAL: [HeaderName; 7] = [
+const UNUSUAL: [HeaderName; 6] = [
     EXPECT,
     PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION,
     TE,
     TRAILER,
-    TRANSFER_ENCODING,
     UPGRADE,
 ];
 
@@ -40,8 +45,25 @@ pub(super) struct Request<'a> {
     method: &'a str,
     /// Path and query, as they are matched and sent.
     target: &'a str,
+    path: &'a str,
+    query: Option<&'a str>,
     host: &'a str,
     lines: Lines<'a>,
+}
+
+/// What is said to an endpoint beside what the client has said.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Telling<'a> {
+    /// Who the client is.
+    pub(super) client: &'a Client,
+    /// What the request is called, where names are made or changed.
+    pub(super) named: Option<&'a Named>,
+    /// What the route changes, and what its variables stand for.
+    pub(super) changes: Option<(&'a Changes, Facts<'a>)>,
+    /// What is asked for instead of the client's target.
+    pub(super) target: Option<&'a str>,
+    /// Which attempt it is, from 1 on.
+    pub(super) attempt: u32,
 }
 
 /// Finds the lines of a head that has passed, and says whether the relay can serve it. `None` where the full path has to.
@@ -51,7 +73,7 @@ pub(super) fn read<'a>(
     policy: PathPolicy,
     lines: &'a mut Vec<Line>,
 ) -> Option<Request<'a>> {
-    if head.upgrade || head.expect || head.framing == Framing::Chunked {
+    if head.upgrade || head.expect {
         return None;
     }
     // The ranges count from what came before the head, too.
@@ -62,22 +84,31 @@ pub(super) fn read<'a>(
     if !bytes.get(rest..)?.starts_with(VERSION) || target.first() != Some(&b'/') || !target.is_ascii() {
         return None;
     }
-    let path = target.iter().position(|b| *b == b'?').unwrap_or(target.len());
-    if !matches!(normal(target.get(..path)?, policy), Ok(None)) {
+    let target = std::str::from_utf8(target).ok()?;
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    if !matches!(normal(path.as_bytes(), policy), Ok(None)) {
         return None;
     }
     find_lines(bytes, rest + VERSION.len(), lines)?;
     let lines = Lines { bytes, lines };
+    if !lines.lines.iter().all(|line| is_usual(line, bytes)) {
+        return None;
+    }
     let host = lines.all(b"host").next()?;
     Some(Request {
         method: std::str::from_utf8(method).ok()?,
-        target: std::str::from_utf8(target).ok()?,
+        target,
+        path,
+        query,
         host: std::str::from_utf8(host).ok()?,
         lines,
     })
 }
 
-/// Finds all lines from `at` on. `None` where one of them is not for the relay.
+/// Finds all lines from `at` on. `None` where they are none.
 fn find_lines(bytes: &[u8], mut at: usize, lines: &mut Vec<Line>) -> Option<()> {
     lines.clear();
     loop {
@@ -97,9 +128,6 @@ fn find_lines(bytes: &[u8], mut at: usize, lines: &mut Vec<Line>) -> Option<()> 
             value: place(colon + 1 + lead)?,
             value_end: place(colon + 1 + lead + value.trim_ascii().len())?,
         };
-        if !is_usual(&line, bytes) {
-            return None;
-        }
         lines.push(line);
         at += end + 1;
     }
@@ -134,22 +162,33 @@ impl<'a> Request<'a> {
         Fields::Lines(self.lines)
     }
 
-    /// What the policy sees of it.
-    pub(super) fn view(&self, client: &Client) -> RequestView<'a> {
-        let (path, query) = match self.target.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (self.target, None),
-        };
+    /// What the policy sees of it. `named` is what it is called.
+    pub(super) fn view(&self, client: &Client, named: Option<&'a Named>) -> RequestView<'a> {
         RequestView {
             method: self.method,
             host: self.host,
-            path,
-            query,
+            path: self.path,
+            query: self.query,
             scheme: client.scheme(),
             headers: self.fields(),
             client: client.address,
-            made_id: None,
+            made_id: named.and_then(|named| named.made.as_ref()),
         }
+    }
+
+    /// What its line in the access log tells of it.
+    pub(super) fn asked(&self) -> Asked<'a> {
+        Asked {
+            method: self.method.as_bytes(),
+            target: self.target.as_bytes(),
+            protocol: "HTTP/1.1",
+            fields: self.fields(),
+        }
+    }
+
+    /// Path and query.
+    pub(super) fn path_and_query(&self) -> (&'a str, Option<&'a str>) {
+        (self.path, self.query)
     }
 
     /// Whether its answer has no body, whatever that says of one.
@@ -157,39 +196,71 @@ impl<'a> Request<'a> {
         self.method == "HEAD"
     }
 
-    /// Writes the head for an endpoint. `attempt` counts from 1.
-    pub(super) fn write(&self, client: &Client, attempt: u32, out: &mut Vec<u8>) {
+    /// Writes the head for an endpoint.
+    pub(super) fn write(&self, telling: &Telling<'_>, out: &mut Vec<u8>) {
         let Lines { bytes, lines } = self.lines;
-        for part in [self.method, " ", self.target] {
+        for part in [self.method, " ", telling.target.unwrap_or(self.target)] {
             out.extend_from_slice(part.as_bytes());
         }
         out.extend_from_slice(VERSION);
+        let first = out.len();
         for line in lines {
             let name = line.name_in(bytes);
-            if client.replaces(name) || line.is_named(bytes, CONNECTION.as_str().as_bytes()) {
-                continue;
+            if line.is_named(bytes, TRANSFER_ENCODING.as_str().as_bytes()) {
+                // In whatever letters it came: the chunks are made anew.
+                write_line(name, b"chunked", out);
+            } else if !telling.replaces(name) {
+                write_line(name, line.value_in(bytes), out);
             }
-            write_line(name, line.value_in(bytes), out);
         }
-        client.write_lines(self.fields(), out);
-        if attempt > 1 {
+        telling.client.write_lines(self.fields(), out);
+        if let Some(named) = telling.named {
+            named.write_lines(out);
+        }
+        if telling.attempt > 1 {
             let mut digits = itoa::Buffer::new();
-            write_line(
-                ATTEMPT_HEADER.as_str().as_bytes(),
-                digits.format(attempt).as_bytes(),
-                out,
-            );
+            let attempt = digits.format(telling.attempt);
+            write_line(ATTEMPT_HEADER.as_str().as_bytes(), attempt.as_bytes(), out);
+        }
+        if let Some((changes, facts)) = &telling.changes {
+            let mut head = Written::new(out, first);
+            changes.edits.request.apply(&mut head, facts);
+            if let Some(host) = &changes.edits.rewrite.host {
+                head.put(&HOST, host.as_bytes());
+            }
         }
         out.extend_from_slice(b"\r\n");
     }
 }
 
-/// One line of a head.
-pub(super) fn write_line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
+impl Telling<'_> {
+    /// Whether a line of the client's does not go on.
+    fn replaces(&self, name: &[u8]) -> bool {
+        let is = |header: &HeaderName| name.eq_ignore_ascii_case(header.as_str().as_bytes());
+        self.client.replaces(name)
+            || is(&CONNECTION)
+            || self.named.is_some_and(|named| named.replaces(name))
+            || (self.attempt > 1 && is(&ATTEMPT_HEADER))
+    }
+}
+
+/// A head that has been [written](Request::write), for whoever keeps a copy of it. `None` where a target is no URI.
+pub(super) fn parts(head: &[u8]) -> Option<http::request::Parts> {
+    let first = memchr::memchr(b'\n', head)?;
+    let mut words = head.get(..first)?.split(|b| *b == b' ');
+    let (method, target) = (words.next()?, words.next()?);
+    let mut lines = Vec::new();
+    find_lines(head, first + 1, &mut lines)?;
+    let mut headers = HeaderMap::with_capacity(lines.len());
+    for line in &lines {
+        let name = HeaderName::from_bytes(line.name_in(head)).ok()?;
+        headers.append(name, HeaderValue::from_bytes(line.value_in(head)).ok()?);
+    }
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    parts.method = Method::from_bytes(method).ok()?;
+    parts.uri = Uri::try_from(target).ok()?;
+    parts.headers = headers;
+    Some(parts)
 }
 
 #[cfg(test)]
@@ -216,8 +287,19 @@ mod tests {
         let bytes = &text.as_bytes()[head.place.clone()];
         let request = read(bytes, &head, PathPolicy::default(), &mut lines)?;
         let mut out = Vec::new();
-        request.write(&client(request.fields()), attempt, &mut out);
+        let client = client(request.fields());
+        request.write(&telling(&client, attempt), &mut out);
         Some(String::from_utf8(out).unwrap())
+    }
+
+    fn telling(client: &Client, attempt: u32) -> Telling<'_> {
+        Telling {
+            client,
+            named: None,
+            changes: None,
+            target: None,
+            attempt,
+        }
     }
 
     #[test]
@@ -230,6 +312,31 @@ mod tests {
              x-forwarded-proto: http\r\nx-forwarded-host: x\r\n\r\n"
         );
         assert!(sent(text, 3).unwrap().ends_with("x-foreshade-attempt: 3\r\n\r\n"));
+    }
+
+    #[test]
+    fn an_attempt_is_numbered_by_this_proxy_alone() {
+        let text = "GET / HTTP/1.1\r\nHost: x\r\nX-Foreshade-Attempt: 7\r\n\r\n";
+        assert!(sent(text, 1).unwrap().contains("X-Foreshade-Attempt: 7\r\n"));
+        let second = sent(text, 2).unwrap();
+        assert!(
+            !second.contains("X-Foreshade") && second.contains("x-foreshade-attempt: 2\r\n"),
+            "{second}"
+        );
+    }
+
+    #[test]
+    fn a_written_head_can_be_read_as_parts() {
+        let text = "PUT /a?b=c HTTP/1.1\r\nHost: x\r\nX-A: 1\r\nx-a:  2 \r\n\r\n";
+        let head = sent(text, 1).unwrap();
+        let parts = parts(head.as_bytes()).unwrap();
+        assert_eq!(
+            (parts.method.as_str(), parts.uri.to_string()),
+            ("PUT", "/a?b=c".to_owned())
+        );
+        let values: Vec<_> = parts.headers.get_all("x-a").iter().collect();
+        assert_eq!(values, ["1", "2"]);
+        assert_eq!(parts.headers["x-forwarded-for"], "192.0.2.7");
     }
 
     #[test]
@@ -251,7 +358,6 @@ mod tests {
             "HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA",
             "Upgrade: h2c",
             "Expect: 100-continue",
-            "Transfer-Encoding: chunked",
         ] {
             let text = format!("POST / HTTP/1.1\r\nHost: x\r\n{line}\r\n\r\n");
             assert_eq!(sent(&text, 1), None, "{line}");

@@ -156,7 +156,7 @@ where
                 return;
             }
             first = false;
-            stream.begun = local::now_if_logged();
+            stream.begin(local::now_if_logged());
             let guard = (self.terms)().guard;
             let head = match &guard {
                 None => None,
@@ -167,7 +167,10 @@ where
                         let last = served >= guard.limits.requests;
                         match self.relayed(guard, &mut stream, &head, &bytes, last).await {
                             Turn::HandOver => Some((bytes, last)),
-                            Turn::Next => continue,
+                            Turn::Next => {
+                                local::keep_head_room(bytes);
+                                continue;
+                            }
                             turn => return left(stream, &home, turn).await,
                         }
                     }
@@ -206,6 +209,12 @@ where
         bytes: &[u8],
         last: bool,
     ) -> Turn {
+        let arrived = relay::Arrived {
+            listener: guard.listener,
+            head,
+            bytes,
+            begun: stream.begun(),
+        };
         let Some(conn) = stream.conn_mut() else {
             return Turn::Broken;
         };
@@ -214,7 +223,7 @@ where
             last,
             closing: &self.shutdown,
         };
-        let turn = relay::serve(conn, guard.listener, head, bytes, terms).await;
+        let turn = relay::serve(conn, arrived, terms).await;
         if turn == Turn::Next {
             conn.rest();
         }
@@ -248,6 +257,7 @@ async fn checked(
     mut stream: Box<EdgeStream>,
     home: &Home,
 ) -> Result<(Box<EdgeStream>, Head, BytesMut), Option<Box<EdgeStream>>> {
+    let begun = stream.begun();
     let conn = stream.conn_mut().ok_or(None)?;
     match arrive(conn, &guard.limits).await {
         Arrival::Request(head, bytes) => Ok((stream, head, bytes)),
@@ -255,7 +265,7 @@ async fn checked(
         Arrival::Gone => Err(None),
         Arrival::Refused(refusal, head) => {
             count(refusal);
-            log(refusal, conn.client(), Trail::begun(stream.begun), &head);
+            log(refusal, conn.client(), Trail::begun(begun), &head);
             drop(stream);
             if let Some(returned) = home.take() {
                 Box::pin(turn_away(returned.conn, refusal)).await;

@@ -1,7 +1,7 @@
 //! The head of the next request, from the socket: read, checked, and within one deadline from its first byte to its last.
 //!
-//! Most heads come whole in the first read; those cost one read, one check, and no timer. The buffer exists from the
-//! first byte on, and goes with the head to whoever serves it.
+//! Most heads come whole in the first read; those cost one read, one check, and no timer. The buffer is the worker's from
+//! the first byte on, and goes with the head to whoever serves it.
 
 use std::io::ErrorKind::{Interrupted, WouldBlock};
 
@@ -9,6 +9,7 @@ use bytes::{Buf, BytesMut};
 use tokio::time::{Instant, timeout_at};
 
 use super::conn::Conn;
+use super::local;
 use crate::framing::{Head, HeadCheck, Limits, Refusal};
 
 /// What most heads fit in, and many a small body behind them.
@@ -30,6 +31,9 @@ pub(super) enum Arrival {
 /// Takes the next head from `conn`, which has something to read, and makes `conn` ready for the rest of the message.
 pub(super) async fn arrive(conn: &mut Conn, limits: &Limits) -> Arrival {
     let mut bytes = conn.take_ahead();
+    if bytes.is_empty() {
+        bytes = local::head_room();
+    }
     let mut check = HeadCheck::default();
     let mut deadline = None;
     loop {
@@ -47,7 +51,10 @@ pub(super) async fn arrive(conn: &mut Conn, limits: &Limits) -> Arrival {
             Ok(_) => {}
             Err(error) if error.kind() == Interrupted => {}
             Err(error) if error.kind() != WouldBlock => return Arrival::Gone,
-            Err(_) if bytes.is_empty() => return Arrival::Nothing,
+            Err(_) if bytes.is_empty() => {
+                local::keep_head_room(bytes);
+                return Arrival::Nothing;
+            }
             Err(_) => {
                 let deadline = *deadline.get_or_insert_with(|| Instant::now() + limits.head_timeout);
                 match timeout_at(deadline, conn.readable(false)).await {
@@ -61,11 +68,15 @@ pub(super) async fn arrive(conn: &mut Conn, limits: &Limits) -> Arrival {
 }
 
 fn begin(conn: &mut Conn, head: Head, mut bytes: BytesMut, limits: &Limits) -> Arrival {
-    let ahead = if head.place.end == bytes.len() {
-        // Splitting would make shared storage of it, at the price of an allocation.
-        BytesMut::new()
-    } else {
-        bytes.split_off(head.place.end)
+    let ahead = match bytes.get(head.place.end..) {
+        // Copied: splitting would make shared storage of it, at the price of an allocation, and no room for the next head.
+        Some(rest @ [_, ..]) => {
+            let mut ahead = local::head_room();
+            ahead.extend_from_slice(rest);
+            bytes.truncate(head.place.end);
+            ahead
+        }
+        _ => BytesMut::new(),
     };
     bytes.advance(head.place.start);
     match conn.begin(&head, ahead, limits) {

@@ -10,7 +10,7 @@
 //! is something in them: an idle connection holds none.
 
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::{Pin, pin};
@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio::task::unconstrained;
 
 use super::leave::LEFT_OVER_BYTES_MAX;
+use super::local;
 use super::pace::{Floor, Pace};
 use crate::framing::{Body, Head, Limits, Refusal};
 use crate::gather::{self, Gather};
@@ -175,7 +176,7 @@ impl Conn {
         into.extend_from_slice(self.ahead.get(..here).unwrap_or_default());
         self.skip_mine();
         if self.ahead.is_empty() {
-            self.ahead = BytesMut::new();
+            local::keep_head_room(std::mem::take(&mut self.ahead));
         }
     }
 
@@ -187,7 +188,24 @@ impl Conn {
         }
     }
 
-    /// Hands `bytes` to the kernel, past what is gathered: for a writer that gathers by itself.
+    /// Hands the beginning of two pieces to the kernel, past what is gathered: for a writer that gathers by itself. Says how
+    /// many bytes it took, which are some.
+    ///
+    /// # Errors
+    /// When the connection is broken, or its client does not take them.
+    pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, pieces: [&[u8]; 2]) -> Poll<io::Result<usize>> {
+        let tcp = Pin::new(&mut self.tcp);
+        let polled = match pieces {
+            [piece, []] | [[], piece] => tcp.poll_write(cx, piece),
+            pieces => tcp.poll_write_vectored(cx, &pieces.map(IoSlice::new)),
+        };
+        match ready!(self.paced(cx, polled))? {
+            0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            taken => Poll::Ready(Ok(taken)),
+        }
+    }
+
+    /// Hands `bytes` to the kernel, past what is gathered.
     ///
     /// # Errors
     /// When the connection is broken, or its client does not take them.
@@ -195,11 +213,8 @@ impl Conn {
         let mut rest = bytes;
         poll_fn(|cx| {
             while !rest.is_empty() {
-                let polled = Pin::new(&mut self.tcp).poll_write(cx, rest);
-                match ready!(self.paced(cx, polled))? {
-                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    taken => rest = rest.get(taken..).unwrap_or_default(),
-                }
+                let taken = ready!(self.poll_send(cx, [rest, &[]]))?;
+                rest = rest.get(taken..).unwrap_or_default();
             }
             Poll::Ready(Ok(()))
         })

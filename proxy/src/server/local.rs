@@ -9,6 +9,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use foreshade_engine::moment::Moment;
 use foreshade_engine::observation::ResourceReport;
 use tokio::net::TcpStream;
@@ -46,6 +47,8 @@ pub(crate) struct Local {
     connections: Arc<Counter>,
     /// Room for requests of the relay that none is using now: as many as were under way at once.
     scratch: Vec<Scratch>,
+    /// The same for heads, and for what comes with them.
+    heads: Vec<BytesMut>,
 }
 
 /// A way to an endpoint.
@@ -60,6 +63,9 @@ pub(crate) struct Way {
 
 /// Room that is kept for requests to come. More than that are rarely under way at once, and cost an allocation each.
 const SCRATCH_MAX: usize = 256;
+
+/// Largest room for a head that is kept. Nearly all heads are smaller.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 thread_local! {
     static LOCAL: RefCell<Option<Local>> = const { RefCell::new(None) };
@@ -115,6 +121,24 @@ pub(crate) fn keep(mut scratch: Scratch) {
     });
 }
 
+/// Room for one head, or for what has come with it. Empty, and on other threads than a worker's without any room yet.
+pub(crate) fn head_room() -> BytesMut {
+    with(|l| l.heads.pop()).flatten().unwrap_or_default()
+}
+
+/// Keeps it for the next one.
+pub(crate) fn keep_head_room(mut room: BytesMut) {
+    if !(1..=HEAD_BYTES_MAX).contains(&room.capacity()) {
+        return;
+    }
+    room.clear();
+    with(|l| {
+        if l.heads.len() < SCRATCH_MAX {
+            l.heads.push(room);
+        }
+    });
+}
+
 /// Writes a line for what no engine has seen.
 pub(crate) fn log(record: &Record<'_>) {
     with(|l| {
@@ -143,6 +167,7 @@ impl Local {
             namer: Namer::new(topology.config()),
             connections,
             scratch: Vec::new(),
+            heads: Vec::new(),
             worker,
         }
     }

@@ -51,7 +51,7 @@ pub struct EdgeStream {
     digest: Arc<SocketDigest>,
     lives: AtomicBool,
     /// When the first byte of the request at hand was there, if somebody wants to know.
-    pub(super) begun: Option<Moment>,
+    begun: Option<Moment>,
 }
 
 impl EdgeStream {
@@ -78,6 +78,13 @@ impl EdgeStream {
             lives: AtomicBool::new(false),
             begun: None,
         }
+    }
+
+    /// A request begins, its first byte there since `begun`, if anybody looked. What was said of the connection's life with
+    /// the answer before holds no longer: pingora may have given the stream back itself.
+    pub(super) fn begin(&mut self, begun: Option<Moment>) {
+        self.begun = begun;
+        *self.lives.get_mut() = false;
     }
 
     /// When the first byte of the request at hand was there, if anybody looked.

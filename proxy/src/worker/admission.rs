@@ -9,8 +9,9 @@ use foreshade_engine::balance::Request;
 use super::{Flow, Worker};
 use crate::cohort;
 use crate::config::Cluster;
-use crate::edit::Edits;
+use crate::edit::{Edits, Facts};
 use crate::request::RequestView;
+use crate::rewrite::NoPath;
 use crate::route::answer::Answer;
 use crate::route::split::Split;
 use crate::route::{Action, Route};
@@ -41,6 +42,34 @@ pub struct Changes {
     pub cluster: Name,
 }
 
+impl Changes {
+    /// The path and query that are asked for instead, where the route changes them.
+    ///
+    /// # Errors
+    /// Where the route makes of the path what is none.
+    pub fn target(&self, path: &str, query: Option<&str>) -> Result<Option<String>, NoPath> {
+        let Some(rewrite) = &self.edits.rewrite.path else {
+            return Ok(None);
+        };
+        Ok(rewrite.apply(path)?.map(|mut target| {
+            if let Some(query) = query {
+                target.push('?');
+                target.push_str(query);
+            }
+            target
+        }))
+    }
+
+    /// What variables stand for in a request.
+    pub fn facts<'a>(&'a self, view: &RequestView<'a>) -> Facts<'a> {
+        Facts {
+            route: &self.edits.route,
+            cluster: self.cluster.as_str(),
+            ..Facts::of(view)
+        }
+    }
+}
+
 impl Flow {
     /// What its route changes on the way; `None` for most.
     pub fn changes(&self) -> Option<&Changes> {
@@ -49,14 +78,6 @@ impl Flow {
 }
 
 impl Worker {
-    /// Whether the request's route sends it to a cluster as it is, and nowhere else.
-    pub fn is_plain(&self, listener: ListenerId, view: &RequestView<'_>) -> bool {
-        let router = self.topology.listener(listener).map(|(_, router)| router);
-        router.and_then(|router| router.route(view)).is_some_and(|route| {
-            matches!(route.action, Action::Forward(_)) && route.edits.is_none() && route.mirror.is_none()
-        })
-    }
-
     /// Finds the request's route, and what becomes of it. What is answered here, and what has no route, is counted.
     pub fn admit(&mut self, listener: ListenerId, view: &RequestView<'_>) -> Admission {
         let found = match self.topology.listener(listener) {
@@ -93,6 +114,7 @@ impl Worker {
             cluster_id: self.topology.cluster_id(index),
             request,
             arrived,
+            ready: arrived,
             timeout,
             limit: arrived + timeout,
             tried: ArrayVec::new(),

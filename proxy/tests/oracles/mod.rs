@@ -4,6 +4,7 @@
 //! parser's for what passes, numbers that can be believed.
 
 mod edits;
+mod relay;
 mod routing;
 
 use foreshade_proxy::config::{self, Answers};
@@ -12,6 +13,7 @@ use foreshade_proxy::orca;
 use http::{HeaderMap, HeaderValue};
 
 pub(crate) use self::edits::edits;
+pub(crate) use self::relay::{relay_answer, relay_request};
 pub(crate) use self::routing::routing;
 
 /// Small, so that short inputs reach them.
@@ -96,25 +98,26 @@ pub(crate) fn framing_chunked(data: &[u8]) {
         "another verdict in pieces of {size}"
     );
     if let Ok(Some(end)) = whole {
-        assert_eq!(end_by_httparse(bytes), Some(end));
+        assert_eq!(by_httparse(bytes), Some(end));
     }
 }
 
-/// Where the body in `bytes` ends; `None` where it does not.
-fn taken(bytes: &[u8], size: usize) -> Result<Option<usize>, Refusal> {
+/// Where the body in `bytes` ends, and its data; `None` where it does not.
+fn taken(bytes: &[u8], size: usize) -> Result<Option<(usize, Vec<u8>)>, Refusal> {
     let mut body = Body::new(Framing::Chunked, limits().body_bytes);
-    let mut taken = 0;
+    let (mut taken, mut data) = (0, Vec::new());
     for piece in bytes.chunks(size) {
-        taken += body.take(piece)?;
+        taken += body.take_data(piece, |part| data.extend_from_slice(part))?;
         if body.is_done() {
-            return Ok(Some(taken));
+            assert_eq!(body.seen(), data.len() as u64);
+            return Ok(Some((taken, data)));
         }
     }
     Ok(None)
 }
 
-fn end_by_httparse(bytes: &[u8]) -> Option<usize> {
-    let mut at = 0;
+fn by_httparse(bytes: &[u8]) -> Option<(usize, Vec<u8>)> {
+    let (mut at, mut data) = (0, Vec::new());
     loop {
         let httparse::Status::Complete((line, size)) = httparse::parse_chunk_size(bytes.get(at..)?).ok()?
         else {
@@ -125,11 +128,13 @@ fn end_by_httparse(bytes: &[u8]) -> Option<usize> {
             // The trailers end with the first empty line.
             let rest = bytes.get(at..)?;
             if rest.starts_with(b"\r\n") {
-                return Some(at + 2);
+                return Some((at + 2, data));
             }
-            return Some(at + rest.windows(4).position(|w| w == b"\r\n\r\n")? + 4);
+            return Some((at + rest.windows(4).position(|w| w == b"\r\n\r\n")? + 4, data));
         }
-        at += usize::try_from(size).ok()?;
+        let end = at + usize::try_from(size).ok()?;
+        data.extend_from_slice(bytes.get(at..end)?);
+        at = end;
         if bytes.get(at..at + 2)? != b"\r\n" {
             return None;
         }

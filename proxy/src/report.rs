@@ -1,0 +1,141 @@
+//! What is told of a request, whichever engine serves it: its name, to the endpoint and to the client; and how it went, to
+//! the access log.
+//!
+//! All of it does nothing, at the cost of a look, where the configuration does not ask for it.
+
+use std::borrow::Cow;
+
+use foreshade_engine::moment::Moment;
+use http::HeaderName;
+use http::header::{HOST, REFERER, USER_AGENT};
+
+use crate::access_log::{Reason, Record, Trail};
+use crate::fields::Fields;
+use crate::framing::Refusal;
+use crate::server::local::{self, Local};
+use crate::trace::context::TraceContext;
+use crate::trace::{self, Named, Namer};
+use crate::worker::{Admission, Flow};
+
+/// What is to be told of a request. Made only where somebody is to be told.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) named: Named,
+    trail: Trail,
+    tell_client: bool,
+    /// Why it ended, if it went to no cluster: the word, and which rule it broke.
+    pub(crate) unsent: (Reason, &'static str),
+}
+
+/// A request, as its line tells of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) method: &'a [u8],
+    pub(crate) target: &'a [u8],
+    pub(crate) protocol: &'static str,
+    pub(crate) fields: Fields<'a>,
+}
+
+/// Names a request that has come. Before its route is found, because what a route answers may tell the name.
+pub(crate) fn named<'a>(local: &mut Local, headers: impl Into<Fields<'a>>) -> Named {
+    let namer = local.namer.as_mut();
+    namer.map(|namer| namer.name(headers)).unwrap_or_default()
+}
+
+impl Report {
+    /// The request's head is there, its first byte since `begun`, and it is known what becomes of it.
+    pub(crate) fn arrived(
+        local: &Local,
+        begun: Option<Moment>,
+        admission: &Result<Admission, Refusal>,
+        named: Named,
+    ) -> Option<Self> {
+        if local.namer.is_none() && local.log.is_none() {
+            return None;
+        }
+        let (flow, unsent) = match admission {
+            Ok(Admission::Forward(flow)) => (Some(flow), (Reason::Ok, "")),
+            Ok(Admission::Answer(answer)) => (None, (Reason::Answered, answer.reason)),
+            Ok(Admission::Unrouted) => (None, (Reason::NoRoute, "")),
+            Err(why) => (None, (Reason::Rejected, why.label())),
+        };
+        let now = flow.map_or_else(|| local.worker.clock().now(), Flow::arrived);
+        Some(Self {
+            tell_client: local.namer.as_ref().is_some_and(Namer::tells_the_client),
+            named,
+            trail: Trail::arrived(begun, now),
+            unsent,
+        })
+    }
+
+    /// An attempt begins: the first one when the request arrived.
+    pub(crate) fn started(&mut self, local: &Local, flow: &Flow) {
+        self.trail.started(match flow.is_first_attempt() {
+            true => flow.arrived(),
+            false => local.worker.clock().now(),
+        });
+    }
+
+    /// The attempt has a connection, and the request's head goes out.
+    pub(crate) fn sent(&mut self) {
+        if let Some(now) = local::now_if_logged() {
+            self.trail.sent(now);
+        }
+    }
+
+    /// The name that the endpoint sees of a request that came with these headers; empty where it has none.
+    pub(crate) fn request_id<'a>(&'a self, came: Fields<'a>) -> &'a [u8] {
+        trace::known_as(self.named.made.as_ref(), Some(came)).unwrap_or_default()
+    }
+
+    /// The same, where the client is to know it.
+    pub(crate) fn told<'a>(&'a self, came: Fields<'a>) -> Option<&'a [u8]> {
+        Some(self.request_id(came)).filter(|id| self.tell_client && !id.is_empty())
+    }
+
+    /// A sentence of our own, with the request's name where the client is to know it.
+    pub(crate) fn named_in(&self, came: Fields<'_>, sentence: &'static str) -> Cow<'static, str> {
+        match self.told(came) {
+            // A name has none but visible characters.
+            Some(id) => format!("{sentence} (request {})", String::from_utf8_lossy(id)).into(),
+            None => sentence.into(),
+        }
+    }
+
+    /// Completes a line by what the request and its report know, and writes it, if it is one of those that are written.
+    pub(crate) fn write(
+        mut self,
+        local: &mut Local,
+        asked: &Asked<'_>,
+        flow: Option<&Flow>,
+        line: &Record<'_>,
+    ) {
+        let Local {
+            log: Some(log),
+            worker,
+            ..
+        } = local
+        else {
+            return;
+        };
+        if !log.wants(line.status, line.reason) {
+            return;
+        }
+        self.trail.first_byte(flow.and_then(Flow::first_byte));
+        let fields = asked.fields;
+        let header = |name: &HeaderName| fields.get(name).unwrap_or_default();
+        log.write(&Record {
+            host: header(&HOST),
+            method: asked.method,
+            target: asked.target,
+            protocol: asked.protocol,
+            times: self.trail.times(worker.clock().now()),
+            served: flow.and_then(|flow| worker.served_by(flow)),
+            request_id: self.request_id(fields),
+            trace: self.named.trace.or_else(|| TraceContext::of(fields)),
+            referer: header(&REFERER),
+            user_agent: header(&USER_AGENT),
+            ..*line
+        });
+    }
+}
