@@ -29,6 +29,7 @@ pub mod ledger;
 pub mod mirror;
 pub mod outcome;
 pub mod path;
+pub mod policy;
 pub mod recorder;
 mod relay;
 pub mod request;

@@ -16,6 +16,7 @@ use foreshade_engine::spec::{ClusterSpec, EndpointSpec, HealthPolicy};
 
 use self::ids::{ClusterId, EndpointId, Ids, ListenerId};
 use crate::config::{Cluster, Config, Endpoint, Listener};
+use crate::policy::carry_over;
 use crate::recorder::Place;
 use crate::route::Router;
 
@@ -38,7 +39,8 @@ impl Topology {
     }
 
     /// Prepares a configuration that shall follow this one.
-    pub fn next(&self, config: Config) -> Arc<Self> {
+    pub fn next(&self, mut config: Config) -> Arc<Self> {
+        carry_over(&self.config, &mut config);
         let ids = self.ids.next(&self.config, &config);
         Self::assemble(config, self.generation + 1, ids)
     }

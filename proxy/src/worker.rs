@@ -32,6 +32,8 @@ use crate::framing::Refusal;
 use crate::ledger::{Drawn, Ledger};
 use crate::mirror::Rule;
 use crate::outcome::Failure;
+use crate::policy::Policed;
+use crate::policy::marks::Marks;
 use crate::recorder::{Place, Recorded, Recorder};
 use crate::table::{Snapshot, Table};
 use crate::tally::{Counts, Tally};
@@ -76,6 +78,7 @@ pub struct Worker {
     refused: Counts,
     /// Requests that no endpoint saw, by why.
     answered_here: Counts,
+    policed: Policed,
     latest: Moment,
 }
 
@@ -118,6 +121,8 @@ pub struct Flow {
     /// How the last attempt failed; `None` while one is under way, and after one that did not.
     failure: Option<Failure>,
     changes: Option<Changes>,
+    /// What policies change in its answer.
+    marks: Option<Box<Marks>>,
     /// By which rule a copy of the request is to be made, until it has been.
     mirror: Option<Arc<Rule>>,
     /// To which side of a pair under analysis it was drawn.
@@ -192,6 +197,7 @@ impl Worker {
             unrouted: 0,
             refused: Counts::default(),
             answered_here: Counts::default(),
+            policed: Policed::default(),
             latest: now,
         }
     }
@@ -429,6 +435,7 @@ impl Worker {
         spare.unrouted = std::mem::take(&mut self.unrouted);
         std::mem::swap(&mut self.refused, &mut spare.refused);
         std::mem::swap(&mut self.answered_here, &mut spare.answered_here);
+        std::mem::swap(&mut self.policed, &mut spare.policed);
     }
 
     /// The recorder, for samples that come beside the requests.

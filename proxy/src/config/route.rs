@@ -7,6 +7,7 @@ use foreshade_settings::{At, List, Mistake, Mistakes, Names, Place, Reference, q
 
 use super::edits::header_edits;
 use super::mirror::{Clusters, mirror};
+use super::policy::{self, policy};
 use super::raw;
 use super::text::route::{Prefix, Text, Written};
 use crate::edit::{Edits, HeaderEdits};
@@ -59,7 +60,8 @@ fn route(
     mistakes: &mut Mistakes,
 ) -> Option<Route> {
     let place = raw.place();
-    let raw = raw.value;
+    let mut raw = raw.value;
+    let policy = policy(policy::Written::of_route(&mut raw), mistakes);
     let given = Given {
         sound,
         cluster: raw.cluster,
@@ -88,7 +90,8 @@ fn route(
     let action = given.action(&matched, clusters.names, mistakes);
     let mirror = raw
         .mirror
-        .map(|raw| mirror(raw.value, action.as_ref(), clusters, mistakes));
+        .map(|raw| mirror(raw.value, action.as_ref(), clusters, mistakes))
+        .map(|mirror| Some(Arc::new(Rule::new(mirror?))));
     let rewrite = match raw.rewrite {
         Some(raw) => rewrite(raw, &matched, sound, mistakes),
         None => Some(Rewrite::default()),
@@ -109,9 +112,10 @@ fn route(
         attempts_max: raw.attempts.value.0,
         idempotent: raw.idempotent.value,
         mirror: match mirror {
-            Some(mirror) => Some(Arc::new(Rule::new(mirror?))),
+            Some(mirror) => Some(mirror?),
             None => None,
         },
+        policy: policy?,
     };
     let edits = Edits {
         rewrite: rewrite?,
@@ -120,11 +124,8 @@ fn route(
         route: String::new(),
     };
     if edits != Edits::default() {
-        let route_name = route.called();
-        route.edits = Some(Arc::new(Edits {
-            route: route_name,
-            ..edits
-        }));
+        let name = route.called();
+        route.edits = Some(Arc::new(Edits { route: name, ..edits }));
     }
     Some(route)
 }

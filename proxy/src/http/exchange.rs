@@ -174,6 +174,9 @@ impl Exchange {
         if let Some((changes, facts)) = self.changes(session.req_header()) {
             changes.edits.response.apply(response, &facts);
         }
+        if let Some(marks) = self.flow.as_ref().and_then(Flow::marks) {
+            marks.apply(response);
+        }
         if *closing.borrow() {
             session.set_keepalive(None);
         }

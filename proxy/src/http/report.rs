@@ -66,6 +66,7 @@ pub(super) fn arrived(
     }
     let (flow, unsent) = match admission {
         Ok(Admission::Forward(flow)) => (Some(flow), (Reason::Ok, "")),
+        Ok(Admission::Answer(answer)) if answer.refused => (None, (Reason::Policy, answer.reason)),
         Ok(Admission::Answer(answer)) => (None, (Reason::Answered, answer.reason)),
         Ok(Admission::Unrouted) => (None, (Reason::NoRoute, "")),
         Err(why) => (None, (Reason::Rejected, why.label())),

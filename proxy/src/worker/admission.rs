@@ -1,15 +1,23 @@
 //! What becomes of a request that has come, before any endpoint is chosen: a cluster, an answer, or nothing.
+//!
+//! Policies are asked here, the listener's before there is a route and the route's before its action, so that they hold
+//! for redirects and answers, too.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use foreshade_contract::Name;
 use foreshade_engine::balance::Request;
+use foreshade_engine::moment::Moment;
 
 use super::{Flow, Worker};
 use crate::cohort;
 use crate::config::Cluster;
 use crate::edit::Edits;
+use crate::mirror::Rule;
+use crate::policy::marks::Marks;
+use crate::policy::{Denial, Findings};
 use crate::request::RequestView;
 use crate::route::answer::Answer;
 use crate::route::split::Split;
@@ -41,60 +49,89 @@ pub struct Changes {
     pub cluster: Name,
 }
 
+/// Where a request goes, and on what terms.
+struct Way {
+    cluster: usize,
+    request: Request,
+    timeout: Duration,
+    changes: Option<Changes>,
+    mirror: Option<Arc<Rule>>,
+}
+
+/// Why a request goes nowhere.
+enum Stop {
+    Answered(Box<Answer>),
+    Denied(Box<Denial>),
+    Unrouted,
+}
+
+impl From<Denial> for Stop {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(Box::new(denial))
+    }
+}
+
 impl Flow {
     /// What its route changes on the way; `None` for most.
     pub fn changes(&self) -> Option<&Changes> {
         self.changes.as_ref()
+    }
+
+    /// What policies change in its answer; `None` for most.
+    pub fn marks(&self) -> Option<&Marks> {
+        self.marks.as_deref()
     }
 }
 
 impl Worker {
     /// Whether the request's route sends it to a cluster as it is, and nowhere else.
     pub fn is_plain(&self, listener: ListenerId, view: &RequestView<'_>) -> bool {
-        let router = self.topology.listener(listener).map(|(_, router)| router);
-        router.and_then(|router| router.route(view)).is_some_and(|route| {
-            matches!(route.action, Action::Forward(_)) && route.edits.is_none() && route.mirror.is_none()
+        let Some((settings, router)) = self.topology.listener(listener) else {
+            return false;
+        };
+        router.route(view).is_some_and(|route| {
+            let mut policies = settings.policy.iter().chain(&route.policy);
+            matches!(route.action, Action::Forward(_))
+                && route.edits.is_none()
+                && route.mirror.is_none()
+                && policies.all(|policy| policy.is_plain(view))
         })
     }
 
     /// Finds the request's route, and what becomes of it. What is answered here, and what has no route, is counted.
     pub fn admit(&mut self, listener: ListenerId, view: &RequestView<'_>) -> Admission {
-        let found = match self.topology.listener(listener) {
-            Some((_, router)) => router.route(view).map(|route| (route, None)),
-            None => self
-                .route_of_the_retired(listener, view)
-                .map(|(route, before)| (route, Some(before))),
-        };
-        let Some((route, before)) = found else {
-            self.unrouted += 1;
-            return Admission::Unrouted;
-        };
-        let split = match &route.action {
-            Action::Forward(split) => split,
-            Action::Redirect(_) | Action::Respond(_) => {
-                let answer = Answer::of(route, view);
+        let arrived = self.now();
+        let mut findings = Findings::default();
+        let way = self.way(listener, view, arrived, &mut findings);
+        self.policed.note(&findings);
+        let mut marks = Marks::default();
+        findings.mark(&mut marks);
+        let way = match way {
+            Ok(way) => way,
+            Err(Stop::Answered(mut answer)) => {
                 self.answered_here.add(answer.reason, 1);
-                return Admission::Answer(answer);
+                marks.apply(&mut answer.headers);
+                return Admission::Answer(*answer);
+            }
+            Err(Stop::Denied(mut denial)) => {
+                self.policed.refuse(denial.reason);
+                marks.apply(&mut denial.headers);
+                return Admission::Answer((*denial).into());
+            }
+            Err(Stop::Unrouted) => {
+                self.unrouted += 1;
+                return Admission::Unrouted;
             }
         };
-        let Some((index, cluster, request)) = self.choose(route, split, before, view) else {
-            self.unrouted += 1;
-            return Admission::Unrouted;
-        };
-        let (timeout, mirror) = (route.timeout, route.mirror.clone());
-        let changes = route.edits.as_ref().map(|edits| Changes {
-            edits: edits.clone(),
-            cluster: cluster.name.clone(),
-        });
-        let arrived = self.now();
+        let mirror = way.mirror.filter(|rule| rule.wants(view.method, &mut self.rng));
         Admission::Forward(Flow {
             generation: self.generation,
-            cluster: index,
-            cluster_id: self.topology.cluster_id(index),
-            request,
+            cluster: way.cluster,
+            cluster_id: self.topology.cluster_id(way.cluster),
+            request: way.request,
             arrived,
-            timeout,
-            limit: arrived + timeout,
+            timeout: way.timeout,
+            limit: arrived + way.timeout,
             tried: ArrayVec::new(),
             tried_ids: ArrayVec::new(),
             next: None,
@@ -102,8 +139,49 @@ impl Worker {
             first_byte: None,
             failure: None,
             drawn: None,
-            changes,
-            mirror: mirror.filter(|rule| rule.wants(view.method, &mut self.rng)),
+            changes: way.changes,
+            marks: (!marks.is_empty()).then(|| Box::new(marks)),
+            mirror,
+        })
+    }
+
+    /// The way of a request to its cluster, past the policies on it.
+    fn way(
+        &self,
+        listener: ListenerId,
+        view: &RequestView<'_>,
+        now: Moment,
+        findings: &mut Findings,
+    ) -> Result<Way, Stop> {
+        if let Some(policy) = self.listener(listener).and_then(|l| l.policy.as_ref()) {
+            policy.weigh(view, now, findings)?;
+        }
+        let found = match self.topology.listener(listener) {
+            Some((_, router)) => router.route(view).map(|route| (route, None)),
+            None => self
+                .route_of_the_retired(listener, view)
+                .map(|(route, before)| (route, Some(before))),
+        };
+        let (route, before) = found.ok_or(Stop::Unrouted)?;
+        if let Some(policy) = &route.policy {
+            policy.weigh(view, now, findings)?;
+        }
+        let split = match &route.action {
+            Action::Forward(split) => split,
+            Action::Redirect(_) | Action::Respond(_) => {
+                return Err(Stop::Answered(Box::new(Answer::of(route, view))));
+            }
+        };
+        let (index, cluster, request) = self.choose(route, split, before, view).ok_or(Stop::Unrouted)?;
+        Ok(Way {
+            cluster: index,
+            request,
+            timeout: route.timeout,
+            changes: route.edits.as_ref().map(|edits| Changes {
+                edits: edits.clone(),
+                cluster: cluster.name.clone(),
+            }),
+            mirror: route.mirror.clone(),
         })
     }
 

@@ -14,7 +14,7 @@ use crate::config::text::{Authority, Header, Host};
 use crate::path::{DuplicateSlashes, EncodedSlashes};
 use crate::route::answer::Scheme;
 
-use super::{Limit, Mirror};
+use super::{Access, Limit, Mirror, RateLimit};
 
 /// How often one request is sent at most: what failover never exceeds is the most that can be allowed.
 type Attempts = Count<1, ATTEMPTS_MAX_NEVER_SENT>;
@@ -48,6 +48,10 @@ section! {
     idempotent "idempotent": default At<bool> = false;
     /// Copies of its requests, sent elsewhere; none where left out.
     mirror "mirror": optional At<Mirror>;
+    /// Whose requests are let in, beside what the listener says; everybody's where left out.
+    access "access": optional Access;
+    /// How many requests, beside what the listener says; asked in their order.
+    rate_limits "rateLimits": list List<At<RateLimit>, 0>;
 }
 
 section! {

@@ -1,0 +1,124 @@
+//! The keys of a policy, which listeners and routes have alike: who is let in, and how often.
+
+use foreshade_contract::Name;
+use foreshade_settings::{
+    At, Choice, Count, Json, List, Mistake, Mistakes, Node, Rate, Read, Shown, Value, scalar, section,
+};
+use serde_json::json;
+
+use crate::config::text::Header;
+use crate::config::text::route::Network;
+
+/// Largest burst: more at once than any proxy serves in a second.
+pub(in crate::config) const BURST_MAX: u32 = 1_000_000;
+
+section! {
+    /// Whose requests are let in, by the client's address as trusted proxies tell it.
+    AccessSection "an access section":
+    /// Only these addresses and networks; everybody where left out.
+    allow "allow": optional At<List<At<Network>, 1>>;
+    /// Never these, whatever allow says.
+    deny "deny": optional At<List<At<Network>, 1>>;
+}
+
+/// An [`AccessSection`] with at least one list.
+#[derive(Debug)]
+pub(in crate::config) struct Access(pub(in crate::config) AccessSection);
+
+impl Read for Access {
+    fn read(node: &Node, key: &str, mistakes: &mut Mistakes) -> Option<Self> {
+        let before = mistakes.count();
+        let section = AccessSection::read(node, key, mistakes)?;
+        let none = section.allow.is_none() && section.deny.is_none();
+        if none && mistakes.count() == before {
+            let what = "access lets everybody in";
+            mistakes.add(Mistake::at(node.place, what).expected("allow, deny, or both"));
+        }
+        Some(Self(section))
+    }
+
+    fn title() -> String {
+        AccessSection::title()
+    }
+
+    fn schema() -> Json {
+        AccessSection::schema()
+    }
+}
+
+section! {
+    /// So many requests, and no more.
+    RateLimit "a rate limit":
+    /// Name, which clients are told; unique in its list.
+    name "name": required At<Name>;
+    /// Requests per second in the long run. Beyond: 429.
+    rate "rate": required Rate;
+    /// Requests at once, saved up while there are fewer; what a second brings where left out.
+    burst "burst": optional Count<1, BURST_MAX>;
+    /// Whose requests are counted together: a client's (an IPv4 address, or an IPv6 /64), those with the same value of a
+    /// header (a client's where it is absent), or everybody's.
+    key "key": default LimitKey = LimitKey::Client;
+    /// Keys that are told apart at a time, 16 bytes each. Of more, those are forgotten that have asked least.
+    keys "keys": default Count<64, 16_777_216> = Count(65_536);
+    /// Whether it only counts what it would refuse.
+    dry_run "dryRun": default bool = false;
+    /// Whether clients are told what is left, in RateLimit and RateLimit-Policy.
+    headers "headers": default bool = true;
+}
+
+/// Whose requests are counted together.
+#[derive(Debug)]
+pub(in crate::config) enum LimitKey {
+    Client,
+    Everybody,
+    Header(Header),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum LimitWord {
+    Client,
+    Everybody,
+}
+
+impl Choice for LimitWord {
+    const ALL: &'static [(&'static str, Self)] = &[("client", Self::Client), ("everybody", Self::Everybody)];
+}
+
+section! {
+    /// The long form of [`LimitKey`].
+    LimitKeySection "a key":
+    /// Name of the header whose values are told apart.
+    header "header": required Header;
+}
+
+impl Read for LimitKey {
+    fn read(node: &Node, key: &str, mistakes: &mut Mistakes) -> Option<Self> {
+        if matches!(node.value, Value::Map(_)) {
+            return LimitKeySection::read(node, key, mistakes)?
+                .header
+                .map(Self::Header);
+        }
+        scalar(node, key, &Self::title(), mistakes).map(|word| match word {
+            LimitWord::Client => Self::Client,
+            LimitWord::Everybody => Self::Everybody,
+        })
+    }
+
+    fn title() -> String {
+        "client, everybody, or a mapping with the key header".to_owned()
+    }
+
+    fn schema() -> Json {
+        json!({ "anyOf": [<LimitWord as Read>::schema(), LimitKeySection::schema()] })
+    }
+}
+
+impl Shown for LimitKey {
+    fn shown(&self) -> Json {
+        match self {
+            Self::Client => "client".into(),
+            Self::Everybody => "everybody".into(),
+            Self::Header(name) => json!({ "header": name.0.as_str() }),
+        }
+    }
+}
