@@ -54,7 +54,7 @@ pub use self::operations::{AccessLog, Format, RequestIds, Sink, TraceMode, Trace
 pub use self::shown::Source;
 use crate::client::Trust;
 use crate::path::PathPolicy;
-use crate::policy::Policy;
+use crate::policy::{Gate, Policy};
 use crate::route::Route;
 
 /// Reads and checks a file. Names of endpoints stand for what `answers` says; host names of listeners are resolved by the
@@ -194,6 +194,8 @@ pub struct Cluster {
     pub slow_start: Duration,
     /// Idle connections are closed after this; shorter than what servers usually grant.
     pub idle_timeout: Duration,
+    /// How many requests may be under way; any number where `None`.
+    pub gate: Option<Arc<Gate>>,
 }
 
 /// One endpoint.

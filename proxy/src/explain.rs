@@ -240,6 +240,9 @@ fn through(
         });
         explanation.runners_up = runners_up(&router, route, &view);
         explanation.outcome = outcome(config, route, &view);
+        explanation
+            .policies
+            .extend(at_its_cluster(config, explanation.outcome.as_ref()));
     }
     if let Some(reason) = denied {
         explanation.outcome = Some(Outcome::Refused {
@@ -249,6 +252,19 @@ fn through(
     }
     explanation.path = Some(path);
     explanation
+}
+
+/// What is asked at the gate of the cluster that the request goes to.
+fn at_its_cluster(config: &Config, outcome: Option<&Outcome>) -> Option<String> {
+    let Some(Outcome::Forward { cluster: name, .. }) = outcome else {
+        return None;
+    };
+    let cluster = config
+        .clusters
+        .iter()
+        .find(|cluster| cluster.name.as_str() == name)?;
+    let gate = cluster.gate.as_ref()?;
+    Some(format!("of the cluster {name}: {}", gate.in_words()))
 }
 
 fn runners_up(router: &Router, winner: &Route, view: &RequestView<'_>) -> Vec<RunnerUp> {

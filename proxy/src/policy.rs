@@ -1,4 +1,4 @@
-//! What a listener and a route ask of a request before it goes anywhere: who may ask, and how often.
+//! What a listener and a route ask of a request before it goes anywhere: who may ask, how often, and how many at once.
 //!
 //! A listener's policy is asked first and holds for whatever it hears, requests without a route included; then the
 //! route's. What is refused is answered here with a sentence, counted by its [`Reason`], and reaches no endpoint. Both
@@ -11,23 +11,28 @@ pub mod access;
 mod buckets;
 mod carry;
 mod findings;
+pub mod gate;
 pub mod marks;
 mod policed;
 pub mod rate;
 mod reason;
+mod wait;
 
 use std::sync::Arc;
 
 use foreshade_engine::moment::Moment;
+use http::HeaderName;
 
 use crate::request::RequestView;
 
 pub use self::access::Access;
 pub(crate) use self::carry::carry_over;
 pub use self::findings::Findings;
+pub use self::gate::{Gate, Priority};
 pub use self::policed::Policed;
 pub use self::rate::RateLimit;
 pub use self::reason::{Denial, Reason};
+pub use self::wait::{Cleared, GATES, Wait};
 
 /// What is asked of each request.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,19 +41,65 @@ pub struct Policy {
     pub access: Option<Access>,
     /// How often; asked in their order. Shared by all workers.
     pub rates: Vec<Arc<RateLimit>>,
+    /// How many at once. Shared by all workers.
+    pub gate: Option<Arc<Gate>>,
+    /// How much its requests matter at a gate.
+    pub class: Class,
+}
+
+/// How much requests matter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// All the same.
+    Fixed(Priority),
+    /// As this header says: low, normal or high; normal where it says anything else.
+    Header(HeaderName),
+}
+
+impl Default for Class {
+    fn default() -> Self {
+        Self::Fixed(Priority::Normal)
+    }
+}
+
+impl Class {
+    /// How much a request matters.
+    pub fn of(&self, view: &RequestView<'_>) -> Priority {
+        match self {
+            Self::Fixed(priority) => *priority,
+            Self::Header(name) => match view.header(name) {
+                Some(word) if word.eq_ignore_ascii_case(b"low") => Priority::Low,
+                Some(word) if word.eq_ignore_ascii_case(b"high") => Priority::High,
+                Some(_) | None => Priority::Normal,
+            },
+        }
+    }
 }
 
 impl Policy {
-    /// Asks a request everything, and takes note of what is to be told.
+    /// Asks a request everything that can be said at once, and takes note of what is to be told. `at` says whose policy it
+    /// is: 0 the listener's, 1 the route's.
     ///
     /// # Errors
     /// Why it goes no further.
-    pub fn weigh(&self, view: &RequestView<'_>, now: Moment, findings: &mut Findings) -> Result<(), Denial> {
+    pub fn weigh(
+        &self,
+        view: &RequestView<'_>,
+        now: Moment,
+        at: usize,
+        cleared: &mut Cleared,
+    ) -> Result<(), Denial> {
         if let Some(reason) = self.denies(view) {
             return Err(Denial::of(reason));
         }
-        for limit in &self.rates {
-            findings.hear(limit, &limit.take(view, now))?;
+        let asked = cleared
+            .rated
+            .get_mut(at)
+            .map(|rated| std::mem::replace(rated, true));
+        if asked == Some(false) {
+            for limit in &self.rates {
+                cleared.findings.hear(limit, &limit.take(view, now))?;
+            }
         }
         Ok(())
     }
@@ -63,14 +114,14 @@ impl Policy {
 
     /// Whether a request passes without anything being counted or changed, so that it can be asked again.
     pub fn is_plain(&self, view: &RequestView<'_>) -> bool {
-        self.rates.is_empty() && self.denies(view).is_none()
+        self.rates.is_empty() && self.gate.is_none() && self.denies(view).is_none()
     }
 
     /// What it asks, a line each.
     pub fn in_words(&self) -> Vec<String> {
         let access = self.access.iter().map(Access::in_words);
-        access
-            .chain(self.rates.iter().map(|limit| limit.in_words()))
-            .collect()
+        let rates = self.rates.iter().map(|limit| limit.in_words());
+        let gate = self.gate.iter().map(|gate| gate.in_words());
+        access.chain(rates).chain(gate).collect()
     }
 }

@@ -134,6 +134,6 @@ fn admit(
     }
     match local.worker.admit(listener, &view) {
         Admission::Forward(flow) => Some(flow),
-        Admission::Answer(_) | Admission::Unrouted => None,
+        Admission::Answer(_) | Admission::Unrouted | Admission::Wait(_) => None,
     }
 }

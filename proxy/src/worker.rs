@@ -32,8 +32,9 @@ use crate::framing::Refusal;
 use crate::ledger::{Drawn, Ledger};
 use crate::mirror::Rule;
 use crate::outcome::Failure;
-use crate::policy::Policed;
+use crate::policy::gate::Pass;
 use crate::policy::marks::Marks;
+use crate::policy::{GATES, Policed};
 use crate::recorder::{Place, Recorded, Recorder};
 use crate::table::{Snapshot, Table};
 use crate::tally::{Counts, Tally};
@@ -108,6 +109,10 @@ pub struct Flow {
     cluster_id: Option<ClusterId>,
     request: Request,
     arrived: Moment,
+    /// When nothing kept it from its first attempt any more.
+    ready: Moment,
+    /// Gates that it is through, until it has been answered.
+    passes: [Option<Pass>; GATES],
     /// The route's limit for the first byte, from the last byte of the request.
     timeout: Duration,
     limit: Moment,
@@ -227,7 +232,7 @@ impl Worker {
         self.find_again(flow);
         // The first attempt starts when the request is admitted; reading the clock again would tell the same.
         let now = if flow.tried.is_empty() {
-            flow.arrived
+            flow.ready
         } else {
             self.now()
         };
@@ -383,6 +388,7 @@ impl Worker {
     /// The user has been answered, with `status`; 0 where nothing could be said.
     pub fn answered(&mut self, flow: &mut Flow, status: u16) {
         self.end(flow);
+        flow.passes = Default::default();
         let latency = flow.first_byte.map(|at| at.since(flow.arrived));
         if let Some(state) = self.clusters.get_mut(flow.cluster) {
             state.tally.answered(status, latency);
@@ -630,7 +636,7 @@ clusters:
         };
         match worker.admit(listener, &view) {
             Admission::Forward(flow) => Some(flow),
-            Admission::Answer(_) | Admission::Unrouted => None,
+            Admission::Answer(_) | Admission::Unrouted | Admission::Wait(_) => None,
         }
     }
 

@@ -129,3 +129,36 @@ fn a_burst_is_what_a_second_brings_unless_it_is_written() {
     assert_eq!(burst("rate: 12.5rps"), 13);
     assert_eq!(burst("rate: 1, burst: 30"), 30);
 }
+
+#[test]
+fn a_wait_leaves_time_for_an_answer() {
+    let mistakes = shown(with("timeout: 2s, concurrency: { limit: 5, queue: 5, wait: 2s }"));
+    assert!(
+        mistakes.contains("6:52: wait is not below the timeout of the route"),
+        "{mistakes}"
+    );
+    assert!(with("timeout: 2s, concurrency: { limit: 5, queue: 5, wait: 1.9s }").is_ok());
+}
+
+#[test]
+fn requests_that_are_sent_nowhere_are_never_under_way() {
+    let said = "concurrency: { limit: 5 }, priority: low";
+    let route = format!("routes: [{{ respond: {{ status: 200 }}, {said} }}]");
+    let mistakes = shown(parse(&route));
+    for key in ["concurrency", "priority"] {
+        assert!(
+            mistakes.contains(&format!("{key} has no effect")),
+            "{key}: {mistakes}"
+        );
+    }
+}
+
+#[test]
+fn a_priority_is_a_word_or_a_header() {
+    let mistakes = shown(with("concurrency: { limit: 5 }, priority: urgent"));
+    assert!(
+        mistakes.contains("expected: low, normal, high, or a mapping with the key header"),
+        "{mistakes}"
+    );
+    assert!(with("priority: { header: x-priority }").is_ok());
+}

@@ -32,6 +32,7 @@ clusters:
     shadows:
       - { name: standby, address: 127.0.0.1:9101, region: eu-north }
   - name: api
+    concurrency: { limit: 7, queue: 3 }
     endpoints:
       - { name: alpha, address: 127.0.0.1:9002 }
       - { name: beta, address: 127.0.0.1:9003 }

@@ -1,6 +1,7 @@
 //! A policy, checked: its lists say something, and nothing in them is in vain.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use foreshade_settings::{At, List, Mistake, Mistakes, Names};
 
@@ -8,14 +9,18 @@ use super::raw;
 use super::route::each;
 use super::text::route::Network;
 use crate::cidr::Cidr;
-use crate::policy::Policy;
 use crate::policy::access::{Access, NETWORKS_MAX};
 use crate::policy::rate::{Key, LIMITS_MAX, Limit, RateLimit};
+use crate::policy::{Class, Gate, Policy, Priority, gate};
 
 /// A policy as it was written.
 pub(super) struct Written {
     pub(super) access: Option<raw::Access>,
     pub(super) rates: List<At<raw::RateLimit>, 0>,
+    pub(super) concurrency: Option<At<raw::Concurrency>>,
+    pub(super) class: raw::Class,
+    /// How long a request of the route may take.
+    pub(super) timeout: Option<Duration>,
 }
 
 impl Written {
@@ -24,6 +29,9 @@ impl Written {
         Self {
             access: raw.access.take(),
             rates: std::mem::replace(&mut raw.rate_limits, List::unread()),
+            concurrency: None,
+            class: raw::Class::Fixed(Priority::Normal),
+            timeout: None,
         }
     }
 
@@ -32,6 +40,9 @@ impl Written {
         Self {
             access: raw.access.take(),
             rates: std::mem::replace(&mut raw.rate_limits, List::unread()),
+            concurrency: raw.concurrency.take(),
+            class: std::mem::replace(&mut raw.priority.value, raw::Class::Fixed(Priority::Normal)),
+            timeout: Some(raw.timeout.value.0),
         }
     }
 }
@@ -40,12 +51,27 @@ impl Written {
 pub(super) fn policy(written: Written, mistakes: &mut Mistakes) -> Option<Option<Arc<Policy>>> {
     let access = written.access.map(|raw| access(raw, mistakes));
     let rates = rates(written.rates, mistakes);
+    if let (Some(raw), Some(timeout)) = (&written.concurrency, written.timeout)
+        && raw.value.wait.0 >= timeout
+    {
+        let what = "wait is not below the timeout of the route";
+        mistakes.add(Mistake::at(raw.place(), what).expected("a wait that leaves time for an answer"));
+    }
+    let gate = written.concurrency.map(|raw| gate(&raw.value));
     let policy = Policy {
         access: match access {
             Some(access) => Some(access?),
             None => None,
         },
         rates: rates?,
+        gate: match gate {
+            Some(gate) => Some(gate?),
+            None => None,
+        },
+        class: match written.class {
+            raw::Class::Fixed(priority) => Class::Fixed(priority),
+            raw::Class::Header(name) => Class::Header(name.0),
+        },
     };
     Some((policy != Policy::default()).then(|| Arc::new(policy)))
 }
@@ -75,6 +101,15 @@ fn access(raw: raw::Access, mistakes: &mut Mistakes) -> Option<Access> {
         allow: allow.map(plain),
         deny: plain(deny),
     })
+}
+
+/// A limit of requests under way.
+pub(super) fn gate(raw: &raw::Concurrency) -> Option<Arc<Gate>> {
+    Some(Arc::new(Gate::new(gate::Limit {
+        concurrency: raw.limit?.0,
+        room: raw.queue.0,
+        wait: raw.wait.0,
+    })))
 }
 
 /// Checks how many requests there may be.

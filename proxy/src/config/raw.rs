@@ -31,7 +31,7 @@ pub(super) use self::route::{
 };
 
 pub(super) use self::mirror::{Mirror, Noise};
-pub(super) use self::policy::{Access, BURST_MAX, LimitKey, RateLimit};
+pub(super) use self::policy::{Access, BURST_MAX, Class, Concurrency, LimitKey, RateLimit};
 
 /// A limit for something that users wait for.
 type Limit = Lasting<1, 3_600_000>;
@@ -156,6 +156,8 @@ section! {
     slow_start "slowStart": default Span = seconds(10);
     /// Idle connections to endpoints are closed after this. Stay below what the endpoints grant.
     idle_timeout "idleTimeout": default Limit = seconds(50);
+    /// How many requests its endpoints have to serve at a time, and what becomes of more; any number where left out.
+    concurrency "concurrency": optional Concurrency;
 }
 
 section! {

@@ -61,6 +61,7 @@ fn route(
 ) -> Option<Route> {
     let place = raw.place();
     let mut raw = raw.value;
+    let sending = said_of_sending(&raw);
     let policy = policy(policy::Written::of_route(&mut raw), mistakes);
     let given = Given {
         sound,
@@ -75,14 +76,6 @@ fn route(
         Some(PathMatch::Exact(_) | PathMatch::Pattern(_)) => Matched::NoPrefix,
         None => Matched::Unclear,
     };
-    let sending = [
-        ("rewrite", raw.rewrite.as_ref().and_then(At::place)),
-        ("requestHeaders", raw.request_headers.as_ref().and_then(At::place)),
-        ("timeout", raw.timeout.place()),
-        ("attempts", raw.attempts.place()),
-        ("idempotent", raw.idempotent.place()),
-        ("mirror", raw.mirror.as_ref().and_then(At::place)),
-    ];
     if !given.is_one(place, mistakes) {
         return None;
     }
@@ -128,6 +121,20 @@ fn route(
         route.edits = Some(Arc::new(Edits { route: name, ..edits }));
     }
     Some(route)
+}
+
+/// What is said about how a request is sent, each with its place where it is written.
+fn said_of_sending(raw: &raw::Route) -> [(&'static str, Option<Place>); 8] {
+    [
+        ("rewrite", raw.rewrite.as_ref().and_then(At::place)),
+        ("requestHeaders", raw.request_headers.as_ref().and_then(At::place)),
+        ("timeout", raw.timeout.place()),
+        ("attempts", raw.attempts.place()),
+        ("idempotent", raw.idempotent.place()),
+        ("mirror", raw.mirror.as_ref().and_then(At::place)),
+        ("concurrency", raw.concurrency.as_ref().and_then(At::place)),
+        ("priority", raw.priority.place()),
+    ]
 }
 
 /// What the route's path leaves to be replaced.

@@ -161,7 +161,7 @@ e: { http: { path: '/healthz?key=s3cret' }, to: { path: /healthz } }
         listeners.routes.match.headers.name listeners.routes.match.host listeners.routes.match.methods
         listeners.routes.match.path.exact listeners.routes.match.path.prefix listeners.routes.match.path.regex
         listeners.routes.match.query.name listeners.routes.mirror.keepHeaders listeners.routes.mirror.target
-        listeners.routes.rateLimits.key.header listeners.routes.rateLimits.name
+        listeners.routes.priority.header listeners.routes.rateLimits.key.header listeners.routes.rateLimits.name
         listeners.routes.redirect.host listeners.routes.redirect.path listeners.routes.redirect.prefix
         listeners.routes.requestHeaders.add.name listeners.routes.requestHeaders.remove
         listeners.routes.requestHeaders.set.name listeners.routes.respond.body

@@ -161,6 +161,10 @@ fn a_policy_is_named_and_whom_it_refuses_is_told() {
         "    trustedProxies: [10.0.0.0/8]\n",
         "    trustedProxies: [10.0.0.0/8]\n    access: { deny: [192.0.2.0/24] }\n",
     );
+    let text = text.replace(
+        "    cohort: { cookie: sid }\n",
+        "    cohort: { cookie: sid }\n    concurrency: { limit: 9 }\n",
+    );
     let config = config::parse(&text, "test").unwrap_or_else(|mistakes| panic!("{mistakes}"));
     let asked = |url: &str, client: &str| {
         let question = Question {
@@ -186,4 +190,7 @@ fn a_policy_is_named_and_whom_it_refuses_is_told() {
         let_in.contains("policy     lets in") && let_in.contains("answer     308"),
         "{let_in}"
     );
+    let forwarded = asked("http://x:8080/a", "198.51.100.1");
+    let gate = "policy     of the cluster blue: at most 9 requests under way, 0 wait for 1s at most";
+    assert!(forwarded.contains(gate), "{forwarded}");
 }

@@ -68,7 +68,7 @@ pub(super) fn arrived(
         Ok(Admission::Forward(flow)) => (Some(flow), (Reason::Ok, "")),
         Ok(Admission::Answer(answer)) if answer.refused => (None, (Reason::Policy, answer.reason)),
         Ok(Admission::Answer(answer)) => (None, (Reason::Answered, answer.reason)),
-        Ok(Admission::Unrouted) => (None, (Reason::NoRoute, "")),
+        Ok(Admission::Unrouted | Admission::Wait(_)) => (None, (Reason::NoRoute, "")),
         Err(why) => (None, (Reason::Rejected, why.label())),
     };
     let now = flow.map_or_else(|| local.worker.clock().now(), Flow::arrived);
@@ -85,11 +85,11 @@ pub(super) fn arrived(
     }))
 }
 
-/// An attempt begins: the first one when the request arrived.
+/// An attempt begins: the first one when nothing kept the request from it any more.
 pub(super) fn started(local: &Local, flow: &Flow, report: Option<&mut Report>) {
     if let Some(report) = report {
         report.trail.started(match flow.is_first_attempt() {
-            true => flow.arrived(),
+            true => flow.ready(),
             false => local.worker.clock().now(),
         });
     }

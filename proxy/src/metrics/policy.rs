@@ -2,6 +2,8 @@
 
 use super::page::{Kind, Page};
 use crate::command::View;
+use crate::config::Config;
+use crate::policy::Gate;
 
 pub(super) fn write(page: &mut Page, view: &View) {
     let policed = &view.policed;
@@ -27,4 +29,30 @@ pub(super) fn write(page: &mut Page, view: &View) {
         "Keys that a rate limit had to forget because too many were in use.",
     );
     page.sample(&[], policed.forgotten_keys as f64);
+    page.family(
+        "foreshade_concurrency_requests",
+        Kind::Gauge,
+        "Requests at a limit of concurrency, of a route or a cluster: under way, and waiting.",
+    );
+    for (kind, name, gate) in gates(view.topology.config()) {
+        let (under_way, waiting) = gate.counts();
+        for (state, n) in [("under_way", under_way), ("waiting", waiting)] {
+            page.sample(&[("kind", kind), ("name", &name), ("state", state)], f64::from(n));
+        }
+    }
+}
+
+/// All limits of concurrency: of what, and whose.
+fn gates(config: &Config) -> impl Iterator<Item = (&'static str, String, &Gate)> {
+    let of_routes = config.listeners.iter().flat_map(|listener| {
+        listener.routes.iter().filter_map(|route| {
+            let gate = route.policy.as_ref()?.gate.as_deref()?;
+            Some(("route", format!("{}/{}", listener.name, route.called()), gate))
+        })
+    });
+    let of_clusters = config
+        .clusters
+        .iter()
+        .filter_map(|cluster| Some(("cluster", cluster.name.to_string(), cluster.gate.as_deref()?)));
+    of_routes.chain(of_clusters)
 }

@@ -1,12 +1,12 @@
 //! What stays the same in a new configuration goes on with what has been used up of it.
 //!
 //! A reload, or a name with another address, must not give every client a new burst. A listener is known by its
-//! address, a route by what it matches, a part of a policy by what it says.
+//! address, a route by what it matches, a cluster by its name, a part of a policy by what it says.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Policy;
+use super::{Gate, Policy};
 use crate::config::Config;
 
 /// Lets policies go on that are in both configurations.
@@ -30,6 +30,10 @@ pub(crate) fn carry_over(before: &Config, after: &mut Config) {
             carry(same.and_then(|same| same.policy.as_ref()), &mut route.policy);
         }
     }
+    for cluster in after.clusters.iter_mut().filter(|cluster| cluster.gate.is_some()) {
+        let same = before.clusters.iter().find(|old| old.name == cluster.name);
+        carry_gate(same.and_then(|same| same.gate.as_ref()), &mut cluster.gate);
+    }
 }
 
 fn carry(before: Option<&Arc<Policy>>, after: &mut Option<Arc<Policy>>) {
@@ -42,7 +46,15 @@ fn carry(before: Option<&Arc<Policy>>, after: &mut Option<Arc<Policy>>) {
             *limit = same.clone();
         }
     }
+    carry_gate(before.gate.as_ref(), &mut carried.gate);
     *after = Some(Arc::new(carried));
+}
+
+/// Requests that are under way stay counted.
+fn carry_gate(before: Option<&Arc<Gate>>, after: &mut Option<Arc<Gate>>) {
+    if let Some(before) = before.filter(|before| after.as_ref() == Some(*before)) {
+        *after = Some(before.clone());
+    }
 }
 
 #[cfg(test)]

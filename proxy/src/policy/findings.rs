@@ -1,6 +1,5 @@
 //! What policies have found out about a request on its way through them: what clients and counters are told.
 
-use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue};
 
 use super::marks::Marks;
@@ -42,10 +41,7 @@ impl Findings {
             self.spared += 1;
             return Ok(());
         }
-        let mut denial = Denial::of(Reason::RateLimited);
-        let again_in_s = HeaderValue::from(standing.again_in_s.max(1));
-        denial.headers.insert(RETRY_AFTER, again_in_s);
-        Err(denial)
+        Err(Denial::of(Reason::RateLimited).come_back_in(standing.again_in_s.max(1)))
     }
 
     /// What changes in the answer.

@@ -1,6 +1,6 @@
 //! Why a policy refuses a request, and what the client is told: in one table.
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue};
 
 use crate::route::answer::Answer;
@@ -29,6 +29,9 @@ macro_rules! reasons {
 
 reasons! {
     AddressDenied 403 "address_denied": "requests from this address are not served here";
+    Busy 503 "busy": "there are too many requests under way";
+    WaitedTooLong 503 "waited_too_long": "there are too many requests under way";
+    Shed 503 "shed": "there are too many requests under way that matter more";
     RateLimited 429 "rate_limited": "there are too many requests";
 }
 
@@ -70,6 +73,13 @@ impl Denial {
             (CACHE_CONTROL, HeaderValue::from_static("private, no-store")),
         ]);
         Self { reason, headers }
+    }
+
+    /// The same, and the client is told when to come back.
+    #[must_use]
+    pub fn come_back_in(mut self, seconds: u64) -> Self {
+        self.headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        self
     }
 }
 

@@ -16,8 +16,9 @@ use crate::cohort;
 use crate::config::Cluster;
 use crate::edit::Edits;
 use crate::mirror::Rule;
+use crate::policy::gate::{Entry, Waiting};
 use crate::policy::marks::Marks;
-use crate::policy::{Denial, Findings};
+use crate::policy::{Cleared, Denial, GATES, Gate, Priority, Reason, Wait};
 use crate::request::RequestView;
 use crate::route::answer::Answer;
 use crate::route::split::Split;
@@ -38,6 +39,8 @@ pub enum Admission {
     Answer(Answer),
     /// No route matches.
     Unrouted,
+    /// It has to wait; ask again when that is over.
+    Wait(Box<Wait>),
 }
 
 /// What a request's route changes on the way, and the name of the cluster that it goes to.
@@ -63,6 +66,8 @@ enum Stop {
     Answered(Box<Answer>),
     Denied(Box<Denial>),
     Unrouted,
+    /// Which gate, and the seat there.
+    Waits(usize, Waiting),
 }
 
 impl From<Denial> for Stop {
@@ -94,18 +99,38 @@ impl Worker {
             matches!(route.action, Action::Forward(_))
                 && route.edits.is_none()
                 && route.mirror.is_none()
+                && !route.clusters().any(|cluster| self.gate(cluster).is_some())
                 && policies.all(|policy| policy.is_plain(view))
         })
     }
 
     /// Finds the request's route, and what becomes of it. What is answered here, and what has no route, is counted.
     pub fn admit(&mut self, listener: ListenerId, view: &RequestView<'_>) -> Admission {
-        let arrived = self.now();
-        let mut findings = Findings::default();
-        let way = self.way(listener, view, arrived, &mut findings);
-        self.policed.note(&findings);
+        self.admit_again(listener, view, Cleared::default())
+    }
+
+    /// The same, for a request that had to wait.
+    pub fn admit_again(
+        &mut self,
+        listener: ListenerId,
+        view: &RequestView<'_>,
+        mut cleared: Cleared,
+    ) -> Admission {
+        let now = self.now();
+        let arrived = *cleared.arrived.get_or_insert(now);
+        let way = match self.way(listener, view, now, &mut cleared) {
+            Err(Stop::Waits(gate, waiting)) => {
+                return Admission::Wait(Box::new(Wait {
+                    cleared,
+                    gate,
+                    waiting,
+                }));
+            }
+            way => way,
+        };
+        self.policed.note(&cleared.findings);
         let mut marks = Marks::default();
-        findings.mark(&mut marks);
+        cleared.findings.mark(&mut marks);
         let way = match way {
             Ok(way) => way,
             Err(Stop::Answered(mut answer)) => {
@@ -118,7 +143,7 @@ impl Worker {
                 marks.apply(&mut denial.headers);
                 return Admission::Answer((*denial).into());
             }
-            Err(Stop::Unrouted) => {
+            Err(Stop::Unrouted | Stop::Waits(..)) => {
                 self.unrouted += 1;
                 return Admission::Unrouted;
             }
@@ -130,6 +155,8 @@ impl Worker {
             cluster_id: self.topology.cluster_id(way.cluster),
             request: way.request,
             arrived,
+            ready: now,
+            passes: cleared.passes,
             timeout: way.timeout,
             limit: arrived + way.timeout,
             tried: ArrayVec::new(),
@@ -151,10 +178,13 @@ impl Worker {
         listener: ListenerId,
         view: &RequestView<'_>,
         now: Moment,
-        findings: &mut Findings,
+        cleared: &mut Cleared,
     ) -> Result<Way, Stop> {
+        if let Some(reason) = cleared.refused.take() {
+            return Err(Denial::of(reason).come_back_in(1).into());
+        }
         if let Some(policy) = self.listener(listener).and_then(|l| l.policy.as_ref()) {
-            policy.weigh(view, now, findings)?;
+            policy.weigh(view, now, 0, cleared)?;
         }
         let found = match self.topology.listener(listener) {
             Some((_, router)) => router.route(view).map(|route| (route, None)),
@@ -164,7 +194,7 @@ impl Worker {
         };
         let (route, before) = found.ok_or(Stop::Unrouted)?;
         if let Some(policy) = &route.policy {
-            policy.weigh(view, now, findings)?;
+            policy.weigh(view, now, 1, cleared)?;
         }
         let split = match &route.action {
             Action::Forward(split) => split,
@@ -173,6 +203,13 @@ impl Worker {
             }
         };
         let (index, cluster, request) = self.choose(route, split, before, view).ok_or(Stop::Unrouted)?;
+        let policy = route.policy.as_ref();
+        let class = policy.map_or(Priority::Normal, |policy| policy.class.of(view));
+        let gates = [
+            policy.and_then(|policy| policy.gate.as_ref()),
+            cluster.gate.as_ref(),
+        ];
+        pass(gates, class, cleared)?;
         Ok(Way {
             cluster: index,
             request,
@@ -183,6 +220,11 @@ impl Worker {
             }),
             mirror: route.mirror.clone(),
         })
+    }
+
+    /// The gate in front of a cluster, by its index.
+    fn gate(&self, cluster: usize) -> Option<&Arc<Gate>> {
+        self.topology.cluster(cluster)?.gate.as_ref()
     }
 
     /// The cluster that serves a user, and what its engine needs to know of him. The first cluster of a route says how
@@ -214,4 +256,19 @@ impl Worker {
             table.is_some_and(|table| table.can_serve(&request))
         }))
     }
+}
+
+/// Leads a request through the gates on its way that it has not passed yet.
+fn pass(gates: [Option<&Arc<Gate>>; GATES], class: Priority, cleared: &mut Cleared) -> Result<(), Stop> {
+    for (index, (gate, place)) in gates.into_iter().zip(&mut cleared.passes).enumerate() {
+        let Some(gate) = gate.filter(|_| place.is_none()) else {
+            continue;
+        };
+        match gate.enter(class) {
+            Entry::Through(pass) => *place = Some(pass),
+            Entry::Waits(waiting) => return Err(Stop::Waits(index, waiting)),
+            Entry::Full => return Err(Denial::of(Reason::Busy).come_back_in(1).into()),
+        }
+    }
+    Ok(())
 }

@@ -1,5 +1,5 @@
-//! What a listener and a route ask of requests holds over real sockets, whichever engine serves them: who is let in, and
-//! how often.
+//! What a listener and a route ask of requests holds over real sockets, whichever engine serves them: who is let in,
+//! how often, and how many at once.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -7,5 +7,6 @@
 )]
 
 mod access;
+mod gate;
 mod rate;
 mod stand;

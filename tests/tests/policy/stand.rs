@@ -42,6 +42,15 @@ impl Stand {
         Self { proxy }
     }
 
+    /// The same, with keys of the cluster.
+    pub(crate) fn start_guarded(endpoint: SocketAddr, relay: bool, routes: &[&str], cluster: &str) -> Self {
+        let proxy = Proxy::start_with(|users, admin| {
+            let config = config(users, endpoint, relay, "", routes, "");
+            format!("{}{config}    {cluster}\n", preamble(admin))
+        });
+        Self { proxy }
+    }
+
     /// Asks as the client of an address.
     pub(crate) fn ask(&self, client: &str, target: &str) -> Answer {
         self.ask_with(client, "GET", target, "")

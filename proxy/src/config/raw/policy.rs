@@ -1,13 +1,16 @@
-//! The keys of a policy, which listeners and routes have alike: who is let in, and how often.
+//! The keys of a policy, which listeners and routes have alike: who is let in, how often, and how many at once.
 
 use foreshade_contract::Name;
 use foreshade_settings::{
-    At, Choice, Count, Json, List, Mistake, Mistakes, Node, Rate, Read, Shown, Value, scalar, section,
+    At, Choice, Count, Json, Lasting, List, Mistake, Mistakes, Node, Rate, Read, Shown, Value, scalar,
+    seconds, section, word,
 };
 use serde_json::json;
 
 use crate::config::text::Header;
 use crate::config::text::route::Network;
+use crate::policy::Priority;
+use crate::policy::gate::ROOM_MAX;
 
 /// Largest burst: more at once than any proxy serves in a second.
 pub(in crate::config) const BURST_MAX: u32 = 1_000_000;
@@ -118,6 +121,62 @@ impl Shown for LimitKey {
         match self {
             Self::Client => "client".into(),
             Self::Everybody => "everybody".into(),
+            Self::Header(name) => json!({ "header": name.0.as_str() }),
+        }
+    }
+}
+
+section! {
+    /// How many requests are under way at a time.
+    Concurrency "a concurrency section":
+    /// Requests under way at a time, to the last byte of their answers, in all workers together.
+    limit "limit": required Count<1, 1_000_000>;
+    /// Requests that may wait for a place. Beyond: 503.
+    queue "queue": default Count<0, ROOM_MAX> = Count(0);
+    /// How long one may wait. Beyond: 503.
+    wait "wait": default Lasting<1, 60_000> = seconds(1);
+}
+
+/// How much requests matter where a limit of concurrency is reached.
+#[derive(Debug)]
+pub(in crate::config) enum Class {
+    Fixed(Priority),
+    Header(Header),
+}
+
+impl Choice for Priority {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("low", Self::Low), ("normal", Self::Normal), ("high", Self::High)];
+}
+
+section! {
+    /// The long form of [`Class`].
+    ClassSection "a priority":
+    /// Name of the header that says low, normal or high; normal where it says anything else.
+    header "header": required Header;
+}
+
+impl Read for Class {
+    fn read(node: &Node, key: &str, mistakes: &mut Mistakes) -> Option<Self> {
+        if matches!(node.value, Value::Map(_)) {
+            return ClassSection::read(node, key, mistakes)?.header.map(Self::Header);
+        }
+        scalar(node, key, &Self::title(), mistakes).map(Self::Fixed)
+    }
+
+    fn title() -> String {
+        "low, normal, high, or a mapping with the key header".to_owned()
+    }
+
+    fn schema() -> Json {
+        json!({ "anyOf": [<Priority as Read>::schema(), ClassSection::schema()] })
+    }
+}
+
+impl Shown for Class {
+    fn shown(&self) -> Json {
+        match self {
+            Self::Fixed(priority) => word(*priority).into(),
             Self::Header(name) => json!({ "header": name.0.as_str() }),
         }
     }
