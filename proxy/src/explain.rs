@@ -16,6 +16,7 @@ use crate::cohort;
 use crate::config::{Cluster, CohortKey, Config, Listener};
 use crate::edit::{Facts, HeaderEdits};
 use crate::path::normal;
+use crate::policy::Denial;
 use crate::request::RequestView;
 use crate::route::answer::Answer;
 use crate::route::split::Split;
@@ -244,7 +245,7 @@ fn through(
             .policies
             .extend(at_its_cluster(config, explanation.outcome.as_ref()));
     }
-    if let Some(reason) = denied {
+    if let Some(Denial { reason, .. }) = denied {
         explanation.outcome = Some(Outcome::Refused {
             status: reason.status(),
             reason: reason.label(),

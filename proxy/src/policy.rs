@@ -1,4 +1,5 @@
-//! What a listener and a route ask of a request before it goes anywhere: who may ask, how often, and how many at once.
+//! What a listener and a route ask of a request before it goes anywhere: who may ask, how often, how many at
+//! once, and by whose pages.
 //!
 //! A listener's policy is asked first and holds for whatever it hears, requests without a route included; then the
 //! route's. What is refused is answered here with a sentence, counted by its [`Reason`], and reaches no endpoint. Both
@@ -10,8 +11,10 @@
 pub mod access;
 mod buckets;
 mod carry;
+pub mod cors;
 mod findings;
 pub mod gate;
+pub mod maintenance;
 pub mod marks;
 mod policed;
 pub mod rate;
@@ -24,11 +27,15 @@ use foreshade_engine::moment::Moment;
 use http::HeaderName;
 
 use crate::request::RequestView;
+use crate::route::answer::Answer;
 
 pub use self::access::Access;
 pub(crate) use self::carry::carry_over;
+use self::cors::Cors;
 pub use self::findings::Findings;
 pub use self::gate::{Gate, Priority};
+use self::maintenance::Maintenance;
+use self::marks::Marks;
 pub use self::policed::Policed;
 pub use self::rate::RateLimit;
 pub use self::reason::{Denial, Reason};
@@ -45,6 +52,10 @@ pub struct Policy {
     pub gate: Option<Arc<Gate>>,
     /// How much its requests matter at a gate.
     pub class: Class,
+    /// It is closed for a while.
+    pub maintenance: Option<Maintenance>,
+    /// Whose pages may read its answers; endpoints decide where `None`.
+    pub cors: Option<Cors>,
 }
 
 /// How much requests matter.
@@ -89,8 +100,8 @@ impl Policy {
         at: usize,
         cleared: &mut Cleared,
     ) -> Result<(), Denial> {
-        if let Some(reason) = self.denies(view) {
-            return Err(Denial::of(reason));
+        if let Some(denial) = self.denies(view) {
+            return Err(denial);
         }
         let asked = cleared
             .rated
@@ -104,17 +115,34 @@ impl Policy {
         Ok(())
     }
 
+    /// What changes in the answer to a request, whoever gives it.
+    pub fn mark(&self, view: &RequestView<'_>, marks: &mut Marks) {
+        if let Some(cors) = &self.cors {
+            cors.mark(view, marks);
+        }
+    }
+
+    /// The answer to a browser that asks what a page may ask for; `None` for any other request.
+    pub fn preflight(&self, view: &RequestView<'_>) -> Option<Answer> {
+        self.cors.as_ref()?.preflight(view)
+    }
+
     /// Why it would refuse a request whenever that comes; nothing is used up by asking.
-    pub fn denies(&self, view: &RequestView<'_>) -> Option<Reason> {
-        let access = self.access.as_ref();
-        access
+    pub fn denies(&self, view: &RequestView<'_>) -> Option<Denial> {
+        if self
+            .access
+            .as_ref()
             .is_some_and(|access| !access.lets_in(view.client))
-            .then_some(Reason::AddressDenied)
+        {
+            return Some(Denial::of(Reason::AddressDenied));
+        }
+        let maintenance = self.maintenance.as_ref()?;
+        (!maintenance.spares(view.client)).then(|| maintenance.denial())
     }
 
     /// Whether a request passes without anything being counted or changed, so that it can be asked again.
     pub fn is_plain(&self, view: &RequestView<'_>) -> bool {
-        self.rates.is_empty() && self.gate.is_none() && self.denies(view).is_none()
+        self.rates.is_empty() && self.gate.is_none() && self.cors.is_none() && self.denies(view).is_none()
     }
 
     /// What it asks, a line each.
@@ -122,6 +150,9 @@ impl Policy {
         let access = self.access.iter().map(Access::in_words);
         let rates = self.rates.iter().map(|limit| limit.in_words());
         let gate = self.gate.iter().map(|gate| gate.in_words());
-        access.chain(rates).chain(gate).collect()
+        let maintenance = self.maintenance.iter().map(Maintenance::in_words);
+        let cors = self.cors.iter().map(Cors::in_words);
+        let asked = access.chain(maintenance).chain(rates);
+        asked.chain(gate).chain(cors).collect()
     }
 }

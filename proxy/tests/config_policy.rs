@@ -162,3 +162,38 @@ fn a_priority_is_a_word_or_a_header() {
     );
     assert!(with("priority: { header: x-priority }").is_ok());
 }
+
+#[test]
+fn every_site_with_credentials_is_a_mistake() {
+    let mistakes = shown(with(
+        "cors: { origins: ['*', 'https://a.example'], credentials: true }",
+    ));
+    assert!(
+        mistakes.contains("credentials with '*': every site could act for its visitors")
+            && mistakes.contains("the others are among them")
+            && mistakes.contains("2 mistakes"),
+        "{mistakes}"
+    );
+    assert!(with("cors: { origins: ['*'] }").is_ok());
+}
+
+#[test]
+fn an_origin_is_what_a_browser_sends() {
+    for (origin, told) in [
+        ("shop.example", "write https://shop.example"),
+        ("https://shop.example/", "write https://shop.example"),
+        ("https://shop.example:443", "write https://shop.example"),
+        ("'null'", "every sandboxed frame has it"),
+    ] {
+        let mistakes = shown(with(&format!("cors: {{ origins: [{origin}] }}")));
+        assert!(mistakes.contains(told), "{mistakes}");
+    }
+}
+
+#[test]
+fn a_route_that_answers_preflights_takes_options() {
+    let cors = "cors: { origins: ['*'] }";
+    let mistakes = shown(with(&format!("match: {{ methods: [PUT] }}, {cors}")));
+    assert!(mistakes.contains("the route does not take it"), "{mistakes}");
+    assert!(with(&format!("match: {{ methods: [PUT, OPTIONS] }}, {cors}")).is_ok());
+}

@@ -3,15 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use foreshade_settings::{At, List, Mistake, Mistakes, Names};
+use foreshade_settings::{At, List, Mistake, Mistakes, Names, Place};
 
 use super::raw;
 use super::route::each;
-use super::text::route::Network;
+use super::text::Header;
+use super::text::origin::OriginPattern;
+use super::text::route::{Method, Network};
 use crate::cidr::Cidr;
 use crate::policy::access::{Access, NETWORKS_MAX};
+use crate::policy::cors::{Cors, ORIGINS_MAX, Origins};
+use crate::policy::maintenance::Maintenance;
 use crate::policy::rate::{Key, LIMITS_MAX, Limit, RateLimit};
 use crate::policy::{Class, Gate, Policy, Priority, gate};
+use crate::route::Match;
+use crate::route::answer::BODY_BYTES_MAX;
 
 /// A policy as it was written.
 pub(super) struct Written {
@@ -19,6 +25,8 @@ pub(super) struct Written {
     pub(super) rates: List<At<raw::RateLimit>, 0>,
     pub(super) concurrency: Option<At<raw::Concurrency>>,
     pub(super) class: raw::Class,
+    pub(super) maintenance: Option<raw::Maintenance>,
+    pub(super) cors: Option<At<raw::Cors>>,
     /// How long a request of the route may take.
     pub(super) timeout: Option<Duration>,
 }
@@ -31,6 +39,8 @@ impl Written {
             rates: std::mem::replace(&mut raw.rate_limits, List::unread()),
             concurrency: None,
             class: raw::Class::Fixed(Priority::Normal),
+            maintenance: raw.maintenance.take(),
+            cors: None,
             timeout: None,
         }
     }
@@ -42,6 +52,8 @@ impl Written {
             rates: std::mem::replace(&mut raw.rate_limits, List::unread()),
             concurrency: raw.concurrency.take(),
             class: std::mem::replace(&mut raw.priority.value, raw::Class::Fixed(Priority::Normal)),
+            maintenance: raw.maintenance.take(),
+            cors: raw.cors.take(),
             timeout: Some(raw.timeout.value.0),
         }
     }
@@ -58,6 +70,8 @@ pub(super) fn policy(written: Written, mistakes: &mut Mistakes) -> Option<Option
         mistakes.add(Mistake::at(raw.place(), what).expected("a wait that leaves time for an answer"));
     }
     let gate = written.concurrency.map(|raw| gate(&raw.value));
+    let maintenance = written.maintenance.map(|raw| maintenance(raw, mistakes));
+    let cors = written.cors.map(|raw| cors(raw.value, mistakes));
     let policy = Policy {
         access: match access {
             Some(access) => Some(access?),
@@ -66,6 +80,14 @@ pub(super) fn policy(written: Written, mistakes: &mut Mistakes) -> Option<Option
         rates: rates?,
         gate: match gate {
             Some(gate) => Some(gate?),
+            None => None,
+        },
+        maintenance: match maintenance {
+            Some(maintenance) => Some(maintenance?),
+            None => None,
+        },
+        cors: match cors {
+            Some(cors) => Some(cors?),
             None => None,
         },
         class: match written.class {
@@ -101,6 +123,79 @@ fn access(raw: raw::Access, mistakes: &mut Mistakes) -> Option<Access> {
         allow: allow.map(plain),
         deny: plain(deny),
     })
+}
+
+/// Checks what users are told while it is closed.
+fn maintenance(raw: raw::Maintenance, mistakes: &mut Mistakes) -> Option<Maintenance> {
+    let length = raw.body.value.0.len();
+    if length > BODY_BYTES_MAX {
+        let what = format!("body has {length} bytes");
+        mistakes.add(Mistake::at(raw.body.place(), what).expected(format!("at most {BODY_BYTES_MAX}")));
+    }
+    Some(Maintenance {
+        body: raw.body.value.0,
+        content_type: raw.content_type.0,
+        retry_after: raw.retry_after.0,
+        except: each(raw.except, |network: Network| Some(network.0))?,
+    })
+}
+
+/// Checks whose pages may read.
+fn cors(raw: raw::Cors, mistakes: &mut Mistakes) -> Option<Cors> {
+    let origins = origins(raw.origins?, &raw.credentials, mistakes);
+    Some(Cors {
+        origins: origins?,
+        methods: each(raw.methods, |method: Method| Some(method.0))?,
+        headers: each(raw.allow_headers, |name: Header| Some(name.0))?,
+        expose: each(raw.expose_headers, |name: Header| Some(name.0))?,
+        credentials: raw.credentials.value,
+        max_age_s: raw.max_age.0.as_secs(),
+    })
+}
+
+fn origins(
+    list: At<List<At<OriginPattern>, 1>>,
+    credentials: &At<bool>,
+    mistakes: &mut Mistakes,
+) -> Option<Origins> {
+    let (place, list) = (list.place(), list.value);
+    let count = list.items.len();
+    if count > ORIGINS_MAX {
+        let what = format!("origins has {count} entries");
+        mistakes.add(Mistake::at(place, what).expected(format!("at most {ORIGINS_MAX}")));
+    }
+    let any = list
+        .items
+        .iter()
+        .find(|one| matches!(one.value, OriginPattern::Any));
+    let Some(any) = any else {
+        let like = |one: At<OriginPattern>| match one.value {
+            OriginPattern::Like(one) => Some(one),
+            OriginPattern::Any => None,
+        };
+        return each(list, like).map(Origins::Listed);
+    };
+    if count > 1 {
+        let what = "origins: '*' is every site, and the others are among them";
+        mistakes.add(Mistake::at(any.place(), what).expected("'*' alone, or no '*'"));
+    }
+    if credentials.value {
+        let what = "credentials with '*': every site could act for its visitors";
+        mistakes
+            .add(Mistake::at(credentials.place(), what).expected("the sites that may, or no credentials"));
+    }
+    Some(Origins::Any)
+}
+
+/// A preflight asks with OPTIONS, so a route that is to answer it has to take that.
+pub(super) fn check_preflights(cors: Option<Place>, matches: Option<&Match>, mistakes: &mut Mistakes) {
+    let methods = matches
+        .map(|matches| matches.methods.as_slice())
+        .unwrap_or_default();
+    if cors.is_some() && !methods.is_empty() && !methods.iter().any(|method| method == "OPTIONS") {
+        let what = "cors: browsers ask with OPTIONS first, and the route does not take it";
+        mistakes.add(Mistake::at(cors, what).expected("OPTIONS among the methods of the route"));
+    }
 }
 
 /// A limit of requests under way.

@@ -31,7 +31,9 @@ pub(super) use self::route::{
 };
 
 pub(super) use self::mirror::{Mirror, Noise};
-pub(super) use self::policy::{Access, BURST_MAX, Class, Concurrency, LimitKey, RateLimit};
+pub(super) use self::policy::{
+    Access, BURST_MAX, Class, Concurrency, Cors, LimitKey, Maintenance, RateLimit,
+};
 
 /// A limit for something that users wait for.
 type Limit = Lasting<1, 3_600_000>;
@@ -109,6 +111,8 @@ section! {
     access "access": optional Access;
     /// How many requests, of all that it hears; asked in their order, before those of a route.
     rate_limits "rateLimits": list List<At<RateLimit>, 0>;
+    /// Closed for a while: what users get instead of being served.
+    maintenance "maintenance": optional Maintenance;
     /// Rules from requests to clusters. The most specific match wins, whatever the order.
     routes "routes": required List<At<Route>, 1>;
 }

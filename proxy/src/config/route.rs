@@ -62,6 +62,7 @@ fn route(
     let place = raw.place();
     let mut raw = raw.value;
     let sending = said_of_sending(&raw);
+    let cors = raw.cors.as_ref().and_then(At::place);
     let policy = policy(policy::Written::of_route(&mut raw), mistakes);
     let given = Given {
         sound,
@@ -71,6 +72,7 @@ fn route(
         respond: raw.respond,
     };
     let matches = matches(raw.matches, mistakes);
+    policy::check_preflights(cors, matches.as_ref(), mistakes);
     let matched = match matches.as_ref().map(|m| &m.path) {
         Some(PathMatch::Prefix(prefix)) => Matched::Prefix(prefix.clone()),
         Some(PathMatch::Exact(_) | PathMatch::Pattern(_)) => Matched::NoPrefix,

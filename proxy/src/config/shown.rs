@@ -157,6 +157,8 @@ e: { http: { path: '/healthz?key=s3cret' }, to: { path: /healthz } }
         follow.name follow.planFile follow.tls.caFile follow.tls.certFile follow.tls.keyFile
         follow.tls.serverName follow.tokenFile
         listeners.rateLimits.key.header listeners.rateLimits.name
+        listeners.maintenance.body listeners.routes.maintenance.body listeners.routes.cors.allowHeaders
+        listeners.routes.cors.exposeHeaders listeners.routes.cors.methods
         listeners.name listeners.routes.cluster listeners.routes.clusters.name listeners.routes.name
         listeners.routes.match.headers.name listeners.routes.match.host listeners.routes.match.methods
         listeners.routes.match.path.exact listeners.routes.match.path.prefix listeners.routes.match.path.regex

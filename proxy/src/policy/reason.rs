@@ -29,6 +29,7 @@ macro_rules! reasons {
 
 reasons! {
     AddressDenied 403 "address_denied": "requests from this address are not served here";
+    Maintenance 503 "maintenance": "closed for maintenance";
     Busy 503 "busy": "there are too many requests under way";
     WaitedTooLong 503 "waited_too_long": "there are too many requests under way";
     Shed 503 "shed": "there are too many requests under way that matter more";
@@ -59,6 +60,8 @@ pub struct Denial {
     pub reason: Reason,
     /// What else the client is told.
     pub headers: HeaderMap,
+    /// What the client is told instead of the reason's sentence.
+    pub body: Option<Box<str>>,
 }
 
 impl Denial {
@@ -72,7 +75,11 @@ impl Denial {
             // It says how things are for one client at this moment.
             (CACHE_CONTROL, HeaderValue::from_static("private, no-store")),
         ]);
-        Self { reason, headers }
+        Self {
+            reason,
+            headers,
+            body: None,
+        }
     }
 
     /// The same, and the client is told when to come back.
@@ -85,10 +92,11 @@ impl Denial {
 
 impl From<Denial> for Answer {
     fn from(denial: Denial) -> Self {
+        let sentence = || format!("foreshade: {}\n", denial.reason.sentence());
         Self {
             status: denial.reason.status(),
             headers: denial.headers,
-            body: format!("foreshade: {}\n", denial.reason.sentence()),
+            body: denial.body.map_or_else(sentence, String::from),
             reason: denial.reason.label(),
             refused: true,
         }

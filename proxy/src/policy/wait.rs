@@ -8,6 +8,7 @@
 use foreshade_engine::moment::Moment;
 
 use super::gate::{Pass, Turned, Waiting};
+use super::marks::Marks;
 use super::{Findings, Reason};
 
 /// Gates on a request's way: its route's, and its cluster's.
@@ -22,6 +23,8 @@ pub struct Cleared {
     pub(crate) rated: [bool; 2],
     /// What is known of it so far.
     pub(crate) findings: Findings,
+    /// What changes in its answer, as of the last time that it was asked.
+    pub(crate) marks: Marks,
     /// Gates that it is through.
     pub(crate) passes: [Option<Pass>; GATES],
     /// It waited in vain.

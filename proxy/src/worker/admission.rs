@@ -129,7 +129,7 @@ impl Worker {
             way => way,
         };
         self.policed.note(&cleared.findings);
-        let mut marks = Marks::default();
+        let mut marks = cleared.marks;
         cleared.findings.mark(&mut marks);
         let way = match way {
             Ok(way) => way,
@@ -180,6 +180,7 @@ impl Worker {
         now: Moment,
         cleared: &mut Cleared,
     ) -> Result<Way, Stop> {
+        cleared.marks = Marks::default();
         if let Some(reason) = cleared.refused.take() {
             return Err(Denial::of(reason).come_back_in(1).into());
         }
@@ -194,7 +195,13 @@ impl Worker {
         };
         let (route, before) = found.ok_or(Stop::Unrouted)?;
         if let Some(policy) = &route.policy {
+            // Before it is asked: a page may read why it is refused.
+            policy.mark(view, &mut cleared.marks);
             policy.weigh(view, now, 1, cleared)?;
+            if let Some(answer) = policy.preflight(view) {
+                cleared.marks = Marks::default();
+                return Err(Stop::Answered(Box::new(answer)));
+            }
         }
         let split = match &route.action {
             Action::Forward(split) => split,

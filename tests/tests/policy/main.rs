@@ -1,5 +1,5 @@
 //! What a listener and a route ask of requests holds over real sockets, whichever engine serves them: who is let in,
-//! how often, and how many at once.
+//! how often, how many at once, and by whose pages.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -7,6 +7,8 @@
 )]
 
 mod access;
+mod cors;
 mod gate;
+mod maintenance;
 mod rate;
 mod stand;

@@ -1,4 +1,5 @@
-//! The keys of a policy, which listeners and routes have alike: who is let in, how often, and how many at once.
+//! The keys of a policy, which listeners and routes have alike: who is let in, how often, how many at once, and by
+//! whose pages.
 
 use foreshade_contract::Name;
 use foreshade_settings::{
@@ -8,7 +9,8 @@ use foreshade_settings::{
 use serde_json::json;
 
 use crate::config::text::Header;
-use crate::config::text::route::Network;
+use crate::config::text::origin::OriginPattern;
+use crate::config::text::route::{MediaType, Method, Network, Text};
 use crate::policy::Priority;
 use crate::policy::gate::ROOM_MAX;
 
@@ -180,4 +182,34 @@ impl Shown for Class {
             Self::Header(name) => json!({ "header": name.0.as_str() }),
         }
     }
+}
+
+section! {
+    /// Which other sites' pages may read the answers. Source: the Fetch standard.
+    Cors "a cors section":
+    /// Origins of those pages: https://shop.example, https://*.shop.example for all hosts below, or '*' for every site.
+    origins "origins": required At<List<At<OriginPattern>, 1>>;
+    /// Methods that they may use, beside GET, HEAD and POST.
+    methods "methods": list List<Method, 0>;
+    /// Headers that they may send, beside those that every form may send.
+    allow_headers "allowHeaders": list List<Header, 0>;
+    /// Headers of answers that they may read, beside the few that every page may read.
+    expose_headers "exposeHeaders": list List<Header, 0>;
+    /// Whether browsers send cookies and credentials along. Not with '*'.
+    credentials "credentials": default At<bool> = false;
+    /// How long browsers may remember a preflight.
+    max_age "maxAge": default Lasting<0, 86_400_000> = seconds(600);
+}
+
+section! {
+    /// Closed for a while.
+    Maintenance "a maintenance section":
+    /// The page that users get with the status 503, at most 16 KiB.
+    body "body": default At<Text> = Text("closed for maintenance".to_owned());
+    /// Its media type.
+    content_type "contentType": default MediaType = MediaType("text/plain; charset=utf-8".to_owned());
+    /// When users are told to come back.
+    retry_after "retryAfter": default Lasting<1000, 604_800_000> = seconds(300);
+    /// Clients who are served all the same, by address or network.
+    except "except": list List<Network, 0>;
 }

@@ -15,7 +15,7 @@ use crate::path::{DuplicateSlashes, EncodedSlashes};
 use crate::policy::Priority;
 use crate::route::answer::Scheme;
 
-use super::{Access, Class, Concurrency, Limit, Mirror, RateLimit};
+use super::{Access, Class, Concurrency, Cors, Limit, Maintenance, Mirror, RateLimit};
 
 /// How often one request is sent at most: what failover never exceeds is the most that can be allowed.
 type Attempts = Count<1, ATTEMPTS_MAX_NEVER_SENT>;
@@ -58,6 +58,10 @@ section! {
     /// How much its requests matter where a limit of concurrency is reached, its own or its cluster's: who matters more goes
     /// first, and who matters less is refused first.
     priority "priority": default At<Class> = Class::Fixed(Priority::Normal);
+    /// Closed for a while: what users get instead of being served.
+    maintenance "maintenance": optional Maintenance;
+    /// Which other sites' pages may read the answers. Where left out, endpoints decide.
+    cors "cors": optional At<Cors>;
 }
 
 section! {
