@@ -1,5 +1,5 @@
 //! What a listener and a route ask of a request before it goes anywhere: who may ask, how often, how many at
-//! once, and by whose pages.
+//! once, by whose pages, and with which password.
 //!
 //! A listener's policy is asked first and holds for whatever it hears, requests without a route included; then the
 //! route's. What is refused is answered here with a sentence, counted by its [`Reason`], and reaches no endpoint. Both
@@ -9,6 +9,7 @@
 //! What cannot be decided is decided against the request: a client whose address is not known is in no list.
 
 pub mod access;
+pub mod basic;
 mod buckets;
 mod carry;
 pub mod cors;
@@ -19,6 +20,7 @@ pub mod marks;
 mod policed;
 pub mod rate;
 mod reason;
+pub mod users;
 mod wait;
 
 use std::sync::Arc;
@@ -30,6 +32,7 @@ use crate::request::RequestView;
 use crate::route::answer::Answer;
 
 pub use self::access::Access;
+use self::basic::{Asked, Basic};
 pub(crate) use self::carry::carry_over;
 use self::cors::Cors;
 pub use self::findings::Findings;
@@ -39,6 +42,7 @@ use self::marks::Marks;
 pub use self::policed::Policed;
 pub use self::rate::RateLimit;
 pub use self::reason::{Denial, Reason};
+pub(crate) use self::wait::Until;
 pub use self::wait::{Cleared, GATES, Wait};
 
 /// What is asked of each request.
@@ -56,6 +60,17 @@ pub struct Policy {
     pub maintenance: Option<Maintenance>,
     /// Whose pages may read its answers; endpoints decide where `None`.
     pub cors: Option<Cors>,
+    /// Whom it asks to log in; nobody where `None`. Shared by all workers.
+    pub basic: Option<Arc<Basic>>,
+}
+
+/// Why a request does not go on.
+#[derive(Debug)]
+pub enum Held {
+    /// It is refused.
+    Denied(Box<Denial>),
+    /// Somebody has to find out first who sends it.
+    Waits(Box<basic::Proof>),
 }
 
 /// How much requests matter.
@@ -127,6 +142,27 @@ impl Policy {
         self.cors.as_ref()?.preflight(view)
     }
 
+    /// Makes sure of who sends a request, if that is asked for.
+    ///
+    /// # Errors
+    /// Nobody who may come in, or it has to be found out.
+    pub fn prove(&self, view: &RequestView<'_>, now: Moment, cleared: &mut Cleared) -> Result<(), Held> {
+        let Some(basic) = &self.basic else {
+            return Ok(());
+        };
+        let proven = cleared.proven.iter().find(|(by, _)| Arc::ptr_eq(by, basic));
+        let user = match proven.map(|(_, user)| user.clone()) {
+            Some(user) => user,
+            None => match basic.ask(view, now) {
+                Asked::User(user) => user,
+                Asked::Denied(denial) => return Err(Held::Denied(Box::new(denial))),
+                Asked::Waits(proof) => return Err(Held::Waits(Box::new(proof))),
+            },
+        };
+        basic.mark(&user, view.headers, &mut cleared.asks);
+        Ok(())
+    }
+
     /// Why it would refuse a request whenever that comes; nothing is used up by asking.
     pub fn denies(&self, view: &RequestView<'_>) -> Option<Denial> {
         if self
@@ -142,7 +178,11 @@ impl Policy {
 
     /// Whether a request passes without anything being counted or changed, so that it can be asked again.
     pub fn is_plain(&self, view: &RequestView<'_>) -> bool {
-        self.rates.is_empty() && self.gate.is_none() && self.cors.is_none() && self.denies(view).is_none()
+        self.rates.is_empty()
+            && self.gate.is_none()
+            && self.cors.is_none()
+            && self.basic.is_none()
+            && self.denies(view).is_none()
     }
 
     /// What it asks, a line each.
@@ -153,6 +193,7 @@ impl Policy {
         let maintenance = self.maintenance.iter().map(Maintenance::in_words);
         let cors = self.cors.iter().map(Cors::in_words);
         let asked = access.chain(maintenance).chain(rates);
-        asked.chain(gate).chain(cors).collect()
+        let basic = self.basic.iter().map(|basic| basic.in_words());
+        asked.chain(cors).chain(basic).chain(gate).collect()
     }
 }

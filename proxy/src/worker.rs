@@ -32,9 +32,7 @@ use crate::framing::Refusal;
 use crate::ledger::{Drawn, Ledger};
 use crate::mirror::Rule;
 use crate::outcome::Failure;
-use crate::policy::gate::Pass;
-use crate::policy::marks::Marks;
-use crate::policy::{GATES, Policed};
+use crate::policy::Policed;
 use crate::recorder::{Place, Recorded, Recorder};
 use crate::table::{Snapshot, Table};
 use crate::tally::{Counts, Tally};
@@ -42,6 +40,7 @@ use crate::topology::Topology;
 use crate::topology::ids::{ClusterId, EndpointId, ListenerId};
 use crate::upstream::deadline::{Armed, Deadlines, Ended, Entry};
 
+use self::admission::Granted;
 pub use self::admission::{Admission, Changes};
 pub use self::spoils::Spoils;
 
@@ -109,10 +108,7 @@ pub struct Flow {
     cluster_id: Option<ClusterId>,
     request: Request,
     arrived: Moment,
-    /// When nothing kept it from its first attempt any more.
-    ready: Moment,
-    /// Gates that it is through, until it has been answered.
-    passes: [Option<Pass>; GATES],
+    granted: Granted,
     /// The route's limit for the first byte, from the last byte of the request.
     timeout: Duration,
     limit: Moment,
@@ -126,8 +122,6 @@ pub struct Flow {
     /// How the last attempt failed; `None` while one is under way, and after one that did not.
     failure: Option<Failure>,
     changes: Option<Changes>,
-    /// What policies change in its answer.
-    marks: Option<Box<Marks>>,
     /// By which rule a copy of the request is to be made, until it has been.
     mirror: Option<Arc<Rule>>,
     /// To which side of a pair under analysis it was drawn.
@@ -232,7 +226,7 @@ impl Worker {
         self.find_again(flow);
         // The first attempt starts when the request is admitted; reading the clock again would tell the same.
         let now = if flow.tried.is_empty() {
-            flow.ready
+            flow.granted.ready
         } else {
             self.now()
         };
@@ -388,7 +382,7 @@ impl Worker {
     /// The user has been answered, with `status`; 0 where nothing could be said.
     pub fn answered(&mut self, flow: &mut Flow, status: u16) {
         self.end(flow);
-        flow.passes = Default::default();
+        flow.granted.release();
         let latency = flow.first_byte.map(|at| at.since(flow.arrived));
         if let Some(state) = self.clusters.get_mut(flow.cluster) {
             state.tally.answered(status, latency);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use foreshade_settings::{At, List, Mistake, Mistakes, Names, Place};
 
+use super::edits::editable;
 use super::raw;
 use super::route::each;
 use super::text::Header;
@@ -12,6 +13,7 @@ use super::text::origin::OriginPattern;
 use super::text::route::{Method, Network};
 use crate::cidr::Cidr;
 use crate::policy::access::{Access, NETWORKS_MAX};
+use crate::policy::basic::{Basic, Settings};
 use crate::policy::cors::{Cors, ORIGINS_MAX, Origins};
 use crate::policy::maintenance::Maintenance;
 use crate::policy::rate::{Key, LIMITS_MAX, Limit, RateLimit};
@@ -27,6 +29,7 @@ pub(super) struct Written {
     pub(super) class: raw::Class,
     pub(super) maintenance: Option<raw::Maintenance>,
     pub(super) cors: Option<At<raw::Cors>>,
+    pub(super) basic: Option<raw::BasicAuth>,
     /// How long a request of the route may take.
     pub(super) timeout: Option<Duration>,
 }
@@ -41,6 +44,7 @@ impl Written {
             class: raw::Class::Fixed(Priority::Normal),
             maintenance: raw.maintenance.take(),
             cors: None,
+            basic: raw.basic_auth.take(),
             timeout: None,
         }
     }
@@ -54,6 +58,7 @@ impl Written {
             class: std::mem::replace(&mut raw.priority.value, raw::Class::Fixed(Priority::Normal)),
             maintenance: raw.maintenance.take(),
             cors: raw.cors.take(),
+            basic: raw.basic_auth.take(),
             timeout: Some(raw.timeout.value.0),
         }
     }
@@ -72,6 +77,7 @@ pub(super) fn policy(written: Written, mistakes: &mut Mistakes) -> Option<Option
     let gate = written.concurrency.map(|raw| gate(&raw.value));
     let maintenance = written.maintenance.map(|raw| maintenance(raw, mistakes));
     let cors = written.cors.map(|raw| cors(raw.value, mistakes));
+    let basic = written.basic.map(|raw| basic(raw, mistakes));
     let policy = Policy {
         access: match access {
             Some(access) => Some(access?),
@@ -88,6 +94,10 @@ pub(super) fn policy(written: Written, mistakes: &mut Mistakes) -> Option<Option
         },
         cors: match cors {
             Some(cors) => Some(cors?),
+            None => None,
+        },
+        basic: match basic {
+            Some(basic) => Some(basic?),
             None => None,
         },
         class: match written.class {
@@ -138,6 +148,19 @@ fn maintenance(raw: raw::Maintenance, mistakes: &mut Mistakes) -> Option<Mainten
         retry_after: raw.retry_after.0,
         except: each(raw.except, |network: Network| Some(network.0))?,
     })
+}
+
+/// Checks who is asked to log in. The file is read when somebody does: a configuration is also checked where it is not.
+fn basic(raw: raw::BasicAuth, mistakes: &mut Mistakes) -> Option<Arc<Basic>> {
+    let user_header = match &raw.user_header {
+        Some(name) => Some(editable(name, mistakes)?),
+        None => None,
+    };
+    Some(Arc::new(Basic::new(Settings {
+        realm: raw.realm.0,
+        users_file: raw.users_file?.0,
+        user_header,
+    })))
 }
 
 /// Checks whose pages may read.

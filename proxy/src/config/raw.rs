@@ -32,7 +32,7 @@ pub(super) use self::route::{
 
 pub(super) use self::mirror::{Mirror, Noise};
 pub(super) use self::policy::{
-    Access, BURST_MAX, Class, Concurrency, Cors, LimitKey, Maintenance, RateLimit,
+    Access, BURST_MAX, BasicAuth, Class, Concurrency, Cors, LimitKey, Maintenance, RateLimit,
 };
 
 /// A limit for something that users wait for.
@@ -113,6 +113,8 @@ section! {
     rate_limits "rateLimits": list List<At<RateLimit>, 0>;
     /// Closed for a while: what users get instead of being served.
     maintenance "maintenance": optional Maintenance;
+    /// Users who may come in, with names and passwords. Holds for all routes, and for requests without one.
+    basic_auth "basicAuth": optional BasicAuth;
     /// Rules from requests to clusters. The most specific match wins, whatever the order.
     routes "routes": required List<At<Route>, 1>;
 }

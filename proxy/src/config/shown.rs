@@ -157,6 +157,8 @@ e: { http: { path: '/healthz?key=s3cret' }, to: { path: /healthz } }
         follow.name follow.planFile follow.tls.caFile follow.tls.certFile follow.tls.keyFile
         follow.tls.serverName follow.tokenFile
         listeners.rateLimits.key.header listeners.rateLimits.name
+        listeners.basicAuth.realm listeners.basicAuth.userHeader listeners.basicAuth.usersFile
+        listeners.routes.basicAuth.realm listeners.routes.basicAuth.userHeader listeners.routes.basicAuth.usersFile
         listeners.maintenance.body listeners.routes.maintenance.body listeners.routes.cors.allowHeaders
         listeners.routes.cors.exposeHeaders listeners.routes.cors.methods
         listeners.name listeners.routes.cluster listeners.routes.clusters.name listeners.routes.name

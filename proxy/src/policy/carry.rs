@@ -47,6 +47,13 @@ fn carry(before: Option<&Arc<Policy>>, after: &mut Option<Arc<Policy>>) {
         }
     }
     carry_gate(before.gate.as_ref(), &mut carried.gate);
+    if let Some(before) = before
+        .basic
+        .as_ref()
+        .filter(|before| carried.basic.as_ref() == Some(*before))
+    {
+        carried.basic = Some(before.clone());
+    }
     *after = Some(Arc::new(carried));
 }
 

@@ -26,6 +26,9 @@ use crate::server::door::subscriber;
 /// Most limits of one listener or route. Each is a place in memory that the request touches.
 pub const LIMITS_MAX: usize = 4;
 
+/// What tells addresses of clients from other keys.
+const CLIENTS: u64 = 2;
+
 /// Nanoseconds of a second.
 const SECOND: u64 = 1_000_000_000;
 
@@ -115,7 +118,7 @@ impl RateLimit {
             Key::Header(name) if view.headers.contains(name) => (1, view.header(name).unwrap_or_default()),
             Key::Client | Key::Header(_) => {
                 address = octets(view.client);
-                (2, &address)
+                (CLIENTS, &address)
             }
         };
         match self.buckets.of(namespace, key, now_ns) {
@@ -125,6 +128,16 @@ impl RateLimit {
             },
             // There is at least one place, so there is a bucket; without one nothing could be granted.
             None => self.standing(u64::MAX, now_ns, false),
+        }
+    }
+
+    /// Gives a client one request back, as if he had not asked.
+    pub(super) fn give_back(&self, client: Option<IpAddr>, now: Moment) {
+        let now_ns = now.as_micros().saturating_mul(1000);
+        if let Some(bucket) = self.buckets.of(CLIENTS, &octets(client), now_ns) {
+            let before = |due: u64| Some(due.saturating_sub(self.step_ns));
+            // It always succeeds.
+            let _ = bucket.due.fetch_update(Relaxed, Relaxed, before);
         }
     }
 

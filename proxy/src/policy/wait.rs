@@ -5,11 +5,14 @@
 //! rate is used up again, and no place is given back. Everything else is asked again, as of then: a configuration may have
 //! been replaced meanwhile.
 
+use std::sync::Arc;
+
 use foreshade_engine::moment::Moment;
 
+use super::basic::{Basic, Proof, Verdict};
 use super::gate::{Pass, Turned, Waiting};
 use super::marks::Marks;
-use super::{Findings, Reason};
+use super::{Denial, Findings, Reason};
 
 /// Gates on a request's way: its route's, and its cluster's.
 pub const GATES: usize = 2;
@@ -27,31 +30,56 @@ pub struct Cleared {
     pub(crate) marks: Marks,
     /// Gates that it is through.
     pub(crate) passes: [Option<Pass>; GATES],
+    /// Who sends it, and who made sure of that: the listener's policy, and the route's.
+    pub(crate) proven: Vec<(Arc<Basic>, Arc<str>)>,
+    /// What changes in the request, as of the last time that it was asked.
+    pub(crate) asks: Marks,
     /// It waited in vain.
-    pub(crate) refused: Option<Reason>,
+    pub(crate) refused: Option<Denial>,
 }
 
 /// A request that waits.
 #[derive(Debug)]
 pub struct Wait {
     pub(crate) cleared: Cleared,
-    /// Which of the gates it is.
-    pub(crate) gate: usize,
-    pub(crate) waiting: Waiting,
+    pub(crate) until: Until,
+}
+
+/// What a request waits for.
+#[derive(Debug)]
+pub(crate) enum Until {
+    /// Its turn at one of the gates.
+    Turn(usize, Waiting),
+    /// Whether it is known who sends it.
+    Proof(Box<Proof>),
 }
 
 impl Wait {
     /// Waits until the request can be asked again.
     pub async fn over(self) -> Cleared {
         let mut cleared = self.cleared;
-        match self.waiting.turn().await {
-            Ok(pass) => {
-                if let Some(place) = cleared.passes.get_mut(self.gate) {
-                    *place = Some(pass);
+        match self.until {
+            Until::Turn(gate, waiting) => match waiting.turn().await {
+                Ok(pass) => {
+                    if let Some(place) = cleared.passes.get_mut(gate) {
+                        *place = Some(pass);
+                    }
+                }
+                Err(Turned::TooLong) => {
+                    cleared.refused = Some(Denial::of(Reason::WaitedTooLong).come_back_in(1))
+                }
+                Err(Turned::Shed) => cleared.refused = Some(Denial::of(Reason::Shed).come_back_in(1)),
+            },
+            Until::Proof(proof) => {
+                let (basic, verdict) = proof.verdict().await;
+                match verdict {
+                    Verdict::Right(user) => cleared.proven.push((basic, user)),
+                    Verdict::Wrong => cleared.refused = Some(basic.challenge()),
+                    Verdict::Unknown => {
+                        cleared.refused = Some(Denial::of(Reason::LoginUnavailable).come_back_in(1));
+                    }
                 }
             }
-            Err(Turned::TooLong) => cleared.refused = Some(Reason::WaitedTooLong),
-            Err(Turned::Shed) => cleared.refused = Some(Reason::Shed),
         }
         cleared
     }

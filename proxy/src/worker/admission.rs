@@ -16,9 +16,9 @@ use crate::cohort;
 use crate::config::Cluster;
 use crate::edit::Edits;
 use crate::mirror::Rule;
-use crate::policy::gate::{Entry, Waiting};
+use crate::policy::gate::{Entry, Pass};
 use crate::policy::marks::Marks;
-use crate::policy::{Cleared, Denial, GATES, Gate, Priority, Reason, Wait};
+use crate::policy::{Cleared, Denial, GATES, Gate, Held, Priority, Reason, Until, Wait};
 use crate::request::RequestView;
 use crate::route::answer::Answer;
 use crate::route::split::Split;
@@ -52,6 +52,26 @@ pub struct Changes {
     pub cluster: Name,
 }
 
+/// What policies have granted to a request, and what they change in it.
+#[derive(Debug)]
+pub(super) struct Granted {
+    /// When nothing kept it from its first attempt any more.
+    pub(super) ready: Moment,
+    /// Gates that it is through, until it has been answered.
+    passes: [Option<Pass>; GATES],
+    /// What changes before an endpoint gets it.
+    asks: Option<Box<Marks>>,
+    /// What changes in its answer.
+    marks: Option<Box<Marks>>,
+}
+
+impl Granted {
+    /// The request has been answered: its places are for others.
+    pub(super) fn release(&mut self) {
+        self.passes = Default::default();
+    }
+}
+
 /// Where a request goes, and on what terms.
 struct Way {
     cluster: usize,
@@ -66,13 +86,21 @@ enum Stop {
     Answered(Box<Answer>),
     Denied(Box<Denial>),
     Unrouted,
-    /// Which gate, and the seat there.
-    Waits(usize, Waiting),
+    Waits(Until),
 }
 
 impl From<Denial> for Stop {
     fn from(denial: Denial) -> Self {
         Self::Denied(Box::new(denial))
+    }
+}
+
+impl From<Held> for Stop {
+    fn from(held: Held) -> Self {
+        match held {
+            Held::Denied(denial) => Self::Denied(denial),
+            Held::Waits(proof) => Self::Waits(Until::Proof(proof)),
+        }
     }
 }
 
@@ -82,9 +110,14 @@ impl Flow {
         self.changes.as_ref()
     }
 
+    /// What policies change in it before an endpoint gets it; `None` for most.
+    pub fn asks(&self) -> Option<&Marks> {
+        self.granted.asks.as_deref()
+    }
+
     /// What policies change in its answer; `None` for most.
     pub fn marks(&self) -> Option<&Marks> {
-        self.marks.as_deref()
+        self.granted.marks.as_deref()
     }
 }
 
@@ -119,13 +152,7 @@ impl Worker {
         let now = self.now();
         let arrived = *cleared.arrived.get_or_insert(now);
         let way = match self.way(listener, view, now, &mut cleared) {
-            Err(Stop::Waits(gate, waiting)) => {
-                return Admission::Wait(Box::new(Wait {
-                    cleared,
-                    gate,
-                    waiting,
-                }));
-            }
+            Err(Stop::Waits(until)) => return Admission::Wait(Box::new(Wait { cleared, until })),
             way => way,
         };
         self.policed.note(&cleared.findings);
@@ -155,8 +182,12 @@ impl Worker {
             cluster_id: self.topology.cluster_id(way.cluster),
             request: way.request,
             arrived,
-            ready: now,
-            passes: cleared.passes,
+            granted: Granted {
+                ready: now,
+                passes: cleared.passes,
+                asks: boxed(cleared.asks),
+                marks: boxed(marks),
+            },
             timeout: way.timeout,
             limit: arrived + way.timeout,
             tried: ArrayVec::new(),
@@ -167,7 +198,6 @@ impl Worker {
             failure: None,
             drawn: None,
             changes: way.changes,
-            marks: (!marks.is_empty()).then(|| Box::new(marks)),
             mirror,
         })
     }
@@ -181,10 +211,9 @@ impl Worker {
         cleared: &mut Cleared,
     ) -> Result<Way, Stop> {
         cleared.marks = Marks::default();
-        if let Some(reason) = cleared.refused.take() {
-            return Err(Denial::of(reason).come_back_in(1).into());
-        }
-        if let Some(policy) = self.listener(listener).and_then(|l| l.policy.as_ref()) {
+        cleared.asks = Marks::default();
+        let general = self.listener(listener).and_then(|l| l.policy.as_ref());
+        if let Some(policy) = general {
             policy.weigh(view, now, 0, cleared)?;
         }
         let found = match self.topology.listener(listener) {
@@ -193,15 +222,26 @@ impl Worker {
                 .route_of_the_retired(listener, view)
                 .map(|(route, before)| (route, Some(before))),
         };
+        // Before anything else is asked: a page may read why it is refused.
+        if let Some(policy) = found.and_then(|(route, _)| route.policy.as_ref()) {
+            policy.mark(view, &mut cleared.marks);
+        }
+        if let Some(denial) = cleared.refused.take() {
+            return Err(denial.into());
+        }
+        // A browser that asks for a page sends no password yet.
+        let preflight = found.and_then(|(route, _)| route.policy.as_ref()?.preflight(view));
+        if let (Some(policy), None) = (general, &preflight) {
+            policy.prove(view, now, cleared)?;
+        }
         let (route, before) = found.ok_or(Stop::Unrouted)?;
         if let Some(policy) = &route.policy {
-            // Before it is asked: a page may read why it is refused.
-            policy.mark(view, &mut cleared.marks);
             policy.weigh(view, now, 1, cleared)?;
-            if let Some(answer) = policy.preflight(view) {
+            if let Some(answer) = preflight {
                 cleared.marks = Marks::default();
                 return Err(Stop::Answered(Box::new(answer)));
             }
+            policy.prove(view, now, cleared)?;
         }
         let split = match &route.action {
             Action::Forward(split) => split,
@@ -265,6 +305,11 @@ impl Worker {
     }
 }
 
+/// Most requests have none.
+fn boxed(marks: Marks) -> Option<Box<Marks>> {
+    (!marks.is_empty()).then(|| Box::new(marks))
+}
+
 /// Leads a request through the gates on its way that it has not passed yet.
 fn pass(gates: [Option<&Arc<Gate>>; GATES], class: Priority, cleared: &mut Cleared) -> Result<(), Stop> {
     for (index, (gate, place)) in gates.into_iter().zip(&mut cleared.passes).enumerate() {
@@ -273,7 +318,7 @@ fn pass(gates: [Option<&Arc<Gate>>; GATES], class: Priority, cleared: &mut Clear
         };
         match gate.enter(class) {
             Entry::Through(pass) => *place = Some(pass),
-            Entry::Waits(waiting) => return Err(Stop::Waits(index, waiting)),
+            Entry::Waits(waiting) => return Err(Stop::Waits(Until::Turn(index, waiting))),
             Entry::Full => return Err(Denial::of(Reason::Busy).come_back_in(1).into()),
         }
     }

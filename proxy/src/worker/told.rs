@@ -16,7 +16,7 @@ impl Flow {
 
     /// When nothing kept it from its first attempt any more: what lies before is waiting for its turn.
     pub fn ready(&self) -> Moment {
-        self.ready
+        self.granted.ready
     }
 
     /// Whether no other endpoint was asked before.

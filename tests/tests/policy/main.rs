@@ -1,5 +1,5 @@
 //! What a listener and a route ask of requests holds over real sockets, whichever engine serves them: who is let in,
-//! how often, how many at once, and by whose pages.
+//! how often, how many at once, by whose pages, with which password.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -7,6 +7,7 @@
 )]
 
 mod access;
+mod basic;
 mod cors;
 mod gate;
 mod maintenance;

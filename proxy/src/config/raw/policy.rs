@@ -1,16 +1,16 @@
-//! The keys of a policy, which listeners and routes have alike: who is let in, how often, how many at once, and by
-//! whose pages.
+//! The keys of a policy, which listeners and routes have alike: who is let in, how often, how many at once, by whose
+//! pages, and with which password.
 
 use foreshade_contract::Name;
 use foreshade_settings::{
-    At, Choice, Count, Json, Lasting, List, Mistake, Mistakes, Node, Rate, Read, Shown, Value, scalar,
-    seconds, section, word,
+    AbsolutePath, At, Choice, Count, Json, Lasting, List, Mistake, Mistakes, Node, Rate, Read, Shown, Value,
+    scalar, seconds, section, word,
 };
 use serde_json::json;
 
 use crate::config::text::Header;
 use crate::config::text::origin::OriginPattern;
-use crate::config::text::route::{MediaType, Method, Network, Text};
+use crate::config::text::route::{MediaType, Method, Network, Realm, Text};
 use crate::policy::Priority;
 use crate::policy::gate::ROOM_MAX;
 
@@ -199,6 +199,18 @@ section! {
     credentials "credentials": default At<bool> = false;
     /// How long browsers may remember a preflight.
     max_age "maxAge": default Lasting<0, 86_400_000> = seconds(600);
+}
+
+section! {
+    /// Users with names and passwords.
+    BasicAuth "a basicAuth section":
+    /// File with a line for each user, as foreshade-proxy password writes it. Others may not read it. Read again when it
+    /// changes; who is known already may come in for up to a minute.
+    users_file "usersFile": required AbsolutePath;
+    /// What browsers show when they ask.
+    realm "realm": default Realm = Realm("restricted".to_owned());
+    /// Name of the header that tells endpoints the user's name. What a client sends in it is taken out.
+    user_header "userHeader": optional At<Header>;
 }
 
 section! {

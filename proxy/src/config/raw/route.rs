@@ -15,7 +15,7 @@ use crate::path::{DuplicateSlashes, EncodedSlashes};
 use crate::policy::Priority;
 use crate::route::answer::Scheme;
 
-use super::{Access, Class, Concurrency, Cors, Limit, Maintenance, Mirror, RateLimit};
+use super::{Access, BasicAuth, Class, Concurrency, Cors, Limit, Maintenance, Mirror, RateLimit};
 
 /// How often one request is sent at most: what failover never exceeds is the most that can be allowed.
 type Attempts = Count<1, ATTEMPTS_MAX_NEVER_SENT>;
@@ -62,6 +62,8 @@ section! {
     maintenance "maintenance": optional Maintenance;
     /// Which other sites' pages may read the answers. Where left out, endpoints decide.
     cors "cors": optional At<Cors>;
+    /// Users who may come in, with names and passwords.
+    basic_auth "basicAuth": optional BasicAuth;
 }
 
 section! {
