@@ -44,6 +44,11 @@ impl Cidr {
             _ => false,
         }
     }
+
+    /// Whether the other network lies in this one.
+    pub fn holds(&self, other: &Self) -> bool {
+        self.length <= other.length && self.contains(other.network)
+    }
 }
 
 /// The leading `length` of `width` bits.
@@ -134,6 +139,20 @@ mod tests {
                 !cidr(network).contains(outside.parse().unwrap()),
                 "{network} {outside}"
             );
+        }
+    }
+
+    #[test]
+    fn a_network_holds_the_smaller_ones_inside_of_it() {
+        for (outer, inner, holds) in [
+            ("10.0.0.0/8", "10.1.0.0/16", true),
+            ("10.0.0.0/8", "10.0.0.0/8", true),
+            ("10.1.0.0/16", "10.0.0.0/8", false),
+            ("10.0.0.0/8", "11.0.0.0/16", false),
+            ("0.0.0.0/0", "::/0", false),
+            ("::/0", "2001:db8::/32", true),
+        ] {
+            assert_eq!(cidr(outer).holds(&cidr(inner)), holds, "{outer} {inner}");
         }
     }
 

@@ -1,11 +1,11 @@
 //! The command line: `run` serves, `check` shows every mistake of a configuration, `schema` prints its JSON schema,
-//! `explain` says what would become of a request.
+//! `explain` says what would become of a request, `password` writes the line of a user.
 //!
 //! Exit codes: 0 well, 1 the configuration has mistakes, the proxy could not start, or no route takes the request, 2 wrong
 //! usage.
 #![expect(clippy::print_stderr, reason = "this is what a command line is for")]
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,6 +14,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{self, Answers, Config};
 use crate::explain::{self, Question};
+use crate::policy::users;
 use crate::server;
 use crate::verbosity::Verbosity;
 
@@ -41,6 +42,15 @@ enum Command {
         /// The configuration.
         #[arg(long, short, value_name = "FILE")]
         config: PathBuf,
+    },
+    /// Read a password from standard input and print a user's line for a usersFile.
+    Password {
+        /// The user's name.
+        #[arg(long, value_name = "NAME")]
+        user: String,
+        /// What a hash costs whoever guesses, and this proxy once a minute for each user.
+        #[arg(long, value_name = "N", default_value_t = users::ROUNDS)]
+        rounds: u32,
     },
     /// Print the JSON schema of the configuration, for editors and pipelines.
     Schema,
@@ -72,6 +82,7 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run { config, log_json } => run(config, log_json),
         Command::Check { config } => check(&config),
+        Command::Password { user, rounds } => password(&user, rounds),
         Command::Schema => say(format_args!("{:#}", config::schema())),
         Command::Explain {
             config,
@@ -88,6 +99,23 @@ pub fn main() -> ExitCode {
                 client,
             };
             explain(&config, &question, json)
+        }
+    }
+}
+
+fn password(user: &str, rounds: u32) -> ExitCode {
+    let mut text = String::new();
+    // Longer than any password.
+    let read = std::io::stdin().take(64 * 1024).read_to_string(&mut text);
+    let line = match read {
+        Ok(_) => users::line(user, text.lines().next().unwrap_or_default().as_bytes(), rounds),
+        Err(_) => Err("standard input holds no text"),
+    };
+    match line {
+        Ok(line) => say(format_args!("{line}")),
+        Err(why) => {
+            eprintln!("error: {why}");
+            ExitCode::from(2)
         }
     }
 }

@@ -13,6 +13,7 @@ use foreshade_engine::risk::Advisory;
 use tokio::sync::oneshot;
 
 use crate::plan::follow::Told;
+use crate::policy::Policed;
 use crate::scorer::Scorer;
 use crate::tally::{Counts, Tally};
 use crate::topology::Topology;
@@ -89,6 +90,8 @@ pub struct View {
     pub refused: Counts,
     /// Requests that were answered here, by why.
     pub answered_here: Counts,
+    /// What policies did.
+    pub policed: Policed,
     /// How long the slowest worker took to answer in the last tick.
     pub lag: Duration,
     /// Workers that missed a tick.
@@ -163,6 +166,7 @@ impl Scorer {
             unrouted: self.unrouted,
             refused: self.refused.clone(),
             answered_here: self.answered_here.clone(),
+            policed: self.policed.clone(),
             lag: self.lag,
             late: self.late,
             uncounted: self.followed.uncounted,

@@ -29,6 +29,8 @@ mod edits;
 
 mod mirror;
 
+mod policy;
+
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
@@ -52,6 +54,7 @@ pub use self::operations::{AccessLog, Format, RequestIds, Sink, TraceMode, Trace
 pub use self::shown::Source;
 use crate::client::Trust;
 use crate::path::PathPolicy;
+use crate::policy::{Gate, Policy};
 use crate::route::Route;
 
 /// Reads and checks a file. Names of endpoints stand for what `answers` says; host names of listeners are resolved by the
@@ -162,6 +165,8 @@ pub struct Listener {
     pub path: PathPolicy,
     /// Whether plain requests are served by the relay.
     pub relay: bool,
+    /// What is asked of its requests before they go anywhere; `None` for nothing.
+    pub policy: Option<Arc<Policy>>,
 }
 
 /// A set of endpoints that serve the same thing, and their shadows.
@@ -189,6 +194,8 @@ pub struct Cluster {
     pub slow_start: Duration,
     /// Idle connections are closed after this; shorter than what servers usually grant.
     pub idle_timeout: Duration,
+    /// How many requests may be under way; any number where `None`.
+    pub gate: Option<Arc<Gate>>,
 }
 
 /// One endpoint.

@@ -16,6 +16,7 @@ use crate::cohort;
 use crate::config::{Cluster, CohortKey, Config, Listener};
 use crate::edit::{Facts, HeaderEdits};
 use crate::path::normal;
+use crate::policy::Denial;
 use crate::request::RequestView;
 use crate::route::answer::Answer;
 use crate::route::split::Split;
@@ -63,6 +64,8 @@ pub struct Explanation {
     pub route: Option<Chosen>,
     /// Others that match, the most specific first.
     pub runners_up: Vec<RunnerUp>,
+    /// What policies ask of it, a line each.
+    pub policies: Vec<String>,
     /// What it becomes.
     pub outcome: Option<Outcome>,
 }
@@ -123,6 +126,13 @@ pub enum Outcome {
     },
     /// The rewrite makes no path of it: 400.
     NoPath,
+    /// A policy refuses it.
+    Refused {
+        /// The status.
+        status: u16,
+        /// Why, as metrics and the access log have it.
+        reason: &'static str,
+    },
 }
 
 /// Explains a request.
@@ -197,6 +207,7 @@ fn through(
         client: client.address,
         route: None,
         runners_up: Vec::new(),
+        policies: Vec::new(),
         outcome: None,
     };
     let path = match normal(path.as_bytes(), listener.path) {
@@ -216,16 +227,45 @@ fn through(
         ..RequestView::of(&question.method, headers)
     };
     let router = Router::new(&listener.routes);
-    if let Some(route) = router.route(&view) {
+    let route = router.route(&view);
+    let mut policies = listener
+        .policy
+        .iter()
+        .chain(route.and_then(|route| route.policy.as_ref()));
+    explanation.policies = policies.clone().flat_map(|policy| policy.in_words()).collect();
+    let denied = policies.find_map(|policy| policy.denies(&view));
+    if let Some(route) = route {
         explanation.route = Some(Chosen {
             name: route.called(),
             line: route.line,
         });
         explanation.runners_up = runners_up(&router, route, &view);
         explanation.outcome = outcome(config, route, &view);
+        explanation
+            .policies
+            .extend(at_its_cluster(config, explanation.outcome.as_ref()));
+    }
+    if let Some(Denial { reason, .. }) = denied {
+        explanation.outcome = Some(Outcome::Refused {
+            status: reason.status(),
+            reason: reason.label(),
+        });
     }
     explanation.path = Some(path);
     explanation
+}
+
+/// What is asked at the gate of the cluster that the request goes to.
+fn at_its_cluster(config: &Config, outcome: Option<&Outcome>) -> Option<String> {
+    let Some(Outcome::Forward { cluster: name, .. }) = outcome else {
+        return None;
+    };
+    let cluster = config
+        .clusters
+        .iter()
+        .find(|cluster| cluster.name.as_str() == name)?;
+    let gate = cluster.gate.as_ref()?;
+    Some(format!("of the cluster {name}: {}", gate.in_words()))
 }
 
 fn runners_up(router: &Router, winner: &Route, view: &RequestView<'_>) -> Vec<RunnerUp> {
@@ -336,13 +376,16 @@ impl fmt::Display for Explanation {
             return write!(f, "refused    400, {why}");
         }
         writeln!(f, "path       {}", self.path.as_deref().unwrap_or_default())?;
-        let Some(route) = &self.route else {
-            return write!(f, "route      none: 404");
-        };
-        write!(f, "route      {} (line {})", route.name, route.line)?;
+        match &self.route {
+            Some(route) => write!(f, "route      {} (line {})", route.name, route.line)?,
+            None => write!(f, "route      none: 404")?,
+        }
         for other in &self.runners_up {
             let RunnerUp { name, line, loses_by } = other;
             write!(f, "\n  before   {name} (line {line}), by {loses_by}")?;
+        }
+        for policy in &self.policies {
+            write!(f, "\npolicy     {policy}")?;
         }
         match &self.outcome {
             Some(outcome) => write!(f, "\n{outcome}"),
@@ -355,6 +398,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoPath => write!(f, "refused    400, the rewrite makes no path of it"),
+            Self::Refused { status, reason } => write!(f, "refused    {status}, {reason}"),
             Self::Answer {
                 status,
                 location,

@@ -30,6 +30,7 @@ use self::tell::tell;
 use crate::client::Client;
 use crate::framing::Refusal;
 use crate::outcome::sentence;
+use crate::policy::Cleared;
 use crate::request::RequestView;
 use crate::server::local::{self, Local};
 use crate::topology::ids::ListenerId;
@@ -65,12 +66,16 @@ impl ProxyHttp for EdgeProxy {
     ) -> pingora_error::Result<bool> {
         // A client that has closed its own side still wants its answer; one that is gone shows when that is written.
         session.set_abort_on_close(false);
-        let admission = local::with(|l| {
-            let named = report::named(l, session);
-            let admission = self.admit(l, session, exchange, named.made.as_ref());
-            exchange.report = report::arrived(l, session, &admission, named);
-            admission
-        });
+        let named = local::with(|l| report::named(l, session)).unwrap_or_default();
+        let mut admission = self.admit(session, exchange, named.made.as_ref(), Cleared::default());
+        while let Some(Ok(Admission::Wait(wait))) = admission {
+            // Boxed: most requests need no room for it.
+            let cleared = Box::pin(wait.over()).await;
+            admission = self.admit(session, exchange, named.made.as_ref(), cleared);
+        }
+        if let Some(admission) = &admission {
+            exchange.report = local::with(|l| report::arrived(l, session, admission, named)).flatten();
+        }
         let answer = match admission {
             Some(Ok(Admission::Forward(flow))) => {
                 exchange.flow = Some(flow);
@@ -83,7 +88,7 @@ impl ProxyHttp for EdgeProxy {
             }
             Some(Ok(Admission::Answer(answer))) => Ok(answer),
             Some(Err(why)) => Err((why.status(), why.sentence())),
-            Some(Ok(Admission::Unrouted)) | None => Err((404, sentence(404))),
+            Some(Ok(Admission::Unrouted | Admission::Wait(_))) | None => Err((404, sentence(404))),
         };
         let report = exchange.report.as_deref_mut();
         // Boxed: most requests go on, and need no room for what answers them here.
@@ -256,13 +261,25 @@ impl ProxyHttp for EdgeProxy {
 }
 
 impl EdgeProxy {
-    /// Brings the request to its normal form, finds out who sent it, and what becomes of it.
+    /// What becomes of the request; `None` on a thread that is no worker's.
     fn admit(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+        made_id: Option<&MadeId>,
+        cleared: Cleared,
+    ) -> Option<Result<Admission, Refusal>> {
+        local::with(|l| self.weigh(l, session, exchange, made_id, cleared))
+    }
+
+    /// Brings the request to its normal form, finds out who sent it, and what becomes of it.
+    fn weigh(
         &self,
         local: &mut Local,
         session: &mut Session,
         exchange: &mut Exchange,
         made_id: Option<&MadeId>,
+        cleared: Cleared,
     ) -> Result<Admission, Refusal> {
         let peer = session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip());
         if let Some(listener) = local.worker.listener(self.listener) {
@@ -277,7 +294,7 @@ impl EdgeProxy {
             made_id,
             ..head::view(head, &exchange.client)
         };
-        let admission = local.worker.admit(self.listener, &view);
+        let admission = local.worker.admit_again(self.listener, &view, cleared);
         if let Admission::Forward(flow) = &admission
             && let Some(changes) = flow.changes()
         {

@@ -30,6 +30,7 @@ pub mod ledger;
 pub mod mirror;
 pub mod outcome;
 pub mod path;
+pub mod policy;
 pub mod recorder;
 pub mod relay;
 mod report;

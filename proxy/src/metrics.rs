@@ -13,6 +13,7 @@ mod link;
 mod mirror;
 mod operations;
 mod page;
+mod policy;
 mod process;
 
 use std::sync::Arc;
@@ -84,6 +85,7 @@ pub fn render(view: &View, extra: &Extra) -> String {
         .zip(&view.clusters)
         .collect();
     write_proxy(&mut page, view, extra);
+    policy::write(&mut page, view);
     operations::write(&mut page, extra);
     link::write(&mut page, extra, view);
     write_clusters(&mut page, &clusters);

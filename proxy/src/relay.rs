@@ -160,6 +160,9 @@ fn admit<'a>(
         .filter(|settings| settings.relay)?;
     let request = request::read(bytes, head, settings.path, lines)?;
     let client = Client::of(&settings.trust, Some(peer), request.fields());
+    if !local.worker.is_unpoliced(listener, &request.view(&client, None)) {
+        return None;
+    }
     let named = report::named(local, request.fields());
     let admission = local.worker.admit(listener, &request.view(&client, Some(&named)));
     let (admission, target) = match rewritten(&admission, &request) {
@@ -178,7 +181,7 @@ fn admit<'a>(
     let outcome = match admission {
         Ok(Admission::Forward(flow)) => Ok(flow),
         Ok(Admission::Answer(answer)) => Err(Own::of_a_route(answer)),
-        Ok(Admission::Unrouted) => Err(Own::failure(404, &came.named_in(sentence(404)))),
+        Ok(Admission::Unrouted | Admission::Wait(_)) => Err(Own::failure(404, &came.named_in(sentence(404)))),
         Err(why) => Err(Own::failure(why.status(), &came.named_in(why.sentence()))),
     };
     Some((came, outcome))
@@ -188,7 +191,7 @@ fn admit<'a>(
 fn rewritten(admission: &Admission, request: &Request<'_>) -> Result<Option<String>, NoPath> {
     let changes = match admission {
         Admission::Forward(flow) => flow.changes(),
-        Admission::Answer(_) | Admission::Unrouted => None,
+        Admission::Answer(_) | Admission::Unrouted | Admission::Wait(_) => None,
     };
     let (path, query) = request.path_and_query();
     changes.map_or(Ok(None), |changes| changes.target(path, query))

@@ -55,8 +55,9 @@ impl Report {
         }
         let (flow, unsent) = match admission {
             Ok(Admission::Forward(flow)) => (Some(flow), (Reason::Ok, "")),
+            Ok(Admission::Answer(answer)) if answer.refused => (None, (Reason::Policy, answer.reason)),
             Ok(Admission::Answer(answer)) => (None, (Reason::Answered, answer.reason)),
-            Ok(Admission::Unrouted) => (None, (Reason::NoRoute, "")),
+            Ok(Admission::Unrouted | Admission::Wait(_)) => (None, (Reason::NoRoute, "")),
             Err(why) => (None, (Reason::Rejected, why.label())),
         };
         let now = flow.map_or_else(|| local.worker.clock().now(), Flow::arrived);
@@ -68,10 +69,10 @@ impl Report {
         })
     }
 
-    /// An attempt begins: the first one when the request arrived.
+    /// An attempt begins: the first one when nothing kept the request from it any more.
     pub(crate) fn started(&mut self, local: &Local, flow: &Flow) {
         self.trail.started(match flow.is_first_attempt() {
-            true => flow.arrived(),
+            true => flow.ready(),
             false => local.worker.clock().now(),
         });
     }

@@ -29,6 +29,7 @@ use crate::clock::Clock;
 use crate::command::Command;
 use crate::health::ProbeResult;
 use crate::plan::follow::Followed;
+use crate::policy::Policed;
 use crate::recorder::{Harvest, empty_harvest};
 use crate::table::{Snapshot, Table, Trials};
 use crate::tally::{Counts, Tally};
@@ -89,6 +90,8 @@ pub struct Scorer {
     pub(crate) refused: Counts,
     /// Requests that their route answered, by why, since the start.
     pub(crate) answered_here: Counts,
+    /// What policies did since the start.
+    pub(crate) policed: Policed,
     /// How long the slowest worker took to answer in the last tick.
     pub(crate) lag: Duration,
     /// Workers that did not answer in time, since the start.
@@ -170,6 +173,7 @@ impl Scorer {
             unrouted: 0,
             refused: Counts::default(),
             answered_here: Counts::default(),
+            policed: Policed::default(),
             lag: Duration::ZERO,
             late: 0,
         };
@@ -261,6 +265,7 @@ impl Scorer {
         self.unrouted += spoils.unrouted;
         self.refused.merge(&spoils.refused);
         self.answered_here.merge(&spoils.answered_here);
+        self.policed.merge(&spoils.policed);
         spoils.clear();
         self.spares.push(spoils);
     }

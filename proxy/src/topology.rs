@@ -16,6 +16,7 @@ use foreshade_engine::spec::{ClusterSpec, EndpointSpec, HealthPolicy};
 
 use self::ids::{ClusterId, EndpointId, Ids, ListenerId};
 use crate::config::{Cluster, Config, Endpoint, Listener};
+use crate::policy::carry_over;
 use crate::recorder::Place;
 use crate::route::Router;
 
@@ -28,6 +29,7 @@ pub struct Topology {
     generation: u64,
     ids: Ids,
     places: HashMap<EndpointId, Place>,
+    is_policed: bool,
 }
 
 impl Topology {
@@ -38,7 +40,8 @@ impl Topology {
     }
 
     /// Prepares a configuration that shall follow this one.
-    pub fn next(&self, config: Config) -> Arc<Self> {
+    pub fn next(&self, mut config: Config) -> Arc<Self> {
+        carry_over(&self.config, &mut config);
         let ids = self.ids.next(&self.config, &config);
         Self::assemble(config, self.generation + 1, ids)
     }
@@ -47,6 +50,7 @@ impl Topology {
         let routers = config.listeners.iter().map(|l| Router::new(&l.routes)).collect();
         let places = ids.places();
         Arc::new(Self {
+            is_policed: is_policed(&config),
             config,
             routers,
             generation,
@@ -63,6 +67,11 @@ impl Topology {
     /// Which configuration of this process it is, counted from 1.
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Whether anything is asked of any request before it goes anywhere.
+    pub fn is_policed(&self) -> bool {
+        self.is_policed
     }
 
     /// A listener and its routes.
@@ -165,4 +174,10 @@ fn endpoint_spec(endpoint: &Endpoint) -> EndpointSpec {
         capacity_rps: endpoint.capacity_rps,
         region: endpoint.region.clone(),
     }
+}
+
+fn is_policed(config: &Config) -> bool {
+    let listeners = config.listeners.iter();
+    let mut policies = listeners.flat_map(|l| l.routes.iter().map(|route| &route.policy).chain([&l.policy]));
+    policies.any(Option::is_some) || config.clusters.iter().any(|cluster| cluster.gate.is_some())
 }

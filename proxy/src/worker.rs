@@ -33,6 +33,7 @@ use crate::framing::Refusal;
 use crate::ledger::{Drawn, Ledger};
 use crate::mirror::Rule;
 use crate::outcome::Failure;
+use crate::policy::Policed;
 use crate::recorder::{Place, Recorded, Recorder};
 use crate::table::{Snapshot, Table};
 use crate::tally::{Counts, Tally};
@@ -40,6 +41,7 @@ use crate::topology::Topology;
 use crate::topology::ids::{ClusterId, EndpointId, ListenerId};
 use crate::upstream::deadline::{Armed, Deadlines, Ended, Entry};
 
+use self::admission::Granted;
 pub use self::admission::{Admission, Changes};
 pub use self::spoils::Spoils;
 
@@ -77,6 +79,7 @@ pub struct Worker {
     refused: Counts,
     /// Requests that no endpoint saw, by why.
     answered_here: Counts,
+    policed: Policed,
     latest: Moment,
 }
 
@@ -108,6 +111,7 @@ pub struct Flow {
     arrived: Moment,
     /// Since when endpoints could be asked: later, where the body was waited for first.
     ready: Moment,
+    granted: Granted,
     /// The route's limit for the first byte, from the last byte of the request.
     timeout: Duration,
     limit: Moment,
@@ -195,6 +199,7 @@ impl Worker {
             unrouted: 0,
             refused: Counts::default(),
             answered_here: Counts::default(),
+            policed: Policed::default(),
             latest: now,
         }
     }
@@ -386,6 +391,7 @@ impl Worker {
     /// The user has been answered, with `status`; 0 where nothing could be said.
     pub fn answered(&mut self, flow: &mut Flow, status: u16) {
         self.end(flow);
+        flow.granted.release();
         let latency = flow.first_byte.map(|at| at.since(flow.arrived));
         if let Some(state) = self.clusters.get_mut(flow.cluster) {
             state.tally.answered(status, latency);
@@ -438,6 +444,7 @@ impl Worker {
         spare.unrouted = std::mem::take(&mut self.unrouted);
         std::mem::swap(&mut self.refused, &mut spare.refused);
         std::mem::swap(&mut self.answered_here, &mut spare.answered_here);
+        std::mem::swap(&mut self.policed, &mut spare.policed);
     }
 
     /// The recorder, for samples that come beside the requests.
@@ -632,7 +639,7 @@ clusters:
         };
         match worker.admit(listener, &view) {
             Admission::Forward(flow) => Some(flow),
-            Admission::Answer(_) | Admission::Unrouted => None,
+            Admission::Answer(_) | Admission::Unrouted | Admission::Wait(_) => None,
         }
     }
 

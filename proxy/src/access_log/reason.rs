@@ -13,6 +13,8 @@ pub enum Reason {
     Ok,
     /// The route answered by itself: a redirect, or a text.
     Answered,
+    /// The policy of its listener or route refused it.
+    Policy,
     /// No route matches.
     NoRoute,
     /// The request breaks a rule, and was refused before it was routed.
@@ -37,6 +39,7 @@ impl Reason {
         match self {
             Self::Ok => "ok",
             Self::Answered => "answered",
+            Self::Policy => "policy",
             Self::NoRoute => "no_route",
             Self::Rejected => "rejected",
             Self::Shutdown => "shutdown",
@@ -72,6 +75,7 @@ mod tests {
         let others = [
             Reason::Ok,
             Reason::Answered,
+            Reason::Policy,
             Reason::NoRoute,
             Reason::Rejected,
             Reason::Shutdown,

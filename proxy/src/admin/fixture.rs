@@ -10,6 +10,7 @@ use foreshade_engine::decision::{Bound, EndpointDecision, Mode, Phase, ShiftDeci
 use crate::command::{ClusterView, EndpointView, View};
 use crate::config;
 use crate::mirror;
+use crate::policy::{Policed, Reason};
 use crate::tally::{Counts, Tally};
 use crate::topology::Topology;
 
@@ -31,6 +32,7 @@ clusters:
     shadows:
       - { name: standby, address: 127.0.0.1:9101, region: eu-north }
   - name: api
+    concurrency: { limit: 7, queue: 3 }
     endpoints:
       - { name: alpha, address: 127.0.0.1:9002 }
       - { name: beta, address: 127.0.0.1:9003 }
@@ -55,9 +57,14 @@ pub(crate) fn view() -> View {
     total.unmirrored.add("busy", 9);
     let mut answered_here = Counts::default();
     answered_here.add("redirect", 2);
+    let mut policed = Policed::default();
+    policed.refuse(Reason::AddressDenied);
+    policed.spared.add(Reason::RateLimited.label(), 4);
+    policed.forgotten_keys = 3;
     View {
         topology: topology(),
         answered_here,
+        policed,
         clusters: vec![
             ClusterView {
                 mode: Mode::Frozen,

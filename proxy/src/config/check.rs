@@ -12,7 +12,7 @@ use foreshade_settings::{At, List, Mistake, Mistakes, Names, Resolve, address, q
 use super::dns::Answers;
 use super::mirror::Clusters;
 use super::text::route::Network;
-use super::{AdminAddress, Config, Listener, Source, cluster, follow, raw, route};
+use super::{AdminAddress, Config, Listener, Source, cluster, follow, policy, raw, route};
 use crate::client::{ToldBy, Trust};
 use crate::path::PathPolicy;
 
@@ -133,12 +133,13 @@ pub(crate) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
 }
 
 fn listener(
-    raw: raw::Listener,
+    mut raw: raw::Listener,
     address: Option<SocketAddr>,
     relay: bool,
     clusters: &Clusters<'_>,
     mistakes: &mut Mistakes,
 ) -> Option<Listener> {
+    let policy = policy::policy(policy::Written::of_listener(&mut raw), mistakes);
     let routes = raw
         .routes
         .and_then(|routes| route::routes(routes, clusters, mistakes));
@@ -157,6 +158,7 @@ fn listener(
             duplicate_slashes: raw.path.duplicate_slashes,
         },
         relay: raw.relay.unwrap_or(relay),
+        policy: policy?,
     })
 }
 

@@ -15,7 +15,7 @@ use foreshade_settings::{At, List, Mistake, Mistakes, Names, Place, quoted};
 use super::check::overlap;
 use super::dns::{self, Answers, DnsName};
 use super::text::Origin;
-use super::{Cluster, CohortKey, HealthCheck, Probe, Segment, SegmentRule, raw};
+use super::{Cluster, CohortKey, HealthCheck, Probe, Segment, SegmentRule, policy, raw};
 
 /// An endpoint or a shadow, before its role is known.
 pub(super) struct Member {
@@ -117,6 +117,10 @@ pub(super) fn cluster(
         connect_timeout: raw.connect_timeout.0,
         slow_start: raw.slow_start.0,
         idle_timeout: raw.idle_timeout.0,
+        gate: match &raw.concurrency {
+            Some(raw) => Some(policy::gate(raw)?),
+            None => None,
+        },
     })
 }
 

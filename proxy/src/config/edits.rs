@@ -46,7 +46,8 @@ fn last_place(edits: &List<raw::HeaderEdit, 0>) -> Option<Place> {
     edits.items.last()?.name.as_ref()?.place()
 }
 
-fn editable(name: &At<Header>, mistakes: &mut Mistakes) -> Option<HeaderName> {
+/// A header that may be edited.
+pub(super) fn editable(name: &At<Header>, mistakes: &mut Mistakes) -> Option<HeaderName> {
     let header = &name.value.0;
     if is_reserved(header) {
         let what = format!("name: {} is not to be edited", quoted(header.as_str()));

@@ -4,6 +4,7 @@
 //! is known, what needs a second one (does the cluster exist? is the address free?) is not; `check` decides that.
 
 mod mirror;
+mod policy;
 mod route;
 
 use foreshade_contract::Name;
@@ -30,6 +31,9 @@ pub(super) use self::route::{
 };
 
 pub(super) use self::mirror::{Mirror, Noise};
+pub(super) use self::policy::{
+    Access, BURST_MAX, BasicAuth, Class, Concurrency, Cors, LimitKey, Maintenance, RateLimit,
+};
 
 /// A limit for something that users wait for.
 type Limit = Lasting<1, 3_600_000>;
@@ -103,6 +107,14 @@ section! {
     path "path": nested Paths;
     /// Whether the relay serves plain requests; as the whole file says where left out.
     relay "relay": optional bool;
+    /// Whose requests are let in; everybody's where left out. Holds for all routes, and for requests without one.
+    access "access": optional Access;
+    /// How many requests, of all that it hears; asked in their order, before those of a route.
+    rate_limits "rateLimits": list List<At<RateLimit>, 0>;
+    /// Closed for a while: what users get instead of being served.
+    maintenance "maintenance": optional Maintenance;
+    /// Users who may come in, with names and passwords. Holds for all routes, and for requests without one.
+    basic_auth "basicAuth": optional BasicAuth;
     /// Rules from requests to clusters. The most specific match wins, whatever the order.
     routes "routes": required List<At<Route>, 1>;
 }
@@ -150,6 +162,8 @@ section! {
     slow_start "slowStart": default Span = seconds(10);
     /// Idle connections to endpoints are closed after this. Stay below what the endpoints grant.
     idle_timeout "idleTimeout": default Limit = seconds(50);
+    /// How many requests its endpoints have to serve at a time, and what becomes of more; any number where left out.
+    concurrency "concurrency": optional Concurrency;
 }
 
 section! {

@@ -7,6 +7,7 @@ use foreshade_settings::{At, List, Mistake, Mistakes, Names, Place, Reference, q
 
 use super::edits::header_edits;
 use super::mirror::{Clusters, mirror};
+use super::policy::{self, policy};
 use super::raw;
 use super::text::route::{Prefix, Text, Written};
 use crate::edit::{Edits, HeaderEdits};
@@ -59,7 +60,10 @@ fn route(
     mistakes: &mut Mistakes,
 ) -> Option<Route> {
     let place = raw.place();
-    let raw = raw.value;
+    let mut raw = raw.value;
+    let sending = said_of_sending(&raw);
+    let cors = raw.cors.as_ref().and_then(At::place);
+    let policy = policy(policy::Written::of_route(&mut raw), mistakes);
     let given = Given {
         sound,
         cluster: raw.cluster,
@@ -68,19 +72,12 @@ fn route(
         respond: raw.respond,
     };
     let matches = matches(raw.matches, mistakes);
+    policy::check_preflights(cors, matches.as_ref(), mistakes);
     let matched = match matches.as_ref().map(|m| &m.path) {
         Some(PathMatch::Prefix(prefix)) => Matched::Prefix(prefix.clone()),
         Some(PathMatch::Exact(_) | PathMatch::Pattern(_)) => Matched::NoPrefix,
         None => Matched::Unclear,
     };
-    let sending = [
-        ("rewrite", raw.rewrite.as_ref().and_then(At::place)),
-        ("requestHeaders", raw.request_headers.as_ref().and_then(At::place)),
-        ("timeout", raw.timeout.place()),
-        ("attempts", raw.attempts.place()),
-        ("idempotent", raw.idempotent.place()),
-        ("mirror", raw.mirror.as_ref().and_then(At::place)),
-    ];
     if !given.is_one(place, mistakes) {
         return None;
     }
@@ -88,7 +85,8 @@ fn route(
     let action = given.action(&matched, clusters.names, mistakes);
     let mirror = raw
         .mirror
-        .map(|raw| mirror(raw.value, action.as_ref(), clusters, mistakes));
+        .map(|raw| mirror(raw.value, action.as_ref(), clusters, mistakes))
+        .map(|mirror| Some(Arc::new(Rule::new(mirror?))));
     let rewrite = match raw.rewrite {
         Some(raw) => rewrite(raw, &matched, sound, mistakes),
         None => Some(Rewrite::default()),
@@ -109,9 +107,10 @@ fn route(
         attempts_max: raw.attempts.value.0,
         idempotent: raw.idempotent.value,
         mirror: match mirror {
-            Some(mirror) => Some(Arc::new(Rule::new(mirror?))),
+            Some(mirror) => Some(mirror?),
             None => None,
         },
+        policy: policy?,
     };
     let edits = Edits {
         rewrite: rewrite?,
@@ -120,13 +119,24 @@ fn route(
         route: String::new(),
     };
     if edits != Edits::default() {
-        let route_name = route.called();
-        route.edits = Some(Arc::new(Edits {
-            route: route_name,
-            ..edits
-        }));
+        let name = route.called();
+        route.edits = Some(Arc::new(Edits { route: name, ..edits }));
     }
     Some(route)
+}
+
+/// What is said about how a request is sent, each with its place where it is written.
+fn said_of_sending(raw: &raw::Route) -> [(&'static str, Option<Place>); 8] {
+    [
+        ("rewrite", raw.rewrite.as_ref().and_then(At::place)),
+        ("requestHeaders", raw.request_headers.as_ref().and_then(At::place)),
+        ("timeout", raw.timeout.place()),
+        ("attempts", raw.attempts.place()),
+        ("idempotent", raw.idempotent.place()),
+        ("mirror", raw.mirror.as_ref().and_then(At::place)),
+        ("concurrency", raw.concurrency.as_ref().and_then(At::place)),
+        ("priority", raw.priority.place()),
+    ]
 }
 
 /// What the route's path leaves to be replaced.

@@ -156,10 +156,16 @@ e: { http: { path: '/healthz?key=s3cret' }, to: { path: /healthz } }
         clusters.shadows.name clusters.shadows.region
         follow.name follow.planFile follow.tls.caFile follow.tls.certFile follow.tls.keyFile
         follow.tls.serverName follow.tokenFile
+        listeners.rateLimits.key.header listeners.rateLimits.name
+        listeners.basicAuth.realm listeners.basicAuth.userHeader listeners.basicAuth.usersFile
+        listeners.routes.basicAuth.realm listeners.routes.basicAuth.userHeader listeners.routes.basicAuth.usersFile
+        listeners.maintenance.body listeners.routes.maintenance.body listeners.routes.cors.allowHeaders
+        listeners.routes.cors.exposeHeaders listeners.routes.cors.methods
         listeners.name listeners.routes.cluster listeners.routes.clusters.name listeners.routes.name
         listeners.routes.match.headers.name listeners.routes.match.host listeners.routes.match.methods
         listeners.routes.match.path.exact listeners.routes.match.path.prefix listeners.routes.match.path.regex
         listeners.routes.match.query.name listeners.routes.mirror.keepHeaders listeners.routes.mirror.target
+        listeners.routes.priority.header listeners.routes.rateLimits.key.header listeners.routes.rateLimits.name
         listeners.routes.redirect.host listeners.routes.redirect.path listeners.routes.redirect.prefix
         listeners.routes.requestHeaders.add.name listeners.routes.requestHeaders.remove
         listeners.routes.requestHeaders.set.name listeners.routes.respond.body

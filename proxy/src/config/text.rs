@@ -3,6 +3,7 @@
 //! What the `http` crate would refuse when a request is on its way is refused here instead, by the same parser. The texts
 //! that only routes have are in `route`.
 
+pub(super) mod origin;
 pub(super) mod route;
 
 use std::fmt::Display;

@@ -154,3 +154,43 @@ fn what_is_no_question_is_said_to_be_none() {
         );
     }
 }
+
+#[test]
+fn a_policy_is_named_and_whom_it_refuses_is_told() {
+    let text = CONFIG.replace(
+        "    trustedProxies: [10.0.0.0/8]\n",
+        "    trustedProxies: [10.0.0.0/8]\n    access: { deny: [192.0.2.0/24] }\n",
+    );
+    let text = text.replace(
+        "    cohort: { cookie: sid }\n",
+        "    cohort: { cookie: sid }\n    concurrency: { limit: 9 }\n",
+    );
+    let config = config::parse(&text, "test").unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let asked = |url: &str, client: &str| {
+        let question = Question {
+            url: url.to_owned(),
+            method: "GET".to_owned(),
+            headers: vec![format!("X-Forwarded-For: {client}")],
+            client: "10.0.0.1".parse().unwrap(),
+        };
+        explain(&config, &question).unwrap().to_string()
+    };
+    assert_snapshot!(asked("http://old.example:8080/a", "192.0.2.7"), @r#"
+    listener   web
+    client     192.0.2.7
+    path       /a
+    route      line-16 (line 16)
+      before   line-15 (line 15), by host
+      before   line-8 (line 8), by host
+    policy     lets in everybody, but never 192.0.2.0/24
+    refused    403, address_denied
+    "#);
+    let let_in = asked("http://old.example:8080/a", "198.51.100.1");
+    assert!(
+        let_in.contains("policy     lets in") && let_in.contains("answer     308"),
+        "{let_in}"
+    );
+    let forwarded = asked("http://x:8080/a", "198.51.100.1");
+    let gate = "policy     of the cluster blue: at most 9 requests under way, 0 wait for 1s at most";
+    assert!(forwarded.contains(gate), "{forwarded}");
+}

@@ -129,6 +129,9 @@ impl Exchange {
         let came = session.req_header();
         let changes = self.changes(came);
         head::prepare(request, came, &self.client, changes, self.target.as_deref())?;
+        if let Some(asks) = self.flow.as_ref().and_then(Flow::asks) {
+            asks.apply(request);
+        }
         if let Some(flow) = self.flow.as_mut() {
             local::sent(flow, self.socket, replayable);
             if flow.is_mirrored() {
@@ -182,6 +185,9 @@ impl Exchange {
         self.answered = true;
         if let Some((changes, facts)) = self.changes(session.req_header()) {
             changes.edits.response.apply(response, &facts);
+        }
+        if let Some(marks) = self.flow.as_ref().and_then(Flow::marks) {
+            marks.apply(response);
         }
         if *closing.borrow() {
             session.set_keepalive(None);

@@ -118,6 +118,9 @@ fn numbers_are_those_of_the_view() {
     for line in [
         "foreshade_unrouted_requests_total 5",
         "foreshade_answers_without_endpoint_total{reason=\"redirect\"} 2",
+        "foreshade_policy_refused_total{reason=\"address_denied\"} 1",
+        "foreshade_policy_spared_total{reason=\"rate_limited\"} 4",
+        "foreshade_rate_limit_forgotten_keys_total 3",
         "foreshade_dropped_probes_total 4",
         "foreshade_scorer_lag_seconds 0.0015",
         "foreshade_connections_accepted_total 9",

@@ -123,6 +123,7 @@ mod tests {
             headers: HeaderMap::from_iter([(REQUEST_ID, HeaderValue::from_static("other"))]),
             body: "ignored".to_owned(),
             reason: "respond",
+            refused: false,
         });
         let (text, body) = written(&own, false, Some(b"name"));
         assert_eq!(

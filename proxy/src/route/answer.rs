@@ -85,6 +85,8 @@ pub struct Answer {
     pub body: String,
     /// Why it was given, for the counters.
     pub reason: &'static str,
+    /// Whether it refuses the request, by a policy and not by its route.
+    pub refused: bool,
 }
 
 impl Answer {
@@ -115,6 +117,7 @@ impl Answer {
             headers,
             body,
             reason,
+            refused: false,
         };
         if let Some(edits) = &route.edits {
             let facts = Facts {
@@ -133,6 +136,7 @@ impl Answer {
             headers: HeaderMap::new(),
             body: "foreshade: the request breaks the rules of HTTP\n".to_owned(),
             reason,
+            refused: false,
         }
     }
 }

@@ -39,5 +39,6 @@ pub(super) fn route(line: usize, matches: Match) -> Route {
         attempts_max: 1,
         idempotent: false,
         mirror: None,
+        policy: None,
     }
 }

@@ -19,6 +19,7 @@ use super::split::Split;
 use crate::cidr::{Cidr, any_contains};
 use crate::edit::Edits;
 use crate::mirror::Rule;
+use crate::policy::Policy;
 use crate::request::RequestView;
 
 /// A rule from requests to what becomes of them.
@@ -43,6 +44,8 @@ pub struct Route {
     pub idempotent: bool,
     /// Copies of its requests, with the limits that all workers share.
     pub mirror: Option<Arc<Rule>>,
+    /// What is asked of its requests before they go anywhere; `None` for most routes.
+    pub policy: Option<Arc<Policy>>,
 }
 
 /// What becomes of a request.

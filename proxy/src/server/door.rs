@@ -70,7 +70,7 @@ impl Drop for Visit {
 }
 
 /// What stands for one client.
-fn subscriber(client: IpAddr) -> IpAddr {
+pub(crate) fn subscriber(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
         v4 => v4,

@@ -1,15 +1,24 @@
 //! What becomes of a request that has come, before any endpoint is chosen: a cluster, an answer, or nothing.
+//!
+//! Policies are asked here, the listener's before there is a route and the route's before its action, so that they hold
+//! for redirects and answers, too.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use foreshade_contract::Name;
 use foreshade_engine::balance::Request;
+use foreshade_engine::moment::Moment;
 
 use super::{Flow, Worker};
 use crate::cohort;
 use crate::config::Cluster;
 use crate::edit::{Edits, Facts};
+use crate::mirror::Rule;
+use crate::policy::gate::{Entry, Pass};
+use crate::policy::marks::Marks;
+use crate::policy::{Cleared, Denial, GATES, Gate, Held, Priority, Reason, Until, Wait};
 use crate::request::RequestView;
 use crate::rewrite::NoPath;
 use crate::route::answer::Answer;
@@ -31,6 +40,8 @@ pub enum Admission {
     Answer(Answer),
     /// No route matches.
     Unrouted,
+    /// It has to wait; ask again when that is over.
+    Wait(Box<Wait>),
 }
 
 /// What a request's route changes on the way, and the name of the cluster that it goes to.
@@ -70,53 +81,145 @@ impl Changes {
     }
 }
 
+/// What policies have granted to a request, and what they change in it.
+#[derive(Debug)]
+pub(super) struct Granted {
+    /// Gates that it is through, until it has been answered.
+    passes: [Option<Pass>; GATES],
+    /// What changes before an endpoint gets it.
+    asks: Option<Box<Marks>>,
+    /// What changes in its answer.
+    marks: Option<Box<Marks>>,
+}
+
+impl Granted {
+    /// The request has been answered: its places are for others.
+    pub(super) fn release(&mut self) {
+        self.passes = Default::default();
+    }
+}
+
+/// Where a request goes, and on what terms.
+struct Way {
+    cluster: usize,
+    request: Request,
+    timeout: Duration,
+    changes: Option<Changes>,
+    mirror: Option<Arc<Rule>>,
+}
+
+/// Why a request goes nowhere.
+enum Stop {
+    Answered(Box<Answer>),
+    Denied(Box<Denial>),
+    Unrouted,
+    Waits(Until),
+}
+
+impl From<Denial> for Stop {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(Box::new(denial))
+    }
+}
+
+impl From<Held> for Stop {
+    fn from(held: Held) -> Self {
+        match held {
+            Held::Denied(denial) => Self::Denied(denial),
+            Held::Waits(proof) => Self::Waits(Until::Proof(proof)),
+        }
+    }
+}
+
 impl Flow {
     /// What its route changes on the way; `None` for most.
     pub fn changes(&self) -> Option<&Changes> {
         self.changes.as_ref()
     }
+
+    /// What policies change in it before an endpoint gets it; `None` for most.
+    pub fn asks(&self) -> Option<&Marks> {
+        self.granted.asks.as_deref()
+    }
+
+    /// What policies change in its answer; `None` for most.
+    pub fn marks(&self) -> Option<&Marks> {
+        self.granted.marks.as_deref()
+    }
 }
 
 impl Worker {
+    /// Whether nothing is asked of the request before it goes where its route sends it.
+    pub fn is_unpoliced(&self, listener: ListenerId, view: &RequestView<'_>) -> bool {
+        if !self.topology.is_policed() {
+            return true;
+        }
+        let Some((settings, router)) = self.topology.listener(listener) else {
+            return false;
+        };
+        let route = router.route(view);
+        let mut policies = settings
+            .policy
+            .iter()
+            .chain(route.and_then(|route| route.policy.as_ref()));
+        let is_gated =
+            || route.is_some_and(|route| route.clusters().any(|cluster| self.gate(cluster).is_some()));
+        policies.all(|policy| policy.is_plain(view)) && !is_gated()
+    }
+
     /// Finds the request's route, and what becomes of it. What is answered here, and what has no route, is counted.
     pub fn admit(&mut self, listener: ListenerId, view: &RequestView<'_>) -> Admission {
-        let found = match self.topology.listener(listener) {
-            Some((_, router)) => router.route(view).map(|route| (route, None)),
-            None => self
-                .route_of_the_retired(listener, view)
-                .map(|(route, before)| (route, Some(before))),
+        self.admit_again(listener, view, Cleared::default())
+    }
+
+    /// The same, for a request that had to wait.
+    pub fn admit_again(
+        &mut self,
+        listener: ListenerId,
+        view: &RequestView<'_>,
+        mut cleared: Cleared,
+    ) -> Admission {
+        let now = self.now();
+        let arrived = *cleared.arrived.get_or_insert(now);
+        let way = match self.way(listener, view, now, &mut cleared) {
+            Err(Stop::Waits(until)) => return Admission::Wait(Box::new(Wait { cleared, until })),
+            way => way,
         };
-        let Some((route, before)) = found else {
-            self.unrouted += 1;
-            return Admission::Unrouted;
-        };
-        let split = match &route.action {
-            Action::Forward(split) => split,
-            Action::Redirect(_) | Action::Respond(_) => {
-                let answer = Answer::of(route, view);
+        self.policed.note(&cleared.findings);
+        let mut marks = cleared.marks;
+        cleared.findings.mark(&mut marks);
+        let way = match way {
+            Ok(way) => way,
+            Err(Stop::Answered(mut answer)) => {
                 self.answered_here.add(answer.reason, 1);
-                return Admission::Answer(answer);
+                marks.apply(&mut answer.headers);
+                return Admission::Answer(*answer);
+            }
+            Err(Stop::Denied(mut denial)) => {
+                self.policed.refuse(denial.reason);
+                marks.apply(&mut denial.headers);
+                return Admission::Answer((*denial).into());
+            }
+            Err(Stop::Unrouted | Stop::Waits(..)) => {
+                self.unrouted += 1;
+                return Admission::Unrouted;
             }
         };
-        let Some((index, cluster, request)) = self.choose(route, split, before, view) else {
-            self.unrouted += 1;
-            return Admission::Unrouted;
-        };
-        let (timeout, mirror) = (route.timeout, route.mirror.clone());
-        let changes = route.edits.as_ref().map(|edits| Changes {
-            edits: edits.clone(),
-            cluster: cluster.name.clone(),
-        });
-        let arrived = self.now();
+        let mirror = way.mirror.filter(|rule| rule.wants(view.method, &mut self.rng));
         Admission::Forward(Flow {
             generation: self.generation,
-            cluster: index,
-            cluster_id: self.topology.cluster_id(index),
-            request,
+            cluster: way.cluster,
+            cluster_id: self.topology.cluster_id(way.cluster),
+            request: way.request,
             arrived,
-            ready: arrived,
-            timeout,
-            limit: arrived + timeout,
+            ready: now,
+            granted: Granted {
+                passes: cleared.passes,
+                asks: boxed(cleared.asks),
+                marks: boxed(marks),
+            },
+            timeout: way.timeout,
+            limit: arrived + way.timeout,
             tried: ArrayVec::new(),
             tried_ids: ArrayVec::new(),
             next: None,
@@ -124,9 +227,81 @@ impl Worker {
             first_byte: None,
             failure: None,
             drawn: None,
-            changes,
-            mirror: mirror.filter(|rule| rule.wants(view.method, &mut self.rng)),
+            changes: way.changes,
+            mirror,
         })
+    }
+
+    /// The way of a request to its cluster, past the policies on it.
+    fn way(
+        &self,
+        listener: ListenerId,
+        view: &RequestView<'_>,
+        now: Moment,
+        cleared: &mut Cleared,
+    ) -> Result<Way, Stop> {
+        cleared.marks = Marks::default();
+        cleared.asks = Marks::default();
+        let general = self.listener(listener).and_then(|l| l.policy.as_ref());
+        if let Some(policy) = general {
+            policy.weigh(view, now, 0, cleared)?;
+        }
+        let found = match self.topology.listener(listener) {
+            Some((_, router)) => router.route(view).map(|route| (route, None)),
+            None => self
+                .route_of_the_retired(listener, view)
+                .map(|(route, before)| (route, Some(before))),
+        };
+        // Before anything else is asked: a page may read why it is refused.
+        if let Some(policy) = found.and_then(|(route, _)| route.policy.as_ref()) {
+            policy.mark(view, &mut cleared.marks);
+        }
+        if let Some(denial) = cleared.refused.take() {
+            return Err(denial.into());
+        }
+        // A browser that asks for a page sends no password yet.
+        let preflight = found.and_then(|(route, _)| route.policy.as_ref()?.preflight(view));
+        if let (Some(policy), None) = (general, &preflight) {
+            policy.prove(view, now, cleared)?;
+        }
+        let (route, before) = found.ok_or(Stop::Unrouted)?;
+        if let Some(policy) = &route.policy {
+            policy.weigh(view, now, 1, cleared)?;
+            if let Some(answer) = preflight {
+                cleared.marks = Marks::default();
+                return Err(Stop::Answered(Box::new(answer)));
+            }
+            policy.prove(view, now, cleared)?;
+        }
+        let split = match &route.action {
+            Action::Forward(split) => split,
+            Action::Redirect(_) | Action::Respond(_) => {
+                return Err(Stop::Answered(Box::new(Answer::of(route, view))));
+            }
+        };
+        let (index, cluster, request) = self.choose(route, split, before, view).ok_or(Stop::Unrouted)?;
+        let policy = route.policy.as_ref();
+        let class = policy.map_or(Priority::Normal, |policy| policy.class.of(view));
+        let gates = [
+            policy.and_then(|policy| policy.gate.as_ref()),
+            cluster.gate.as_ref(),
+        ];
+        pass(gates, class, cleared)?;
+        Ok(Way {
+            cluster: index,
+            request,
+            timeout: route.timeout,
+            changes: route.edits.as_ref().map(|edits| Changes {
+                edits: edits.clone(),
+                cluster: cluster.name.clone(),
+            }),
+            mirror: route.mirror.clone(),
+        })
+    }
+
+    /// The gate in front of a cluster, by its index.
+    fn gate(&self, cluster: usize) -> Option<&Arc<Gate>> {
+        self.topology.cluster(cluster)?.gate.as_ref()
     }
 
     /// The cluster that serves a user, and what its engine needs to know of him. The first cluster of a route says how
@@ -158,4 +333,24 @@ impl Worker {
             table.is_some_and(|table| table.can_serve(&request))
         }))
     }
+}
+
+/// Most requests have none.
+fn boxed(marks: Marks) -> Option<Box<Marks>> {
+    (!marks.is_empty()).then(|| Box::new(marks))
+}
+
+/// Leads a request through the gates on its way that it has not passed yet.
+fn pass(gates: [Option<&Arc<Gate>>; GATES], class: Priority, cleared: &mut Cleared) -> Result<(), Stop> {
+    for (index, (gate, place)) in gates.into_iter().zip(&mut cleared.passes).enumerate() {
+        let Some(gate) = gate.filter(|_| place.is_none()) else {
+            continue;
+        };
+        match gate.enter(class) {
+            Entry::Through(pass) => *place = Some(pass),
+            Entry::Waits(waiting) => return Err(Stop::Waits(Until::Turn(index, waiting))),
+            Entry::Full => return Err(Denial::of(Reason::Busy).come_back_in(1).into()),
+        }
+    }
+    Ok(())
 }

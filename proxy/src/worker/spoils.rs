@@ -8,6 +8,7 @@ use std::sync::Arc;
 use foreshade_engine::observation::Observation;
 
 use crate::ledger::Ledger;
+use crate::policy::Policed;
 use crate::recorder::{Harvest, empty_harvest};
 use crate::tally::{Counts, Tally};
 use crate::topology::Topology;
@@ -30,6 +31,8 @@ pub struct Spoils {
     pub refused: Counts,
     /// Requests that their route answered, by why.
     pub answered_here: Counts,
+    /// What policies did.
+    pub policed: Policed,
 }
 
 impl Spoils {
@@ -44,6 +47,7 @@ impl Spoils {
             unrouted: 0,
             refused: Counts::default(),
             answered_here: Counts::default(),
+            policed: Policed::default(),
         }
     }
 
@@ -58,6 +62,7 @@ impl Spoils {
             unrouted: self.unrouted,
             refused: self.refused,
             answered_here: self.answered_here,
+            policed: self.policed,
         }
     }
 
@@ -69,5 +74,6 @@ impl Spoils {
         self.unrouted = 0;
         self.refused.clear();
         self.answered_here.clear();
+        self.policed.clear();
     }
 }

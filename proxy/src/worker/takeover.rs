@@ -253,7 +253,7 @@ mod tests {
             };
             match self.worker.admit(listener, &view) {
                 Admission::Forward(flow) => Some(flow),
-                Admission::Answer(_) | Admission::Unrouted => None,
+                Admission::Answer(_) | Admission::Unrouted | Admission::Wait(_) => None,
             }
         }
 

@@ -14,6 +14,11 @@ impl Flow {
         self.arrived
     }
 
+    /// When nothing kept it from its first attempt any more: what lies before is waiting for its turn.
+    pub fn ready(&self) -> Moment {
+        self.ready
+    }
+
     /// Whether no other endpoint was asked before.
     pub fn is_first_attempt(&self) -> bool {
         self.tried.len() <= 1

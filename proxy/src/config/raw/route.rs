@@ -12,9 +12,10 @@ use crate::config::text::route::{
 };
 use crate::config::text::{Authority, Header, Host};
 use crate::path::{DuplicateSlashes, EncodedSlashes};
+use crate::policy::Priority;
 use crate::route::answer::Scheme;
 
-use super::{Limit, Mirror};
+use super::{Access, BasicAuth, Class, Concurrency, Cors, Limit, Maintenance, Mirror, RateLimit};
 
 /// How often one request is sent at most: what failover never exceeds is the most that can be allowed.
 type Attempts = Count<1, ATTEMPTS_MAX_NEVER_SENT>;
@@ -48,6 +49,21 @@ section! {
     idempotent "idempotent": default At<bool> = false;
     /// Copies of its requests, sent elsewhere; none where left out.
     mirror "mirror": optional At<Mirror>;
+    /// Whose requests are let in, beside what the listener says; everybody's where left out.
+    access "access": optional Access;
+    /// How many requests, beside what the listener says; asked in their order.
+    rate_limits "rateLimits": list List<At<RateLimit>, 0>;
+    /// How many of its requests may be under way at a time, and what becomes of more; any number where left out.
+    concurrency "concurrency": optional At<Concurrency>;
+    /// How much its requests matter where a limit of concurrency is reached, its own or its cluster's: who matters more goes
+    /// first, and who matters less is refused first.
+    priority "priority": default At<Class> = Class::Fixed(Priority::Normal);
+    /// Closed for a while: what users get instead of being served.
+    maintenance "maintenance": optional Maintenance;
+    /// Which other sites' pages may read the answers. Where left out, endpoints decide.
+    cors "cors": optional At<Cors>;
+    /// Users who may come in, with names and passwords.
+    basic_auth "basicAuth": optional BasicAuth;
 }
 
 section! {

@@ -147,6 +147,17 @@ text! {
     }, "^[!-~]+/[!-~][ -~]*$"
 }
 
+text! {
+    /// What browsers show when they ask for a password.
+    Realm(String), "a name of visible ASCII characters, without quotes", |text| {
+        let plain = text.bytes().all(|b| matches!(b, b' '..=b'~') && !b"\"\\".contains(&b));
+        if plain && !text.is_empty() && text.trim() == text {
+            return Ok(text.to_owned());
+        }
+        Err(Wrong::default())
+    }, "^[!#-\\[\\]-~]([ !#-\\[\\]-~]*[!#-\\[\\]-~])?$"
+}
+
 /// A network.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::config) struct Network(pub(in crate::config) Cidr);

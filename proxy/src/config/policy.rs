@@ -1,0 +1,287 @@
+//! A policy, checked: its lists say something, and nothing in them is in vain.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use foreshade_settings::{At, List, Mistake, Mistakes, Names, Place};
+
+use super::edits::editable;
+use super::raw;
+use super::route::each;
+use super::text::Header;
+use super::text::origin::OriginPattern;
+use super::text::route::{Method, Network};
+use crate::cidr::Cidr;
+use crate::policy::access::{Access, NETWORKS_MAX};
+use crate::policy::basic::{Basic, Settings};
+use crate::policy::cors::{Cors, ORIGINS_MAX, Origins};
+use crate::policy::maintenance::Maintenance;
+use crate::policy::rate::{Key, LIMITS_MAX, Limit, RateLimit};
+use crate::policy::{Class, Gate, Policy, Priority, gate};
+use crate::route::Match;
+use crate::route::answer::BODY_BYTES_MAX;
+
+/// A policy as it was written.
+pub(super) struct Written {
+    pub(super) access: Option<raw::Access>,
+    pub(super) rates: List<At<raw::RateLimit>, 0>,
+    pub(super) concurrency: Option<At<raw::Concurrency>>,
+    pub(super) class: raw::Class,
+    pub(super) maintenance: Option<raw::Maintenance>,
+    pub(super) cors: Option<At<raw::Cors>>,
+    pub(super) basic: Option<raw::BasicAuth>,
+    /// How long a request of the route may take.
+    pub(super) timeout: Option<Duration>,
+}
+
+impl Written {
+    /// What a listener asks.
+    pub(super) fn of_listener(raw: &mut raw::Listener) -> Self {
+        Self {
+            access: raw.access.take(),
+            rates: std::mem::replace(&mut raw.rate_limits, List::unread()),
+            concurrency: None,
+            class: raw::Class::Fixed(Priority::Normal),
+            maintenance: raw.maintenance.take(),
+            cors: None,
+            basic: raw.basic_auth.take(),
+            timeout: None,
+        }
+    }
+
+    /// What a route asks.
+    pub(super) fn of_route(raw: &mut raw::Route) -> Self {
+        Self {
+            access: raw.access.take(),
+            rates: std::mem::replace(&mut raw.rate_limits, List::unread()),
+            concurrency: raw.concurrency.take(),
+            class: std::mem::replace(&mut raw.priority.value, raw::Class::Fixed(Priority::Normal)),
+            maintenance: raw.maintenance.take(),
+            cors: raw.cors.take(),
+            basic: raw.basic_auth.take(),
+            timeout: Some(raw.timeout.value.0),
+        }
+    }
+}
+
+/// Checks a policy: nothing where nothing was written, `None` where something is wrong, and reported.
+pub(super) fn policy(written: Written, mistakes: &mut Mistakes) -> Option<Option<Arc<Policy>>> {
+    let access = written.access.map(|raw| access(raw, mistakes));
+    let rates = rates(written.rates, mistakes);
+    if let (Some(raw), Some(timeout)) = (&written.concurrency, written.timeout)
+        && raw.value.wait.0 >= timeout
+    {
+        let what = "wait is not below the timeout of the route";
+        mistakes.add(Mistake::at(raw.place(), what).expected("a wait that leaves time for an answer"));
+    }
+    let gate = written.concurrency.map(|raw| gate(&raw.value));
+    let maintenance = written.maintenance.map(|raw| maintenance(raw, mistakes));
+    let cors = written.cors.map(|raw| cors(raw.value, mistakes));
+    let basic = written.basic.map(|raw| basic(raw, mistakes));
+    let policy = Policy {
+        access: match access {
+            Some(access) => Some(access?),
+            None => None,
+        },
+        rates: rates?,
+        gate: match gate {
+            Some(gate) => Some(gate?),
+            None => None,
+        },
+        maintenance: match maintenance {
+            Some(maintenance) => Some(maintenance?),
+            None => None,
+        },
+        cors: match cors {
+            Some(cors) => Some(cors?),
+            None => None,
+        },
+        basic: match basic {
+            Some(basic) => Some(basic?),
+            None => None,
+        },
+        class: match written.class {
+            raw::Class::Fixed(priority) => Class::Fixed(priority),
+            raw::Class::Header(name) => Class::Header(name.0),
+        },
+    };
+    Some((policy != Policy::default()).then(|| Arc::new(policy)))
+}
+
+/// Checks who is let in.
+fn access(raw: raw::Access, mistakes: &mut Mistakes) -> Option<Access> {
+    let raw = raw.0;
+    let deny = match raw.deny {
+        Some(list) => networks("deny", list, mistakes)?,
+        None => Vec::new(),
+    };
+    let allow = match raw.allow {
+        Some(list) => Some(networks("allow", list, mistakes)?),
+        None => None,
+    };
+    for allowed in allow.iter().flatten() {
+        if let Some(denied) = deny.iter().find(|denied| denied.value.holds(&allowed.value)) {
+            let what = format!("allow: {} is denied by {}", allowed.value, denied.value);
+            mistakes.add(
+                Mistake::at(allowed.place(), what)
+                    .expected("networks of which something is left to be let in"),
+            );
+        }
+    }
+    let plain = |networks: Vec<At<Cidr>>| networks.into_iter().map(|network| network.value).collect();
+    Some(Access {
+        allow: allow.map(plain),
+        deny: plain(deny),
+    })
+}
+
+/// Checks what users are told while it is closed.
+fn maintenance(raw: raw::Maintenance, mistakes: &mut Mistakes) -> Option<Maintenance> {
+    let length = raw.body.value.0.len();
+    if length > BODY_BYTES_MAX {
+        let what = format!("body has {length} bytes");
+        mistakes.add(Mistake::at(raw.body.place(), what).expected(format!("at most {BODY_BYTES_MAX}")));
+    }
+    Some(Maintenance {
+        body: raw.body.value.0,
+        content_type: raw.content_type.0,
+        retry_after: raw.retry_after.0,
+        except: each(raw.except, |network: Network| Some(network.0))?,
+    })
+}
+
+/// Checks who is asked to log in. The file is read when somebody does: a configuration is also checked where it is not.
+fn basic(raw: raw::BasicAuth, mistakes: &mut Mistakes) -> Option<Arc<Basic>> {
+    let user_header = match &raw.user_header {
+        Some(name) => Some(editable(name, mistakes)?),
+        None => None,
+    };
+    Some(Arc::new(Basic::new(Settings {
+        realm: raw.realm.0,
+        users_file: raw.users_file?.0,
+        user_header,
+    })))
+}
+
+/// Checks whose pages may read.
+fn cors(raw: raw::Cors, mistakes: &mut Mistakes) -> Option<Cors> {
+    let origins = origins(raw.origins?, &raw.credentials, mistakes);
+    Some(Cors {
+        origins: origins?,
+        methods: each(raw.methods, |method: Method| Some(method.0))?,
+        headers: each(raw.allow_headers, |name: Header| Some(name.0))?,
+        expose: each(raw.expose_headers, |name: Header| Some(name.0))?,
+        credentials: raw.credentials.value,
+        max_age_s: raw.max_age.0.as_secs(),
+    })
+}
+
+fn origins(
+    list: At<List<At<OriginPattern>, 1>>,
+    credentials: &At<bool>,
+    mistakes: &mut Mistakes,
+) -> Option<Origins> {
+    let (place, list) = (list.place(), list.value);
+    let count = list.items.len();
+    if count > ORIGINS_MAX {
+        let what = format!("origins has {count} entries");
+        mistakes.add(Mistake::at(place, what).expected(format!("at most {ORIGINS_MAX}")));
+    }
+    let any = list
+        .items
+        .iter()
+        .find(|one| matches!(one.value, OriginPattern::Any));
+    let Some(any) = any else {
+        let like = |one: At<OriginPattern>| match one.value {
+            OriginPattern::Like(one) => Some(one),
+            OriginPattern::Any => None,
+        };
+        return each(list, like).map(Origins::Listed);
+    };
+    if count > 1 {
+        let what = "origins: '*' is every site, and the others are among them";
+        mistakes.add(Mistake::at(any.place(), what).expected("'*' alone, or no '*'"));
+    }
+    if credentials.value {
+        let what = "credentials with '*': every site could act for its visitors";
+        mistakes
+            .add(Mistake::at(credentials.place(), what).expected("the sites that may, or no credentials"));
+    }
+    Some(Origins::Any)
+}
+
+/// A preflight asks with OPTIONS, so a route that is to answer it has to take that.
+pub(super) fn check_preflights(cors: Option<Place>, matches: Option<&Match>, mistakes: &mut Mistakes) {
+    let methods = matches
+        .map(|matches| matches.methods.as_slice())
+        .unwrap_or_default();
+    if cors.is_some() && !methods.is_empty() && !methods.iter().any(|method| method == "OPTIONS") {
+        let what = "cors: browsers ask with OPTIONS first, and the route does not take it";
+        mistakes.add(Mistake::at(cors, what).expected("OPTIONS among the methods of the route"));
+    }
+}
+
+/// A limit of requests under way.
+pub(super) fn gate(raw: &raw::Concurrency) -> Option<Arc<Gate>> {
+    Some(Arc::new(Gate::new(gate::Limit {
+        concurrency: raw.limit?.0,
+        room: raw.queue.0,
+        wait: raw.wait.0,
+    })))
+}
+
+/// Checks how many requests there may be.
+fn rates(raw: List<At<raw::RateLimit>, 0>, mistakes: &mut Mistakes) -> Option<Vec<Arc<RateLimit>>> {
+    let names = raw.items.iter().map(|limit| limit.value.name.as_ref());
+    Names::collect("rate limit", names, raw.whole, mistakes);
+    if let Some(fifth) = raw.items.get(LIMITS_MAX) {
+        let what = format!("rateLimits has {} entries", raw.items.len());
+        mistakes.add(Mistake::at(fifth.place(), what).expected(format!("at most {LIMITS_MAX}")));
+    }
+    each(raw, |limit| {
+        let raw = limit.value;
+        let rate_rps = raw.rate.map(|rate| rate.0);
+        let limit = Limit {
+            name: raw.name?.value,
+            rate_rps: rate_rps?,
+            burst: raw
+                .burst
+                .map_or_else(|| whole(rate_rps?), |burst| Some(burst.0))?,
+            key: match raw.key {
+                raw::LimitKey::Client => Key::Client,
+                raw::LimitKey::Everybody => Key::Everybody,
+                raw::LimitKey::Header(name) => Key::Header(name.0),
+            },
+            keys: usize::try_from(raw.keys.0).ok()?,
+            dry_run: raw.dry_run,
+            tells: raw.headers,
+        };
+        Some(Arc::new(RateLimit::new(limit)))
+    })
+}
+
+/// What a second brings, as a burst.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to what a burst may be"
+)]
+fn whole(rate_rps: f64) -> Option<u32> {
+    Some(rate_rps.ceil().clamp(1.0, f64::from(raw::BURST_MAX)) as u32)
+}
+
+fn networks(key: &str, list: At<List<At<Network>, 1>>, mistakes: &mut Mistakes) -> Option<Vec<At<Cidr>>> {
+    let (place, list) = (list.place(), list.value);
+    let count = list.items.len();
+    if count > NETWORKS_MAX {
+        let what = format!("{key} has {count} entries");
+        mistakes.add(Mistake::at(place, what).expected(format!("at most {NETWORKS_MAX}")));
+        return None;
+    }
+    let networks = list
+        .items
+        .into_iter()
+        .map(|network| network.with(network.value.0));
+    let networks = networks.collect();
+    list.whole.then_some(networks)
+}

@@ -1,0 +1,227 @@
+//! The keys of a policy, which listeners and routes have alike: who is let in, how often, how many at once, by whose
+//! pages, and with which password.
+
+use foreshade_contract::Name;
+use foreshade_settings::{
+    AbsolutePath, At, Choice, Count, Json, Lasting, List, Mistake, Mistakes, Node, Rate, Read, Shown, Value,
+    scalar, seconds, section, word,
+};
+use serde_json::json;
+
+use crate::config::text::Header;
+use crate::config::text::origin::OriginPattern;
+use crate::config::text::route::{MediaType, Method, Network, Realm, Text};
+use crate::policy::Priority;
+use crate::policy::gate::ROOM_MAX;
+
+/// Largest burst: more at once than any proxy serves in a second.
+pub(in crate::config) const BURST_MAX: u32 = 1_000_000;
+
+section! {
+    /// Whose requests are let in, by the client's address as trusted proxies tell it.
+    AccessSection "an access section":
+    /// Only these addresses and networks; everybody where left out.
+    allow "allow": optional At<List<At<Network>, 1>>;
+    /// Never these, whatever allow says.
+    deny "deny": optional At<List<At<Network>, 1>>;
+}
+
+/// An [`AccessSection`] with at least one list.
+#[derive(Debug)]
+pub(in crate::config) struct Access(pub(in crate::config) AccessSection);
+
+impl Read for Access {
+    fn read(node: &Node, key: &str, mistakes: &mut Mistakes) -> Option<Self> {
+        let before = mistakes.count();
+        let section = AccessSection::read(node, key, mistakes)?;
+        let none = section.allow.is_none() && section.deny.is_none();
+        if none && mistakes.count() == before {
+            let what = "access lets everybody in";
+            mistakes.add(Mistake::at(node.place, what).expected("allow, deny, or both"));
+        }
+        Some(Self(section))
+    }
+
+    fn title() -> String {
+        AccessSection::title()
+    }
+
+    fn schema() -> Json {
+        AccessSection::schema()
+    }
+}
+
+section! {
+    /// So many requests, and no more.
+    RateLimit "a rate limit":
+    /// Name, which clients are told; unique in its list.
+    name "name": required At<Name>;
+    /// Requests per second in the long run. Beyond: 429.
+    rate "rate": required Rate;
+    /// Requests at once, saved up while there are fewer; what a second brings where left out.
+    burst "burst": optional Count<1, BURST_MAX>;
+    /// Whose requests are counted together: a client's (an IPv4 address, or an IPv6 /64), those with the same value of a
+    /// header (a client's where it is absent), or everybody's.
+    key "key": default LimitKey = LimitKey::Client;
+    /// Keys that are told apart at a time, 16 bytes each. Of more, those are forgotten that have asked least.
+    keys "keys": default Count<64, 16_777_216> = Count(65_536);
+    /// Whether it only counts what it would refuse.
+    dry_run "dryRun": default bool = false;
+    /// Whether clients are told what is left, in RateLimit and RateLimit-Policy.
+    headers "headers": default bool = true;
+}
+
+/// Whose requests are counted together.
+#[derive(Debug)]
+pub(in crate::config) enum LimitKey {
+    Client,
+    Everybody,
+    Header(Header),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum LimitWord {
+    Client,
+    Everybody,
+}
+
+impl Choice for LimitWord {
+    const ALL: &'static [(&'static str, Self)] = &[("client", Self::Client), ("everybody", Self::Everybody)];
+}
+
+section! {
+    /// The long form of [`LimitKey`].
+    LimitKeySection "a key":
+    /// Name of the header whose values are told apart.
+    header "header": required Header;
+}
+
+impl Read for LimitKey {
+    fn read(node: &Node, key: &str, mistakes: &mut Mistakes) -> Option<Self> {
+        if matches!(node.value, Value::Map(_)) {
+            return LimitKeySection::read(node, key, mistakes)?
+                .header
+                .map(Self::Header);
+        }
+        scalar(node, key, &Self::title(), mistakes).map(|word| match word {
+            LimitWord::Client => Self::Client,
+            LimitWord::Everybody => Self::Everybody,
+        })
+    }
+
+    fn title() -> String {
+        "client, everybody, or a mapping with the key header".to_owned()
+    }
+
+    fn schema() -> Json {
+        json!({ "anyOf": [<LimitWord as Read>::schema(), LimitKeySection::schema()] })
+    }
+}
+
+impl Shown for LimitKey {
+    fn shown(&self) -> Json {
+        match self {
+            Self::Client => "client".into(),
+            Self::Everybody => "everybody".into(),
+            Self::Header(name) => json!({ "header": name.0.as_str() }),
+        }
+    }
+}
+
+section! {
+    /// How many requests are under way at a time.
+    Concurrency "a concurrency section":
+    /// Requests under way at a time, to the last byte of their answers, in all workers together.
+    limit "limit": required Count<1, 1_000_000>;
+    /// Requests that may wait for a place. Beyond: 503.
+    queue "queue": default Count<0, ROOM_MAX> = Count(0);
+    /// How long one may wait. Beyond: 503.
+    wait "wait": default Lasting<1, 60_000> = seconds(1);
+}
+
+/// How much requests matter where a limit of concurrency is reached.
+#[derive(Debug)]
+pub(in crate::config) enum Class {
+    Fixed(Priority),
+    Header(Header),
+}
+
+impl Choice for Priority {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("low", Self::Low), ("normal", Self::Normal), ("high", Self::High)];
+}
+
+section! {
+    /// The long form of [`Class`].
+    ClassSection "a priority":
+    /// Name of the header that says low, normal or high; normal where it says anything else.
+    header "header": required Header;
+}
+
+impl Read for Class {
+    fn read(node: &Node, key: &str, mistakes: &mut Mistakes) -> Option<Self> {
+        if matches!(node.value, Value::Map(_)) {
+            return ClassSection::read(node, key, mistakes)?.header.map(Self::Header);
+        }
+        scalar(node, key, &Self::title(), mistakes).map(Self::Fixed)
+    }
+
+    fn title() -> String {
+        "low, normal, high, or a mapping with the key header".to_owned()
+    }
+
+    fn schema() -> Json {
+        json!({ "anyOf": [<Priority as Read>::schema(), ClassSection::schema()] })
+    }
+}
+
+impl Shown for Class {
+    fn shown(&self) -> Json {
+        match self {
+            Self::Fixed(priority) => word(*priority).into(),
+            Self::Header(name) => json!({ "header": name.0.as_str() }),
+        }
+    }
+}
+
+section! {
+    /// Which other sites' pages may read the answers. Source: the Fetch standard.
+    Cors "a cors section":
+    /// Origins of those pages: https://shop.example, https://*.shop.example for all hosts below, or '*' for every site.
+    origins "origins": required At<List<At<OriginPattern>, 1>>;
+    /// Methods that they may use, beside GET, HEAD and POST.
+    methods "methods": list List<Method, 0>;
+    /// Headers that they may send, beside those that every form may send.
+    allow_headers "allowHeaders": list List<Header, 0>;
+    /// Headers of answers that they may read, beside the few that every page may read.
+    expose_headers "exposeHeaders": list List<Header, 0>;
+    /// Whether browsers send cookies and credentials along. Not with '*'.
+    credentials "credentials": default At<bool> = false;
+    /// How long browsers may remember a preflight.
+    max_age "maxAge": default Lasting<0, 86_400_000> = seconds(600);
+}
+
+section! {
+    /// Users with names and passwords.
+    BasicAuth "a basicAuth section":
+    /// File with a line for each user, as foreshade-proxy password writes it. Others may not read it. Read again when it
+    /// changes; who is known already may come in for up to a minute.
+    users_file "usersFile": required AbsolutePath;
+    /// What browsers show when they ask.
+    realm "realm": default Realm = Realm("restricted".to_owned());
+    /// Name of the header that tells endpoints the user's name. What a client sends in it is taken out.
+    user_header "userHeader": optional At<Header>;
+}
+
+section! {
+    /// Closed for a while.
+    Maintenance "a maintenance section":
+    /// The page that users get with the status 503, at most 16 KiB.
+    body "body": default At<Text> = Text("closed for maintenance".to_owned());
+    /// Its media type.
+    content_type "contentType": default MediaType = MediaType("text/plain; charset=utf-8".to_owned());
+    /// When users are told to come back.
+    retry_after "retryAfter": default Lasting<1000, 604_800_000> = seconds(300);
+    /// Clients who are served all the same, by address or network.
+    except "except": list List<Network, 0>;
+}

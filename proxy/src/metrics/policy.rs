@@ -1,0 +1,58 @@
+//! What policies refused, and what they would have refused.
+
+use super::page::{Kind, Page};
+use crate::command::View;
+use crate::config::Config;
+use crate::policy::Gate;
+
+pub(super) fn write(page: &mut Page, view: &View) {
+    let policed = &view.policed;
+    page.family(
+        "foreshade_policy_refused_total",
+        Kind::Counter,
+        "Requests that the policy of their listener or route refused, by why.",
+    );
+    for (reason, n) in policed.refused.iter() {
+        page.sample(&[("reason", reason)], n as f64);
+    }
+    page.family(
+        "foreshade_policy_spared_total",
+        Kind::Counter,
+        "Requests that a policy would have refused if it did not only count, by why.",
+    );
+    for (reason, n) in policed.spared.iter() {
+        page.sample(&[("reason", reason)], n as f64);
+    }
+    page.family(
+        "foreshade_rate_limit_forgotten_keys_total",
+        Kind::Counter,
+        "Keys that a rate limit had to forget because too many were in use.",
+    );
+    page.sample(&[], policed.forgotten_keys as f64);
+    page.family(
+        "foreshade_concurrency_requests",
+        Kind::Gauge,
+        "Requests at a limit of concurrency, of a route or a cluster: under way, and waiting.",
+    );
+    for (kind, name, gate) in gates(view.topology.config()) {
+        let (under_way, waiting) = gate.counts();
+        for (state, n) in [("under_way", under_way), ("waiting", waiting)] {
+            page.sample(&[("kind", kind), ("name", &name), ("state", state)], f64::from(n));
+        }
+    }
+}
+
+/// All limits of concurrency: of what, and whose.
+fn gates(config: &Config) -> impl Iterator<Item = (&'static str, String, &Gate)> {
+    let of_routes = config.listeners.iter().flat_map(|listener| {
+        listener.routes.iter().filter_map(|route| {
+            let gate = route.policy.as_ref()?.gate.as_deref()?;
+            Some(("route", format!("{}/{}", listener.name, route.called()), gate))
+        })
+    });
+    let of_clusters = config
+        .clusters
+        .iter()
+        .filter_map(|cluster| Some(("cluster", cluster.name.to_string(), cluster.gate.as_deref()?)));
+    of_routes.chain(of_clusters)
+}

@@ -1,0 +1,96 @@
+//! What stays the same in a new configuration goes on with what has been used up of it.
+//!
+//! A reload, or a name with another address, must not give every client a new burst. A listener is known by its
+//! address, a route by what it matches, a cluster by its name, a part of a policy by what it says.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Gate, Policy};
+use crate::config::Config;
+
+/// Lets policies go on that are in both configurations.
+pub(crate) fn carry_over(before: &Config, after: &mut Config) {
+    for listener in &mut after.listeners {
+        let Some(old) = before
+            .listeners
+            .iter()
+            .find(|old| old.address == listener.address)
+        else {
+            continue;
+        };
+        carry(old.policy.as_ref(), &mut listener.policy);
+        // By what a match is as text: its patterns make it no key of its own.
+        let policed = old.routes.iter().filter(|route| route.policy.is_some());
+        let old_routes: HashMap<_, _> = policed
+            .map(|route| (format!("{:?}", route.matches), route))
+            .collect();
+        for route in listener.routes.iter_mut().filter(|route| route.policy.is_some()) {
+            let same = old_routes.get(&format!("{:?}", route.matches));
+            carry(same.and_then(|same| same.policy.as_ref()), &mut route.policy);
+        }
+    }
+    for cluster in after.clusters.iter_mut().filter(|cluster| cluster.gate.is_some()) {
+        let same = before.clusters.iter().find(|old| old.name == cluster.name);
+        carry_gate(same.and_then(|same| same.gate.as_ref()), &mut cluster.gate);
+    }
+}
+
+fn carry(before: Option<&Arc<Policy>>, after: &mut Option<Arc<Policy>>) {
+    let (Some(before), Some(new)) = (before, after.as_ref()) else {
+        return;
+    };
+    let mut carried = Policy::clone(new);
+    for limit in &mut carried.rates {
+        if let Some(same) = before.rates.iter().find(|same| *same == limit) {
+            *limit = same.clone();
+        }
+    }
+    carry_gate(before.gate.as_ref(), &mut carried.gate);
+    if let Some(before) = before
+        .basic
+        .as_ref()
+        .filter(|before| carried.basic.as_ref() == Some(*before))
+    {
+        carried.basic = Some(before.clone());
+    }
+    *after = Some(Arc::new(carried));
+}
+
+/// Requests that are under way stay counted.
+fn carry_gate(before: Option<&Arc<Gate>>, after: &mut Option<Arc<Gate>>) {
+    if let Some(before) = before.filter(|before| after.as_ref() == Some(*before)) {
+        *after = Some(before.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    fn config(listener: &str, route: &str) -> Config {
+        let text = format!(
+            "apiVersion: foreshade/v1\nlisteners:\n  - name: web\n    address: 127.0.0.1:80\n    {listener}\n    routes:\n      \
+             - {{ match: {{ path: {{ prefix: /a }} }}, cluster: shop, {route} }}\n\
+             clusters: [{{ name: shop, endpoints: [{{ name: a, address: '127.0.0.1:9001' }}] }}]\n"
+        );
+        config::parse(&text, "test").unwrap_or_else(|mistakes| panic!("{mistakes}"))
+    }
+
+    #[test]
+    fn a_limit_that_says_the_same_goes_on_and_another_one_begins() {
+        let rates = |rate: u32| format!("rateLimits: [{{ name: a, rate: {rate} }}, {{ name: b, rate: 7 }}]");
+        let before = config(&rates(1), &rates(2));
+        let mut after = config(&rates(1), &rates(3));
+        carry_over(&before, &mut after);
+        let parts = |config: &Config| {
+            let listener = &config.listeners[0];
+            let route = listener.routes[0].policy.as_ref().unwrap().rates.clone();
+            (listener.policy.as_ref().unwrap().rates.clone(), route)
+        };
+        let ((old, old_route), (new, new_route)) = (parts(&before), parts(&after));
+        assert!(Arc::ptr_eq(&old[0], &new[0]) && Arc::ptr_eq(&old[1], &new[1]));
+        assert!(!Arc::ptr_eq(&old_route[0], &new_route[0]) && Arc::ptr_eq(&old_route[1], &new_route[1]));
+    }
+}

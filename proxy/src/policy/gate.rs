@@ -1,0 +1,398 @@
+//! So many requests under way, and a waiting room of bounded size in front of them.
+//!
+//! One gate for all workers. A request that finds a place goes through; one that finds none waits, if there is room, and
+//! is let through in the order of class and arrival: who matters more before who came first. Where the room is full,
+//! somebody has to go, and it is whoever matters least and came last: the newcomer, or one of a lower class who has waited
+//! in vain. So what is shed under overload is shed from the bottom, and nobody waits longer than `wait`: an answer that
+//! comes later than its user's patience is work for nobody.
+//!
+//! A lock, held for a few instructions, guards the count and the room together: two atomics could not keep the order. It is
+//! taken twice per request, and only where a limit is set.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+/// Classes of requests.
+pub const CLASSES: usize = 3;
+
+/// Most requests that may wait at a gate: a few kilobytes each, of what they have sent already.
+pub const ROOM_MAX: u32 = 100_000;
+
+/// How much a request matters, the least first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// It may be asked again later: a crawler, a report.
+    Low,
+    /// Most requests.
+    #[default]
+    Normal,
+    /// A user is lost without it: a payment.
+    High,
+}
+
+/// What a gate says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Requests under way at a time.
+    pub concurrency: u32,
+    /// Requests that may wait.
+    pub room: u32,
+    /// How long one may wait.
+    pub wait: Duration,
+}
+
+/// A gate, who is through, and who waits.
+#[derive(Debug)]
+pub struct Gate {
+    limit: Limit,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    under_way: u32,
+    waiting: u32,
+    serial: u64,
+    /// By class; each in the order of arrival.
+    rooms: [VecDeque<Seat>; CLASSES],
+}
+
+/// Somebody who waits.
+#[derive(Debug)]
+struct Seat {
+    serial: u64,
+    turn: oneshot::Sender<Pass>,
+}
+
+/// What becomes of a request at a gate.
+#[derive(Debug)]
+pub enum Entry {
+    /// It goes through.
+    Through(Pass),
+    /// It waits for its turn.
+    Waits(Waiting),
+    /// There is no room.
+    Full,
+}
+
+/// A request that is through. It is out again when this is dropped.
+#[derive(Debug)]
+pub struct Pass {
+    /// `None` where the place was handed on.
+    gate: Option<Arc<Gate>>,
+}
+
+/// A request that waits. It leaves the room when this is dropped.
+#[derive(Debug)]
+pub struct Waiting {
+    gate: Arc<Gate>,
+    class: usize,
+    serial: u64,
+    turn: oneshot::Receiver<Pass>,
+}
+
+/// Why a request that waited is not through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turned {
+    /// It waited as long as it may.
+    TooLong,
+    /// It gave way to one that matters more.
+    Shed,
+}
+
+impl Gate {
+    /// A gate with nobody in it.
+    pub fn new(limit: Limit) -> Self {
+        Self {
+            limit,
+            state: Mutex::default(),
+        }
+    }
+
+    /// What it says.
+    pub fn limit(&self) -> &Limit {
+        &self.limit
+    }
+
+    /// A request comes.
+    pub fn enter(self: &Arc<Self>, priority: Priority) -> Entry {
+        let mut state = self.state();
+        if state.under_way < self.limit.concurrency {
+            state.under_way += 1;
+            return Entry::Through(Pass {
+                gate: Some(self.clone()),
+            });
+        }
+        let class = priority as usize;
+        if state.waiting >= self.limit.room && !state.shed_below(class) {
+            return Entry::Full;
+        }
+        let (turn, waits) = oneshot::channel();
+        let serial = state.seat(class, turn);
+        Entry::Waits(Waiting {
+            gate: self.clone(),
+            class,
+            serial,
+            turn: waits,
+        })
+    }
+
+    /// Requests that are under way, and that wait.
+    pub fn counts(&self) -> (u32, u32) {
+        let state = self.state();
+        (state.under_way, state.waiting)
+    }
+
+    /// In a line.
+    pub fn in_words(&self) -> String {
+        let Limit {
+            concurrency,
+            room,
+            wait,
+        } = &self.limit;
+        format!("at most {concurrency} requests under way, {room} wait for {wait:?} at most")
+    }
+
+    /// A request is out: its place is for whoever waits next.
+    fn leave(self: &Arc<Self>) {
+        loop {
+            let mut state = self.state();
+            let Some(seat) = state.next() else {
+                state.under_way = state.under_way.saturating_sub(1);
+                return;
+            };
+            drop(state);
+            let pass = Pass {
+                gate: Some(self.clone()),
+            };
+            match seat.turn.send(pass) {
+                Ok(()) => return,
+                // He has gone just now. The place is still ours to give.
+                Err(mut pass) => pass.gate = None,
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A thread that panicked while it counted has counted, or has not: either is a state that can go on.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PartialEq for Gate {
+    /// Gates are equal if they say the same, whoever is in them.
+    fn eq(&self, other: &Self) -> bool {
+        self.limit == other.limit
+    }
+}
+
+impl State {
+    fn seat(&mut self, class: usize, turn: oneshot::Sender<Pass>) -> u64 {
+        self.serial += 1;
+        let serial = self.serial;
+        if let Some(room) = self.rooms.get_mut(class) {
+            room.push_back(Seat { serial, turn });
+            self.waiting += 1;
+        }
+        serial
+    }
+
+    /// Whoever waits next: the highest class first, in it who came first.
+    fn next(&mut self) -> Option<Seat> {
+        let seat = self.rooms.iter_mut().rev().find_map(VecDeque::pop_front)?;
+        self.waiting -= 1;
+        Some(seat)
+    }
+
+    /// Sends away whoever matters least and came last, if he matters less than `class`. He sees it by his sender that is
+    /// gone.
+    fn shed_below(&mut self, class: usize) -> bool {
+        let shed = self.rooms.iter_mut().take(class).find_map(VecDeque::pop_back);
+        if shed.is_some() {
+            self.waiting -= 1;
+        }
+        shed.is_some()
+    }
+
+    /// Somebody leaves the room who may have been let through or sent away already.
+    fn leave(&mut self, class: usize, serial: u64) {
+        let Some(room) = self.rooms.get_mut(class) else {
+            return;
+        };
+        // Serials only grow, and nobody changes places.
+        if let Ok(at) = room.binary_search_by_key(&serial, |seat| seat.serial) {
+            room.remove(at);
+            self.waiting -= 1;
+        }
+    }
+}
+
+impl Waiting {
+    /// Waits for the turn.
+    ///
+    /// # Errors
+    /// Why it does not come.
+    pub async fn turn(mut self) -> Result<Pass, Turned> {
+        let wait = self.gate.limit.wait;
+        match tokio::time::timeout(wait, &mut self.turn).await {
+            Ok(Ok(pass)) => Ok(pass),
+            Ok(Err(_)) => Err(Turned::Shed),
+            Err(_) => Err(Turned::TooLong),
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.gate.state().leave(self.class, self.serial);
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if let Some(gate) = self.gate.take() {
+            gate.leave();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(concurrency: u32, room: u32) -> Arc<Gate> {
+        Arc::new(Gate::new(Limit {
+            concurrency,
+            room,
+            wait: Duration::from_secs(1),
+        }))
+    }
+
+    fn through(gate: &Arc<Gate>) -> Pass {
+        match gate.enter(Priority::Normal) {
+            Entry::Through(pass) => pass,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn waits(gate: &Arc<Gate>, priority: Priority) -> Waiting {
+        match gate.enter(priority) {
+            Entry::Waits(waiting) => waiting,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_matters_more_goes_first_and_then_who_came_first() {
+        let gate = gate(1, 10);
+        let pass = through(&gate);
+        let low = waits(&gate, Priority::Low);
+        let first = waits(&gate, Priority::Normal);
+        let second = waits(&gate, Priority::Normal);
+        let high = waits(&gate, Priority::High);
+        drop(pass);
+        for waiting in [high, first, second, low] {
+            drop(waiting.turn().await.unwrap());
+        }
+        assert_eq!(gate.counts(), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_room_sheds_whoever_matters_least_and_came_last() {
+        let gate = gate(1, 2);
+        let pass = through(&gate);
+        let early = waits(&gate, Priority::Low);
+        let late = waits(&gate, Priority::Low);
+        assert!(
+            matches!(gate.enter(Priority::Low), Entry::Full),
+            "nobody is below him"
+        );
+        let normal = waits(&gate, Priority::Normal);
+        assert_eq!(late.turn().await.unwrap_err(), Turned::Shed);
+        let high = waits(&gate, Priority::High);
+        assert_eq!(early.turn().await.unwrap_err(), Turned::Shed);
+        assert!(matches!(gate.enter(Priority::Normal), Entry::Full));
+        drop(pass);
+        drop(high.turn().await.unwrap());
+        drop(normal.turn().await.unwrap());
+        assert_eq!(gate.counts(), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_longer_than_he_may_and_his_seat_is_free_again() {
+        let gate = gate(1, 1);
+        let pass = through(&gate);
+        let waiting = waits(&gate, Priority::Normal);
+        let begun = tokio::time::Instant::now();
+        assert_eq!(waiting.turn().await.unwrap_err(), Turned::TooLong);
+        assert_eq!(begun.elapsed(), Duration::from_secs(1));
+        assert_eq!(gate.counts(), (1, 0));
+        drop(waits(&gate, Priority::Normal));
+        assert_eq!(gate.counts(), (1, 0), "a client that goes away leaves the room");
+        drop(pass);
+        assert_eq!(gate.counts(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_place_given_to_one_who_has_gone_is_given_to_the_next() {
+        let gate = gate(1, 10);
+        let pass = through(&gate);
+        let gone = waits(&gate, Priority::High);
+        let next = waits(&gate, Priority::Normal);
+        // His turn has come, and he never looks.
+        drop(pass);
+        drop(gone);
+        drop(next.turn().await.unwrap());
+        assert_eq!(gate.counts(), (0, 0));
+    }
+
+    #[test]
+    fn without_room_nobody_waits() {
+        let gate = gate(1, 0);
+        let _pass = through(&gate);
+        assert!(matches!(gate.enter(Priority::High), Entry::Full));
+    }
+
+    #[test]
+    fn threads_that_come_and_go_leave_nothing_behind_and_are_never_too_many() {
+        let gate = gate(3, 2);
+        let inside = std::sync::atomic::AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for worker in 0..4 {
+                let (gate, inside) = (&gate, &inside);
+                scope.spawn(move || {
+                    let runtime = tokio::runtime::Builder::new_current_thread()
+                        .enable_time()
+                        .build();
+                    runtime.unwrap().block_on(async {
+                        for turn in 0..500 {
+                            let priority =
+                                [Priority::Low, Priority::Normal, Priority::High][(worker + turn) % 3];
+                            let pass = match gate.enter(priority) {
+                                Entry::Through(pass) => pass,
+                                Entry::Full => continue,
+                                Entry::Waits(waiting) if turn % 5 == 0 => {
+                                    drop(waiting);
+                                    continue;
+                                }
+                                Entry::Waits(waiting) => match waiting.turn().await {
+                                    Ok(pass) => pass,
+                                    Err(_) => continue,
+                                },
+                            };
+                            let now = inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1;
+                            assert!(now <= 3, "{now}");
+                            std::thread::yield_now();
+                            inside.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                            drop(pass);
+                        }
+                    });
+                });
+            }
+        });
+        assert_eq!(gate.counts(), (0, 0));
+    }
+}

@@ -1,0 +1,44 @@
+//! What policies did, counted: a worker's part of it, and the sum.
+
+use super::{Findings, Reason};
+use crate::tally::Counts;
+
+/// What policies did since it was counted last.
+#[derive(Clone, Debug, Default)]
+pub struct Policed {
+    /// Requests that were refused, by why.
+    pub refused: Counts,
+    /// Requests that would have been refused if it had not only been counted, by why.
+    pub spared: Counts,
+    /// Keys that limits of rates had to forget because too many were in use.
+    pub forgotten_keys: u64,
+}
+
+impl Policed {
+    /// A request was refused.
+    pub fn refuse(&mut self, reason: Reason) {
+        self.refused.add(reason.label(), 1);
+    }
+
+    /// Takes note of what was found out about a request.
+    pub fn note(&mut self, findings: &Findings) {
+        if findings.spared > 0 {
+            self.spared.add(Reason::RateLimited.label(), findings.spared);
+        }
+        self.forgotten_keys += findings.forgotten_keys;
+    }
+
+    /// Adds what others counted.
+    pub fn merge(&mut self, other: &Self) {
+        self.refused.merge(&other.refused);
+        self.spared.merge(&other.spared);
+        self.forgotten_keys += other.forgotten_keys;
+    }
+
+    /// Sets everything to zero and keeps its memory.
+    pub fn clear(&mut self) {
+        self.refused.clear();
+        self.spared.clear();
+        self.forgotten_keys = 0;
+    }
+}

@@ -1,0 +1,199 @@
+//! What an operator sees of mistakes in policies: every kind in its own test, as it is rendered.
+//!
+//! Each test has one route of its own in an otherwise sound file; the route begins in line 6.
+
+use foreshade_proxy::config::{self, Config, Mistakes};
+use insta::assert_snapshot;
+
+fn parse(listener: &str) -> Result<Config, Mistakes> {
+    let text = format!(
+        "apiVersion: foreshade/v1\nlisteners:\n  - name: web\n    address: 127.0.0.1:8080\n    {listener}\n\
+         clusters:\n  - {{ name: blue, endpoints: [{{ name: a, address: '127.0.0.1:9001' }}] }}\n"
+    );
+    config::parse(&text, "shop.yaml")
+}
+
+fn with(route: &str) -> Result<Config, Mistakes> {
+    parse(&format!("routes:\n      - {{ cluster: blue, {route} }}"))
+}
+
+/// What an operator sees of the mistakes, without the file's name and the count at the end.
+fn shown(parsed: Result<Config, Mistakes>) -> String {
+    let Err(mistakes) = parsed else {
+        panic!("no mistake");
+    };
+    mistakes.to_string().replace("shop.yaml:", "")
+}
+
+#[test]
+fn nothing_is_asked_where_nothing_is_written() {
+    let config = parse("routes: [{ cluster: blue }]").unwrap();
+    let listener = &config.listeners[0];
+    assert!(listener.policy.is_none() && listener.routes[0].policy.is_none());
+}
+
+#[test]
+fn a_list_of_nobody_is_a_mistake() {
+    assert_snapshot!(shown(with("access: { allow: [] }")), @r#"
+    6:43: allow is empty
+        6 |       - { cluster: blue, access: { allow: [] } }
+          |                                           ^
+           expected: at least one entry
+
+     1 mistake
+    "#);
+}
+
+#[test]
+fn an_access_section_keeps_somebody_out() {
+    assert_snapshot!(shown(with("access: {}")), @r#"
+    6:34: access lets everybody in
+        6 |       - { cluster: blue, access: {} }
+          |                                  ^
+           expected: allow, deny, or both
+
+     1 mistake
+    "#);
+}
+
+#[test]
+fn an_allowed_network_is_not_denied_as_a_whole() {
+    assert_snapshot!(shown(with("access: { allow: [10.1.0.0/16, 10.0.0.0/7], deny: [10.0.0.0/8] }")), @r#"
+    6:44: allow: 10.1.0.0/16 is denied by 10.0.0.0/8
+        6 |       - { cluster: blue, access: { allow: [10.1.0.0/16, 10.0.0.0/7], deny: [10.0.0.0/8] } }
+          |                                            ^^^^^^^^^^^
+           expected: networks of which something is left to be let in
+
+     1 mistake
+    "#);
+}
+
+#[test]
+fn a_network_says_what_it_means() {
+    assert_snapshot!(shown(parse("access: { deny: [10.1.2.3/8] }\n    routes: [{ cluster: blue }]")), @r#"
+    5:22: deny: "10.1.2.3/8" has bits behind its length
+        5 |     access: { deny: [10.1.2.3/8] }
+          |                      ^^^^^^^^^^
+           expected: an address or a network, as 10.0.0.0/8 or 2001:db8::/32
+           hint: write 10.0.0.0/8
+
+     1 mistake
+    "#);
+}
+
+#[test]
+fn a_rate_limit_has_a_name_of_its_own_and_a_rate() {
+    assert_snapshot!(
+        shown(with("rateLimits: [{ name: a, rate: 5 }, { name: a, rate: 0 }, { name: b, rate: 5, key: clients }]")),
+        @r#"
+    6:69: duplicate rate limit name "a"
+        6 |  blue, rateLimits: [{ name: a, rate: 5 }, { name: a, rate: 0 }, { name: b, rate: 5, key: clients }]
+          |                                                   ^
+           expected: a name that no other rate limit has
+           hint: line 6 has the same name
+
+    6:78: rate: "0" is out of range
+        6 | teLimits: [{ name: a, rate: 5 }, { name: a, rate: 0 }, { name: b, rate: 5, key: clients }] }
+          |                                                   ^
+           expected: requests per second above 0, as 500rps or 500
+
+    6:108: key: invalid value "clients"
+        6 | }, { name: a, rate: 0 }, { name: b, rate: 5, key: clients }] }
+          |                                                   ^^^^^^^
+           expected: client, everybody, or a mapping with the key header
+           hint: did you mean "client"?
+
+     3 mistakes
+    "#
+    );
+}
+
+#[test]
+fn rate_limits_are_few() {
+    let limits: Vec<_> = (0..5).map(|n| format!("{{ name: l{n}, rate: 1 }}")).collect();
+    let mistakes = shown(with(&format!("rateLimits: [{}]", limits.join(", "))));
+    assert!(
+        mistakes.contains("rateLimits has 5 entries") && mistakes.contains("expected: at most 4"),
+        "{mistakes}"
+    );
+}
+
+#[test]
+fn a_burst_is_what_a_second_brings_unless_it_is_written() {
+    let burst = |limit: &str| {
+        let config = with(&format!("rateLimits: [{{ name: a, {limit} }}]")).unwrap();
+        let policy = config.listeners[0].routes[0].policy.clone().unwrap();
+        policy.rates[0].limit().burst
+    };
+    assert_eq!(burst("rate: 0.2"), 1);
+    assert_eq!(burst("rate: 12.5rps"), 13);
+    assert_eq!(burst("rate: 1, burst: 30"), 30);
+}
+
+#[test]
+fn a_wait_leaves_time_for_an_answer() {
+    let mistakes = shown(with("timeout: 2s, concurrency: { limit: 5, queue: 5, wait: 2s }"));
+    assert!(
+        mistakes.contains("6:52: wait is not below the timeout of the route"),
+        "{mistakes}"
+    );
+    assert!(with("timeout: 2s, concurrency: { limit: 5, queue: 5, wait: 1.9s }").is_ok());
+}
+
+#[test]
+fn requests_that_are_sent_nowhere_are_never_under_way() {
+    let said = "concurrency: { limit: 5 }, priority: low";
+    let route = format!("routes: [{{ respond: {{ status: 200 }}, {said} }}]");
+    let mistakes = shown(parse(&route));
+    for key in ["concurrency", "priority"] {
+        assert!(
+            mistakes.contains(&format!("{key} has no effect")),
+            "{key}: {mistakes}"
+        );
+    }
+}
+
+#[test]
+fn a_priority_is_a_word_or_a_header() {
+    let mistakes = shown(with("concurrency: { limit: 5 }, priority: urgent"));
+    assert!(
+        mistakes.contains("expected: low, normal, high, or a mapping with the key header"),
+        "{mistakes}"
+    );
+    assert!(with("priority: { header: x-priority }").is_ok());
+}
+
+#[test]
+fn every_site_with_credentials_is_a_mistake() {
+    let mistakes = shown(with(
+        "cors: { origins: ['*', 'https://a.example'], credentials: true }",
+    ));
+    assert!(
+        mistakes.contains("credentials with '*': every site could act for its visitors")
+            && mistakes.contains("the others are among them")
+            && mistakes.contains("2 mistakes"),
+        "{mistakes}"
+    );
+    assert!(with("cors: { origins: ['*'] }").is_ok());
+}
+
+#[test]
+fn an_origin_is_what_a_browser_sends() {
+    for (origin, told) in [
+        ("shop.example", "write https://shop.example"),
+        ("https://shop.example/", "write https://shop.example"),
+        ("https://shop.example:443", "write https://shop.example"),
+        ("'null'", "every sandboxed frame has it"),
+    ] {
+        let mistakes = shown(with(&format!("cors: {{ origins: [{origin}] }}")));
+        assert!(mistakes.contains(told), "{mistakes}");
+    }
+}
+
+#[test]
+fn a_route_that_answers_preflights_takes_options() {
+    let cors = "cors: { origins: ['*'] }";
+    let mistakes = shown(with(&format!("match: {{ methods: [PUT] }}, {cors}")));
+    assert!(mistakes.contains("the route does not take it"), "{mistakes}");
+    assert!(with(&format!("match: {{ methods: [PUT, OPTIONS] }}, {cors}")).is_ok());
+}

@@ -1,0 +1,15 @@
+//! What a listener and a route ask of requests holds over real sockets, whichever engine serves them: who is let in,
+//! how often, how many at once, by whose pages, with which password.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod access;
+mod basic;
+mod cors;
+mod gate;
+mod maintenance;
+mod rate;
+mod stand;
