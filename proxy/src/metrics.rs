@@ -14,6 +14,7 @@ mod mirror;
 mod operations;
 mod page;
 mod process;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,7 @@ use crate::config::Cluster;
 use crate::names::Known;
 use crate::reload::outcome::{RESULTS, Status};
 use crate::tally::{Counts, Tally};
+use crate::tls::Certificate;
 
 /// The media type of the page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -52,6 +54,12 @@ pub struct Extra {
     pub connections_accepted: u64,
     /// Clients' connections open now.
     pub connections_open: u64,
+    /// Handshakes of TLS since the start: version, whether resumed, how many.
+    pub handshakes: Vec<(&'static str, &'static str, u64)>,
+    /// Handshakes of TLS that came to nothing, by why.
+    pub handshakes_failed: Vec<(&'static str, u64)>,
+    /// The certificates that clients are shown, and by which listener.
+    pub certificates: Vec<(String, Certificate)>,
     /// What became of the access log's lines.
     pub access_log: access_log::Counts,
     /// Requests of operators without the token.
@@ -85,6 +93,7 @@ pub fn render(view: &View, extra: &Extra) -> String {
         .collect();
     write_proxy(&mut page, view, extra);
     operations::write(&mut page, extra);
+    tls::write(&mut page, extra);
     link::write(&mut page, extra, view);
     write_clusters(&mut page, &clusters);
     let endpoints: Vec<_> = clusters

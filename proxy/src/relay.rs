@@ -21,7 +21,7 @@ use bytes::BytesMut;
 
 use self::exchange::Exchange;
 pub(crate) use self::exchange::Terms;
-use crate::client::Client;
+use crate::client::{Client, Peer};
 use crate::fields::Line;
 use crate::framing::Head;
 use crate::server::conn::Conn;
@@ -92,14 +92,18 @@ pub(crate) async fn serve(
         body,
         answer,
     } = &mut scratch;
-    let peer = conn.client().ip();
+    let agreed = conn.agreed().cloned();
+    let peer = Peer {
+        address: Some(conn.client().ip()),
+        tls: agreed.as_deref(),
+    };
     let admitted = local::with(|l| {
         let settings = l.worker.listener(listener).filter(|settings| settings.relay)?;
         if l.log.is_some() || l.namer.is_some() {
             return None;
         }
         let request = request::read(bytes, head, settings.path, lines)?;
-        let client = Client::of(&settings.trust, Some(peer), request.fields());
+        let client = Client::behind(&settings.trust, peer, request.fields());
         let flow = admit(l, listener, &request, &client)?;
         Some((request, client, flow))
     });

@@ -21,6 +21,7 @@ use super::operations::{
 };
 use super::text::route::Network;
 use super::text::{Authority, Content, Cookie, Header, Origin, Target};
+use super::tls::ListenerTls;
 use crate::client::ToldBy;
 
 use self::route::Paths;
@@ -91,6 +92,8 @@ section! {
     address "address": required At<Address>;
     /// What is spoken.
     protocol "protocol": default Protocol = Protocol::Http;
+    /// TLS: whose certificates clients are shown, and what they have to show. In the clear where left out.
+    tls "tls": optional ListenerTls;
     /// How long a connection may stay idle between requests.
     idle_timeout "idleTimeout": default Limit = seconds(60);
     /// How much clients may ask for, and how long they may take. The defaults are meant for the open internet.

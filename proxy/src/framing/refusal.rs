@@ -57,6 +57,7 @@ refusals! {
     PathEncodedSlash 400 "path_encoded_slash": "the path has an escaped slash";
     PathDots 400 "path_dots": "the path has dots with parameters";
     PathRewrite 400 "path_rewrite": "what is asked for instead would be no path";
+    PlainHttp 400 "plain_http": "this port speaks TLS, so ask for https";
     MethodRefused 405 "method_refused": "this method is not served here";
     HeadSlow 408 "head_slow": "the head did not arrive in time";
     BodySlow 408 "body_slow": "the body arrives too slowly";

@@ -24,7 +24,9 @@ use tokio::time::timeout;
 
 use super::arrive::{Arrival, arrive};
 use super::conn::Conn;
+use super::connections::Failed;
 use super::door::{Door, Visit};
+use super::handshake::{Unsecured, secure};
 use super::leave::{answer, linger, skip_left_over, turn_away};
 use super::listen::BACKLOG;
 use super::local;
@@ -32,6 +34,7 @@ use super::stream::{EdgeStream, Home};
 use crate::access_log::{Record, Trail};
 use crate::framing::{Head, Limits, Refusal};
 use crate::relay::{self, Turn};
+use crate::tls::Termination;
 use crate::topology::ids::ListenerId;
 
 /// How long a full table of open files is given to empty before the next try.
@@ -64,6 +67,19 @@ pub struct Guard {
     pub door: Arc<Door>,
 }
 
+impl Guard {
+    /// What the listener speaks TLS with, as the configuration has it now, or that it does not. `None` where there is no
+    /// such listener.
+    fn termination(&self) -> Option<Option<Arc<Termination>>> {
+        local::with(|l| {
+            l.worker
+                .listener(self.listener)
+                .map(|listener| listener.tls.clone())
+        })
+        .flatten()
+    }
+}
+
 /// Serves connections until `shutdown` says so. The listener is closed then; what is left are connections in the middle of
 /// a request.
 pub async fn serve<A, T>(listener: TcpListener, app: Arc<A>, shutdown: ShutdownWatch, terms: T) -> JoinSet<()>
@@ -81,8 +97,8 @@ where
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((tcp, client)) => if let Some((conn, visit)) = admit(tcp, client, &terms()) {
-                    connections.spawn(conversation().run(conn, visit));
+                Ok((tcp, client)) => if let Some((tcp, visit)) = admit(tcp, client, &terms()) {
+                    connections.spawn(conversation().run(tcp, client, visit));
                 },
                 Err(error) => pause_after(&error).await,
             },
@@ -91,8 +107,8 @@ where
         }
     }
     for (tcp, client) in waiting(listener) {
-        if let Some((conn, visit)) = admit(tcp, client, &terms()) {
-            connections.spawn(conversation().run(conn, visit));
+        if let Some((tcp, visit)) = admit(tcp, client, &terms()) {
+            connections.spawn(conversation().run(tcp, client, visit));
         }
     }
     // Not pingora's `http_cleanup`: it drops requests whose head has begun to come.
@@ -114,7 +130,7 @@ fn waiting(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
 }
 
 /// Lets a client in, or tells him why not.
-fn admit(tcp: TcpStream, client: SocketAddr, terms: &Terms) -> Option<(Conn, Option<Visit>)> {
+fn admit(tcp: TcpStream, client: SocketAddr, terms: &Terms) -> Option<(TcpStream, Option<Visit>)> {
     let visit = match terms
         .guard
         .as_ref()
@@ -123,15 +139,22 @@ fn admit(tcp: TcpStream, client: SocketAddr, terms: &Terms) -> Option<(Conn, Opt
         Some(Err(refusal)) => {
             count(refusal);
             log(refusal, client, Trail::default(), b"");
-            // A new connection takes so much at once. If not, it closes without a word.
-            let _ = SockRef::from(&tcp).send(answer(refusal).as_bytes());
+            // A new connection takes so much at once. If not, it closes without a word; so it does where TLS is spoken.
+            if terms
+                .guard
+                .as_ref()
+                .and_then(Guard::termination)
+                .flatten()
+                .is_none()
+            {
+                let _ = SockRef::from(&tcp).send(answer(refusal).as_bytes());
+            }
             return None;
         }
         Some(Ok(visit)) => Some(visit),
         None => None,
     };
-    // A client that is gone already needs no answer.
-    Some((Conn::new(tcp, client).ok()?, visit))
+    Some((tcp, visit))
 }
 
 /// One connection, request by request.
@@ -146,13 +169,19 @@ where
     A: HttpServerApp + Send + Sync + 'static,
     T: Fn() -> Terms,
 {
-    async fn run(mut self, conn: Conn, _visit: Option<Visit>) {
+    async fn run(mut self, tcp: TcpStream, client: SocketAddr, _visit: Option<Visit>) {
         let _open = local::connected();
+        let Some(conn) = self.greeted(tcp, client).await else {
+            return;
+        };
         let home = Arc::new(Home::default());
         let mut stream = Box::new(EdgeStream::new(conn, home.clone()));
         let (mut first, mut served) = (true, 0);
         loop {
-            if !self.has_request(&stream, first).await {
+            if !self.has_request(&mut stream, first).await {
+                if let Some(conn) = stream.conn_mut() {
+                    conn.part();
+                }
                 return;
             }
             first = false;
@@ -197,6 +226,39 @@ where
         }
     }
 
+    /// The connection, ready for its first request: after the handshake, where TLS is spoken.
+    async fn greeted(&self, tcp: TcpStream, client: SocketAddr) -> Option<Conn> {
+        let Some(guard) = (self.terms)().guard else {
+            return Conn::new(tcp, client).ok();
+        };
+        // A listener of which nothing is known any more must not serve in the clear what it served with TLS.
+        let Some(tls) = guard.termination()? else {
+            // A client that is gone already needs no answer.
+            return Conn::new(tcp, client).ok();
+        };
+        let Some(_greeting) = guard.door.greet(&guard.limits) else {
+            local::shaken(Err(Failed::TooMany));
+            return None;
+        };
+        // Boxed: it is large, and over before the first request.
+        match Box::pin(secure(tcp, client, &tls, &guard.limits)).await {
+            Ok((conn, handshake)) => {
+                local::shaken(Ok(handshake));
+                Some(conn)
+            }
+            Err(Unsecured::Failed(failed)) => {
+                local::shaken(Err(failed));
+                None
+            }
+            Err(Unsecured::Plain(conn)) => {
+                count(Refusal::PlainHttp);
+                log(Refusal::PlainHttp, client, Trail::default(), b"");
+                Box::pin(turn_away(*conn, Refusal::PlainHttp)).await;
+                None
+            }
+        }
+    }
+
     /// Has the relay serve the request, if it is for the relay.
     async fn relayed(
         &self,
@@ -223,8 +285,10 @@ where
 
     /// Waits for the first byte of the next request; after a shutdown only for that of the `first` one, and not for long.
     /// False where none will be served any more.
-    async fn has_request(&mut self, stream: &EdgeStream, first: bool) -> bool {
-        let Some(conn) = stream.conn() else { return false };
+    async fn has_request(&mut self, stream: &mut EdgeStream, first: bool) -> bool {
+        let Some(conn) = stream.conn_mut() else {
+            return false;
+        };
         if conn.has_ahead() {
             return !*self.shutdown.borrow();
         }
@@ -252,7 +316,10 @@ async fn checked(
     match arrive(conn, &guard.limits).await {
         Arrival::Request(head, bytes) => Ok((stream, head, bytes)),
         Arrival::Nothing => Err(Some(stream)),
-        Arrival::Gone => Err(None),
+        Arrival::Gone => {
+            conn.part();
+            Err(None)
+        }
         Arrival::Refused(refusal, head) => {
             count(refusal);
             log(refusal, conn.client(), Trail::begun(stream.begun), &head);

@@ -13,18 +13,20 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker, ready};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::task::unconstrained;
 
 use super::leave::LEFT_OVER_BYTES_MAX;
 use super::pace::{Floor, Pace};
+use super::socket::Socket;
 use crate::framing::{Body, Head, Limits, Refusal};
 use crate::gather::{self, Gather};
+use crate::tls::Agreed;
 
 /// Read at once of what follows a message while its answer is on the way; what is more waits in the kernel.
 const AHEAD_BYTES: usize = 4 * 1024;
@@ -32,7 +34,7 @@ const AHEAD_BYTES: usize = 4 * 1024;
 /// A client's connection.
 #[derive(Debug)]
 pub struct Conn {
-    tcp: TcpStream,
+    socket: Socket,
     client: SocketAddr,
     gather: Gather,
     message: Message,
@@ -67,8 +69,13 @@ impl Conn {
     /// When the connection is gone already.
     pub fn new(tcp: TcpStream, client: SocketAddr) -> io::Result<Self> {
         tcp.set_nodelay(true)?;
-        Ok(Self {
-            tcp,
+        Ok(Self::over(Socket::Plain(tcp), client))
+    }
+
+    /// The same, over a socket that is ready.
+    pub(super) fn over(socket: Socket, client: SocketAddr) -> Self {
+        Self {
+            socket,
             client,
             gather: Gather::default(),
             message: Message::Raw,
@@ -81,7 +88,12 @@ impl Conn {
             writing: Pace::default(),
             floors: None,
             refusal: None,
-        })
+        }
+    }
+
+    /// What client and proxy have agreed on; `None` in the clear.
+    pub(crate) fn agreed(&self) -> Option<&Arc<Agreed>> {
+        self.socket.agreed()
     }
 
     /// Where it comes from.
@@ -91,7 +103,7 @@ impl Conn {
 
     /// Its descriptor.
     pub fn socket(&self) -> RawFd {
-        self.tcp.as_raw_fd()
+        self.socket.as_raw_fd()
     }
 
     /// Whether bytes of the next message are here already.
@@ -105,38 +117,30 @@ impl Conn {
     }
 
     /// Waits until the client has sent something, or has gone away. Holds no buffer meanwhile. `first` is a connection
-    /// that nothing has been read from: tokio takes it for readable until a read has shown that it is not.
+    /// that nothing has been read from.
     ///
     /// # Errors
     /// When the connection is broken.
-    pub async fn readable(&self, first: bool) -> io::Result<()> {
-        if first {
-            return self.tcp.peek(&mut [0]).await.map(drop);
-        }
-        self.tcp.readable().await
+    pub async fn readable(&mut self, first: bool) -> io::Result<()> {
+        self.socket.readable(first).await
     }
 
     /// Waits until the client's side takes something.
     pub(super) async fn writable(&self) -> io::Result<()> {
-        self.tcp.writable().await
+        self.socket.tcp().writable().await
     }
 
-    /// Reads what is there. A read that is not filled tells the runtime that no more is, which spares a system call that
-    /// tokio's own `try_read` would leave to the next reader.
+    /// Reads what is there.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when there is nothing, and those of the socket.
     pub(super) fn try_read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
-        let read = pin!(unconstrained(self.tcp.read_buf(into)));
-        match read.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(read) => read,
-            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-        }
+        self.socket.try_read(into)
     }
 
-    /// Writes what the kernel takes.
+    /// Writes what is taken without waiting.
     pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.tcp.try_write(bytes)
+        self.socket.try_write(bytes)
     }
 
     /// A message begins, whose head has been read and `ahead` of what follows it.
@@ -195,13 +199,13 @@ impl Conn {
         let mut rest = bytes;
         poll_fn(|cx| {
             while !rest.is_empty() {
-                let polled = Pin::new(&mut self.tcp).poll_write(cx, rest);
+                let polled = Pin::new(&mut self.socket).poll_write(cx, rest);
                 match ready!(self.paced(cx, polled))? {
                     0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                     taken => rest = rest.get(taken..).unwrap_or_default(),
                 }
             }
-            Poll::Ready(Ok(()))
+            self.poll_sent(cx)
         })
         .await
     }
@@ -216,10 +220,15 @@ impl Conn {
         self.refusal
     }
 
+    /// Nothing is under way, and nothing more will be.
+    pub(super) fn part(&mut self) {
+        self.socket.part();
+    }
+
     /// Makes closing it a reset: for who does not take what was sent, so that the kernel need not keep it for him.
     pub(super) fn abort(self) {
         // If it fails, the connection closes as any other.
-        let _ = socket2::SockRef::from(&self.tcp).set_linger(Some(std::time::Duration::ZERO));
+        let _ = socket2::SockRef::from(self.socket.tcp()).set_linger(Some(std::time::Duration::ZERO));
     }
 
     fn refuse(&mut self, refusal: Refusal) -> io::Error {
@@ -231,11 +240,21 @@ impl Conn {
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut gather = std::mem::take(&mut self.gather);
         let polled = gather.poll_drain(|rest| {
-            let polled = Pin::new(&mut self.tcp).poll_write(cx, rest);
+            let polled = Pin::new(&mut self.socket).poll_write(cx, rest);
             self.paced(cx, polled)
         });
         self.gather = gather;
-        polled
+        ready!(polled)?;
+        self.poll_sent(cx)
+    }
+
+    /// Hands to the kernel what TLS has sealed and not sent yet.
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.socket.has_unsent() {
+            return Poll::Ready(Ok(()));
+        }
+        let polled = Pin::new(&mut self.socket).poll_flush(cx).map_ok(|()| 0);
+        self.paced(cx, polled).map_ok(drop)
     }
 
     /// Counts what was written, and gives a client up who does not take it.
@@ -249,7 +268,7 @@ impl Conn {
                 let Some((_, floor)) = &self.floors else {
                     return polled;
                 };
-                let (written, socket) = (self.written, self.tcp.as_raw_fd());
+                let (written, socket) = (self.written, self.socket.as_raw_fd());
                 // What lies in our kernel's buffer has not reached him, and may be megabytes.
                 let arrived = || written - foreshade_sys::unacknowledged(socket).unwrap_or(0).min(written);
                 ready!(self.writing.poll_too_slow(cx, floor, arrived));
@@ -270,11 +289,11 @@ impl Conn {
             Message::Raw => usize::MAX,
         };
         let polled = if buffer.remaining() <= room {
-            Pin::new(&mut self.tcp).poll_read(cx, buffer)
+            Pin::new(&mut self.socket).poll_read(cx, buffer)
         } else {
             // A reader that asks for more than there is of this message.
             let mut part = ReadBuf::new(buffer.initialize_unfilled_to(room));
-            let polled = Pin::new(&mut self.tcp).poll_read(cx, &mut part);
+            let polled = Pin::new(&mut self.socket).poll_read(cx, &mut part);
             let filled = part.filled().len();
             buffer.advance(filled);
             polled
@@ -316,9 +335,9 @@ impl Conn {
                 // Enough to know; whether he is still there, the answer will show.
                 return Poll::Pending;
             }
-            ready!(self.tcp.poll_read_ready(cx))?;
+            ready!(self.socket.poll_readable(cx))?;
             self.ahead.reserve(AHEAD_BYTES);
-            match self.tcp.try_read_buf(&mut self.ahead) {
+            match self.socket.try_read(&mut self.ahead) {
                 Ok(0) => {
                     self.ahead = BytesMut::new();
                     return Poll::Ready(Ok(()));
@@ -360,12 +379,12 @@ impl AsyncRead for Conn {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.gather.is_empty() {
+        if !self.gather.is_empty() || self.socket.has_unsent() {
             // Whether the kernel takes it all now, later, or never, the next write or flush tells.
             let _ = self.poll_drain(cx);
         }
         match &self.message {
-            Message::Raw if self.ahead.is_empty() => Pin::new(&mut self.tcp).poll_read(cx, buffer),
+            Message::Raw if self.ahead.is_empty() => Pin::new(&mut self.socket).poll_read(cx, buffer),
             Message::Raw => {
                 self.give(usize::MAX, buffer);
                 Poll::Ready(Ok(()))
@@ -390,7 +409,7 @@ impl AsyncWrite for Conn {
             self.note_answer(bytes);
         }
         if bytes.len() >= gather::BYTES_MAX {
-            let polled = Pin::new(&mut self.tcp).poll_write(cx, bytes);
+            let polled = Pin::new(&mut self.socket).poll_write(cx, bytes);
             return self.paced(cx, polled);
         }
         self.gather.put(bytes);
@@ -399,12 +418,13 @@ impl AsyncWrite for Conn {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_drain(cx))?;
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        Pin::new(&mut self.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_drain(cx))?;
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        let polled = Pin::new(&mut self.socket).poll_shutdown(cx).map_ok(|()| 0);
+        self.paced(cx, polled).map_ok(drop)
     }
 }
 
@@ -412,7 +432,7 @@ impl AsyncWrite for Conn {
 mod tests {
     use super::*;
     use crate::framing::HeadCheck;
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     async fn pair() -> (Conn, TcpStream) {

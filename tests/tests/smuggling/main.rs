@@ -22,8 +22,9 @@ use foreshade_proxy::framing::Refusal;
 use passed::passed;
 use refused::{Refused, refused};
 
-/// Shown in `limits`, where what is refused depends on time, on size, or on who else is there.
-const ELSEWHERE: [Refusal; 14] = [
+/// Shown in `limits` and `tls`, where what is refused depends on time, on size, on who else is there, or on the port.
+const ELSEWHERE: [Refusal; 15] = [
+    Refusal::PlainHttp,
     Refusal::HeadSlow,
     Refusal::BodySlow,
     Refusal::AnswerSlow,
