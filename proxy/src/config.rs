@@ -215,6 +215,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// What it speaks TLS with; in the clear where `None`.
     pub tls: Option<Arc<Termination>>,
+    /// How many requests of one HTTP/2 connection may be under way; `None` where only HTTP/1.1 is spoken.
+    pub http2: Option<u32>,
     /// Routes, in the order of the file; the most specific match wins, see `route`.
     pub routes: Vec<Route>,
     /// How long a connection may stay idle between requests.

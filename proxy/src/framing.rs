@@ -22,10 +22,13 @@ mod body;
 
 mod chunked;
 
+mod http2;
+
 use std::time::Duration;
 
 pub use self::body::Body;
 pub use self::head::{Head, HeadCheck};
+pub use self::http2::translate;
 pub use self::refusal::Refusal;
 
 /// How the end of a message's body is found. Source: RFC 9112 section 6.3.

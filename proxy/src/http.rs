@@ -32,6 +32,7 @@ use crate::client::{Client, Peer};
 use crate::framing::Refusal;
 use crate::outcome::sentence;
 use crate::request::RequestView;
+use crate::server::http2::ByHttp2;
 use crate::server::local::{self, Local};
 use crate::server::stream::EdgeStream;
 use crate::tls::Agreed;
@@ -260,6 +261,9 @@ impl ProxyHttp for EdgeProxy {
 
 /// What was agreed on with the client; `None` in the clear.
 fn agreed(session: &Session) -> Option<Arc<Agreed>> {
+    if let Some(by) = session.req_header().extensions.get::<ByHttp2>() {
+        return by.agreed.clone();
+    }
     let stream = session.as_downstream().stream()?;
     EdgeStream::behind(stream)?.conn()?.agreed().cloned()
 }

@@ -12,6 +12,7 @@ pub mod conn;
 pub mod connections;
 pub mod door;
 mod handshake;
+pub(crate) mod http2;
 pub(crate) mod leave;
 pub mod listen;
 pub(crate) mod local;

@@ -34,6 +34,9 @@ use self::names::Names;
 /// The provider of all cryptography, whatever the process's default is.
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
 
+/// How HTTP/2 is called where it is agreed on (ALPN).
+const HTTP2: &[u8] = b"h2";
+
 /// What TLS seals ahead of a kernel that takes no more, per connection.
 pub const SEALED_BYTES_MAX: usize = 64 * 1024;
 
@@ -48,6 +51,8 @@ pub struct Settings {
     pub refuse_unknown_names: bool,
     /// What clients have to show; nothing where `None`.
     pub clients: Option<ClientCertificates>,
+    /// Whether HTTP/2 is offered, before HTTP/1.1.
+    pub http2: bool,
 }
 
 /// Where a certificate is.
@@ -205,7 +210,8 @@ fn config(
     let mut config = builder.with_cert_resolver(names.clone());
     config.ticketer = aws_lc_rs::Ticketer::new()?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let http2 = settings.http2.then(|| HTTP2.to_vec());
+    config.alpn_protocols = http2.into_iter().chain([b"http/1.1".to_vec()]).collect();
     Ok(config)
 }
 

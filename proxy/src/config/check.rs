@@ -151,10 +151,11 @@ fn entrance(
     world: &World<'_>,
     mistakes: &mut Mistakes,
 ) -> Entrance {
+    let http2 = listener.http2.streams(true).is_some();
     Entrance {
         address: bind(listener, taken, world.resolve, mistakes),
         tls: match listener.tls.take() {
-            Some(keys) => termination(keys, world.terminate, mistakes).map(Some),
+            Some(keys) => termination(keys, http2, world.terminate, mistakes).map(Some),
             None => Some(None),
         },
     }
@@ -181,6 +182,9 @@ fn listener(
     Some(Listener {
         name: raw.name?.value,
         address: entrance.address?,
+        http2: raw
+            .http2
+            .streams(entrance.tls.as_ref().is_some_and(Option::is_some)),
         tls: entrance.tls?,
         routes: routes?,
         idle_timeout: raw.idle_timeout.0,

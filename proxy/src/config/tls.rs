@@ -61,6 +61,7 @@ choice!(UnknownNames: "first" First, "refuse" Refuse);
 /// What a listener speaks TLS with.
 pub(super) fn termination(
     keys: ListenerTls,
+    http2: bool,
     terminate: &Terminate<'_>,
     mistakes: &mut Mistakes,
 ) -> Option<Arc<Termination>> {
@@ -88,6 +89,7 @@ pub(super) fn termination(
         min_version: keys.min_version,
         refuse_unknown_names: keys.unknown_names == UnknownNames::Refuse,
         clients,
+        http2,
     };
     match terminate(&settings) {
         Ok(termination) => Some(termination),

@@ -27,6 +27,7 @@ use super::conn::Conn;
 use super::connections::Failed;
 use super::door::{Door, Visit};
 use super::handshake::{Unsecured, secure};
+use super::http2;
 use super::leave::{answer, linger, skip_left_over, turn_away};
 use super::listen::BACKLOG;
 use super::local;
@@ -174,15 +175,16 @@ where
         let Some(conn) = self.greeted(tcp, client).await else {
             return;
         };
+        let Some(conn) = self.unless_http2(conn).await else {
+            return;
+        };
         let home = Arc::new(Home::default());
         let mut stream = Box::new(EdgeStream::new(conn, home.clone()));
         let (mut first, mut served) = (true, 0);
         loop {
-            if !self.has_request(&mut stream, first).await {
-                if let Some(conn) = stream.conn_mut() {
-                    conn.part();
-                }
-                return;
+            let Some(conn) = stream.conn_mut() else { return };
+            if !self.has_request(conn, first).await {
+                return conn.part();
             }
             first = false;
             stream.begun = local::now_if_logged();
@@ -259,6 +261,42 @@ where
         }
     }
 
+    /// Serves a connection of HTTP/2 to its end; gives any other back.
+    async fn unless_http2(&mut self, mut conn: Conn) -> Option<Conn> {
+        let Some(guard) = (self.terms)().guard else {
+            return Some(conn);
+        };
+        let streams = local::with(|l| l.worker.listener(guard.listener)?.http2).flatten();
+        let Some(streams) = streams else {
+            return Some(conn);
+        };
+        let is_http2 = match conn.agreed() {
+            Some(agreed) => agreed.http2,
+            None => {
+                if !self.has_request(&mut conn, true).await {
+                    return None;
+                }
+                http2::begins(&mut conn, &guard.limits).await
+            }
+        };
+        if !is_http2 {
+            return Some(conn);
+        }
+        let terms = || {
+            let terms = (self.terms)();
+            Some((terms.guard?, terms.idle_timeout))
+        };
+        Box::pin(http2::serve(
+            conn,
+            self.app.clone(),
+            self.shutdown.clone(),
+            terms,
+            streams,
+        ))
+        .await;
+        None
+    }
+
     /// Has the relay serve the request, if it is for the relay.
     async fn relayed(
         &self,
@@ -285,12 +323,9 @@ where
 
     /// Waits for the first byte of the next request; after a shutdown only for that of the `first` one, and not for long.
     /// False where none will be served any more.
-    async fn has_request(&mut self, stream: &mut EdgeStream, first: bool) -> bool {
-        let Some(conn) = stream.conn_mut() else {
-            return false;
-        };
+    async fn has_request(&mut self, conn: &mut Conn, first: bool) -> bool {
         if conn.has_ahead() {
-            return !*self.shutdown.borrow();
+            return first || !*self.shutdown.borrow();
         }
         tokio::select! {
             biased;
@@ -375,7 +410,7 @@ async fn brought_home(guard: Option<&Guard>, home: &Arc<Home>) -> Option<Box<Edg
 }
 
 /// A line for who was refused before any engine saw him.
-fn log(refusal: Refusal, client: SocketAddr, trail: Trail, head: &[u8]) {
+pub(super) fn log(refusal: Refusal, client: SocketAddr, trail: Trail, head: &[u8]) {
     if let Some(now) = local::now_if_logged() {
         let refused = Record::refused(Some(client.ip()), head, refusal.status(), refusal.label());
         local::log(&Record {
@@ -385,12 +420,12 @@ fn log(refusal: Refusal, client: SocketAddr, trail: Trail, head: &[u8]) {
     }
 }
 
-fn count(refusal: Refusal) {
+pub(super) fn count(refusal: Refusal) {
     local::with(|l| l.worker.refuse(refusal));
 }
 
 /// Waits for the shutdown. A sender that is gone means the same.
-async fn until(stopped: &mut ShutdownWatch) {
+pub(super) async fn until(stopped: &mut ShutdownWatch) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 

@@ -21,6 +21,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::accept::count;
 use super::leave::LEFT_OVER_BYTES_MAX;
 use super::pace::{Floor, Pace};
 use super::socket::Socket;
@@ -57,6 +58,8 @@ pub struct Conn {
 enum Message {
     /// Anything: nobody counts along.
     Raw,
+    /// Frames of many messages, which others count.
+    Frames,
     /// A body.
     Body(Body),
 }
@@ -143,6 +146,21 @@ impl Conn {
         self.socket.try_write(bytes)
     }
 
+    /// Puts back what is to be read once more.
+    pub(super) fn put_ahead(&mut self, bytes: BytesMut) {
+        self.ahead = bytes;
+    }
+
+    /// From here on it carries frames of many messages: nobody counts along, and only a client who does not take what is
+    /// sent is given up.
+    pub(super) fn carry_frames(&mut self, limits: &Limits) {
+        self.message = Message::Frames;
+        self.floors = Some((
+            Floor::new(limits.body_timeout, limits.rate),
+            Floor::new(limits.answer_timeout, limits.rate),
+        ));
+    }
+
     /// A message begins, whose head has been read and `ahead` of what follows it.
     ///
     /// # Errors
@@ -187,7 +205,7 @@ impl Conn {
     pub(crate) fn is_nearly_read(&self) -> bool {
         match &self.message {
             Message::Body(body) => body.left().is_some_and(|left| left <= LEFT_OVER_BYTES_MAX),
-            Message::Raw => false,
+            Message::Raw | Message::Frames => false,
         }
     }
 
@@ -227,12 +245,21 @@ impl Conn {
 
     /// Makes closing it a reset: for who does not take what was sent, so that the kernel need not keep it for him.
     pub(super) fn abort(self) {
+        self.close_by_reset();
+    }
+
+    fn close_by_reset(&self) {
         // If it fails, the connection closes as any other.
         let _ = socket2::SockRef::from(self.socket.tcp()).set_linger(Some(std::time::Duration::ZERO));
     }
 
     fn refuse(&mut self, refusal: Refusal) -> io::Error {
         self.refusal = Some(refusal);
+        if matches!(self.message, Message::Frames) {
+            // Nobody gets this connection back who could ask.
+            count(refusal);
+            self.close_by_reset();
+        }
         io::Error::other(refusal)
     }
 
@@ -286,7 +313,7 @@ impl Conn {
             Message::Body(body) => body
                 .left()
                 .map_or(usize::MAX, |l| usize::try_from(l).unwrap_or(usize::MAX)),
-            Message::Raw => usize::MAX,
+            Message::Raw | Message::Frames => usize::MAX,
         };
         let polled = if buffer.remaining() <= room {
             Pin::new(&mut self.socket).poll_read(cx, buffer)
@@ -384,8 +411,10 @@ impl AsyncRead for Conn {
             let _ = self.poll_drain(cx);
         }
         match &self.message {
-            Message::Raw if self.ahead.is_empty() => Pin::new(&mut self.socket).poll_read(cx, buffer),
-            Message::Raw => {
+            Message::Raw | Message::Frames if self.ahead.is_empty() => {
+                Pin::new(&mut self.socket).poll_read(cx, buffer)
+            }
+            Message::Raw | Message::Frames => {
                 self.give(usize::MAX, buffer);
                 Poll::Ready(Ok(()))
             }

@@ -37,6 +37,8 @@ pub struct Agreed {
     pub version: Version,
     /// Whether a session from before goes on.
     pub resumed: bool,
+    /// Whether HTTP/2 is spoken.
+    pub http2: bool,
     /// The client's verified certificate, as an endpoint is told of it; `None` where he showed none.
     pub certificate: Option<HeaderValue>,
 }
@@ -47,6 +49,7 @@ impl Agreed {
         Self {
             version: Version::Tls13,
             resumed: false,
+            http2: false,
             certificate: None,
         }
     }
@@ -60,6 +63,7 @@ impl Agreed {
                 _ => Version::Tls12,
             },
             resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+            http2: connection.alpn_protocol() == Some(super::HTTP2),
             certificate: certificates.and_then(|chain| told(chain.first()?)),
         })
     }

@@ -21,6 +21,7 @@ fn settings(certificates: &[(PathBuf, PathBuf)]) -> Settings {
         min_version: Version::Tls12,
         refuse_unknown_names: false,
         clients: None,
+        http2: false,
     }
 }
 

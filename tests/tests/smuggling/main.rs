@@ -22,8 +22,12 @@ use foreshade_proxy::framing::Refusal;
 use passed::passed;
 use refused::{Refused, refused};
 
-/// Shown in `limits` and `tls`, where what is refused depends on time, on size, on who else is there, or on the port.
-const ELSEWHERE: [Refusal; 15] = [
+/// Shown in `limits`, `tls` and `http2`: what is refused for its time, its size, its neighbours, its port or its protocol.
+const ELSEWHERE: [Refusal; 19] = [
+    Refusal::ConnectionField,
+    Refusal::FieldValue,
+    Refusal::Http2Protocol,
+    Refusal::Http2Flood,
     Refusal::PlainHttp,
     Refusal::HeadSlow,
     Refusal::BodySlow,
