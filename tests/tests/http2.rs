@@ -266,13 +266,14 @@ fn an_endpoint_that_is_gone_is_failed_over_and_shifted_from_and_a_hundred_reques
     let (proxy, authority, _folder) = secure_proxy(&clusters, "", "");
     run(async {
         let client = Arc::new(Client::secure(proxy.users, &authority, None).await);
-        // Retries have to be earned: the first requests come one after another, and are failed over, until the shift has
-        // moved the users and they are sent to the shadow at once.
+        // Retries have to be earned: the first requests come slowly, and are failed over, until the shift has moved the
+        // users and they are sent to the shadow at once.
         let went = |what: &str| proxy.metric(what).unwrap_or_default();
         let served = "foreshade_endpoint_attempts_total{cluster=\"shop\",endpoint=\"b\",class=\"ok\"}";
         let failed_over = "foreshade_failovers_total{cluster=\"shop\",reason=\"refused\"}";
         while went(served) <= went(failed_over) {
             assert_eq!(client.get("/first").await.unwrap().status, 200);
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         assert!(went(failed_over) > 0.0);
         for _ in 0..3 {
@@ -447,6 +448,10 @@ fn a_client_that_reads_nothing_at_all_is_cut_off() {
     proxy.wait_until("rid of him", |p| {
         p.refused("answer_slow") >= 1 && p.metric("foreshade_connections_open") == Some(0.0)
     });
+    assert!(
+        proxy.refused("answer_slow") <= 41,
+        "each answer once, and the connection"
+    );
     let mut rest = Vec::new();
     assert!(
         stream.read_to_end(&mut rest).is_err(),
@@ -544,6 +549,57 @@ fn requests_that_are_taken_back_by_the_thousand_end_their_connection_and_nothing
     proxy.wait_until("aware of it", |p| p.refused("http2_flood") >= 1);
     let grown = proxy.memory("VmHWM").saturating_sub(before);
     assert!(grown < 32 * 1024 * 1024, "{grown} bytes");
+}
+
+#[test]
+fn so_do_those_that_are_taken_back_once_an_endpoint_has_them_and_answers_outweigh_them() {
+    let endpoint = silent();
+    let well = Recording::start();
+    let clusters = format!(
+        "{}  - name: well\n    health: off\n    endpoints: [{{ name: b, address: \"{}\" }}]\n",
+        only(endpoint.address),
+        well.address
+    );
+    let mut proxy = Proxy::start_with(|users, admin| {
+        format!(
+            "{}listeners:\n  - name: web\n    address: \"{users}\"\n    http2: {{ enabled: true }}\n    routes:\n      \
+             - {{ cluster: shop }}\n      - {{ match: {{ path: {{ prefix: /well }} }}, cluster: well }}\n{clusters}",
+            preamble(admin)
+        )
+    });
+    /// Begins requests and takes each back once the endpoint has it; how many until the connection ended, 300 at most.
+    async fn take_back(client: &Client, endpoint: &Scripted) -> usize {
+        for n in 0..300 {
+            let Ok(mut send) = client.send.clone().ready().await else {
+                return n;
+            };
+            let Ok((_, mut body)) = send.send_request(request(Method::GET, "/"), true) else {
+                return n;
+            };
+            while endpoint.head_so_far().is_none() {
+                if client.driver.is_finished() {
+                    return n;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            body.send_reset(Reason::CANCEL);
+        }
+        300
+    }
+    run(async {
+        let client = Client::plain(proxy.users).await;
+        assert!((200..210).contains(&take_back(&client, &endpoint).await));
+        let ended = client.driver.await.unwrap();
+        assert_eq!(ended.unwrap_err().reason(), Some(Reason::ENHANCE_YOUR_CALM));
+        // A player that seeks takes much back, and is answered more often.
+        let client = Client::plain(proxy.users).await;
+        for _ in 0..350 {
+            assert_eq!(client.get("/well").await.unwrap().status, 200);
+        }
+        assert_eq!(take_back(&client, &endpoint).await, 300);
+        assert_eq!(client.get("/well").await.unwrap().status, 200);
+    });
+    proxy.wait_until("aware of one", |p| p.refused("http2_flood") == 1);
 }
 
 /// A frame: length, type, flags, stream. Source: RFC 9113 section 4.1.

@@ -254,8 +254,8 @@ impl Conn {
     }
 
     fn refuse(&mut self, refusal: Refusal) -> io::Error {
-        self.refusal = Some(refusal);
-        if matches!(self.message, Message::Frames) {
+        let is_first = self.refusal.replace(refusal).is_none();
+        if matches!(self.message, Message::Frames) && is_first {
             // Nobody gets this connection back who could ask.
             count(refusal);
             self.close_by_reset();
