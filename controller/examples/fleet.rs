@@ -1,7 +1,7 @@
 //! What a fleet costs its controller: the real program in a process of its own, a fleet of played proxies in this one.
 //!
-//! `cargo build --release -p foreshade-controller && cargo run --release -p foreshade-controller --example fleet -- [proxies]
-//! [pairs]`; 1000 and 10000 where left out. Needs a file descriptor per proxy here and there.
+//! `cargo build --release -p foreshade-controller && cargo run --release -p foreshade-controller --example fleet --
+//! [proxies] [pairs]`; 1000 and 10000 where left out. Needs a file descriptor per proxy here and there.
 //!
 //! The played proxies do what real ones of one configuration do without traffic: they say hello, report every pair once,
 //! acknowledge each plan, and are silent from then on. They read a plan's name and not its pairs, so that what is

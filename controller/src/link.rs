@@ -3,8 +3,8 @@
 //! Each proxy holds one stream. Its downward half is made when there is room to send, from the newest plan there is: so a
 //! proxy that reads slowly skips plans instead of queueing them, and nobody waits for it. A plan is encoded once, and as a
 //! difference wherever the proxy has one of the last few plans. Its upward half is checked message by message, and what is
-//! sound goes to one queue, bounded in messages and in bytes; where that is full, the stream is not read, and the proxy drops
-//! its oldest reports itself.
+//! sound goes to one queue, bounded in messages and in bytes; where that is full, the stream is not read, and the proxy
+//! drops its oldest reports itself.
 //!
 //! What a proxy has acknowledged is what it says that is in force there, and nothing else. A message that cannot be read
 //! costs that message: it is counted, and changes nothing. Links, connections, messages and everything in them are bounded.

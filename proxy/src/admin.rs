@@ -41,12 +41,14 @@ use tokio::time::timeout;
 use self::refusal::Refusal;
 use crate::access_log::Writing;
 use crate::command::Command;
+use crate::config::{Config, Listener};
 use crate::health::Dropped;
 use crate::link::view::Viewed;
 use crate::metrics::{self, Extra, Process};
 use crate::mirror::Questions;
 use crate::reload::Desk;
 use crate::server::connections::Connections;
+use crate::tls::Certificate;
 use crate::topology::Topology;
 use crate::verbosity::Verbosity;
 
@@ -195,6 +197,16 @@ async fn readyz(State(admin): State<Admin>) -> Result<&'static str, Refusal> {
     Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why))
 }
 
+/// The certificates that clients are shown, and by which listener.
+fn certificates(config: &Config) -> Vec<(String, Certificate)> {
+    let of = |listener: &Listener| {
+        let certificates = listener.tls.iter().flat_map(|tls| tls.certificates());
+        let named = certificates.map(|certificate| (listener.name.to_string(), certificate.clone()));
+        named.collect::<Vec<_>>()
+    };
+    config.listeners.iter().flat_map(of).collect()
+}
+
 async fn show_metrics(State(admin): State<Admin>) -> Result<impl IntoResponse, Refusal> {
     let view = admin.ask(Command::View).await?;
     // A mirror that hangs must not take the other numbers with it.
@@ -208,6 +220,9 @@ async fn show_metrics(State(admin): State<Admin>) -> Result<impl IntoResponse, R
         process: Process::read(),
         connections_accepted: admin.connections.accepted(),
         connections_open: admin.connections.open(),
+        handshakes: admin.connections.handshakes(),
+        handshakes_failed: admin.connections.failed(),
+        certificates: certificates(view.topology.config()),
         access_log: admin.access_log.as_ref().map(Writing::counts).unwrap_or_default(),
         admin_refused: admin.keys.refused(),
         link: admin.link.as_ref().map(|link| link.borrow().clone()),

@@ -160,6 +160,9 @@ fn check(path: &std::path::Path) -> ExitCode {
     let Some(config) = load(path) else {
         return ExitCode::FAILURE;
     };
+    for warning in config.warnings() {
+        eprintln!("{}: warning: {warning}", path.display());
+    }
     let endpoints: usize = config.clusters.iter().map(|c| c.endpoints.len()).sum();
     say(format_args!(
         "{}: well ({} listeners, {} clusters, {endpoints} endpoints)",

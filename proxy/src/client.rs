@@ -7,6 +7,10 @@
 //! nothing is passed on: every header of the family is taken out, the other spellings too, because an endpoint might read
 //! whichever this proxy did not write.
 //!
+//! What a client proves by a certificate goes by the same rule, in a header of the same family: a certificate that this
+//! proxy has verified replaces whatever came, and without one nobody but a trusted proxy can say that there was one, not
+//! even where the rest of the family passes.
+//!
 //! An entry that is no address (`unknown`, an obfuscated name, nonsense) ends the walk: who wrote it is the last one known.
 
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +22,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::cidr::{Cidr, any_contains};
 use crate::edit::Head;
 use crate::fields::Fields;
+use crate::tls::{Agreed, CLIENT_CERTIFICATE};
 
 /// Most proxies that are believed in a row. A longer chain is no chain of one's own.
 const PROXIES_MAX: usize = 32;
@@ -50,8 +55,17 @@ pub enum ToldBy {
     Nothing,
 }
 
+/// Who holds a connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Peer<'a> {
+    /// His address.
+    pub address: Option<IpAddr>,
+    /// What was agreed on with him; `None` in the clear.
+    pub tls: Option<&'a Agreed>,
+}
+
 /// The two ends of a request, as far as they are known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Client {
     /// The user's address.
     pub address: Option<IpAddr>,
@@ -59,49 +73,59 @@ pub struct Client {
     pub peer: Option<IpAddr>,
     /// Whether the peer is a proxy whose word counts.
     pub trusted: bool,
-    /// Whether a trusted proxy says that the user speaks https with it.
+    /// Whether the user speaks https: with this proxy, or as a trusted one says, with that.
     pub secure: bool,
+    /// The certificate that the peer has proven to have, as endpoints are told of it.
+    pub certificate: Option<HeaderValue>,
     /// The header that tells the endpoint.
     pub told_by: ToldBy,
 }
 
 impl Client {
-    /// Reads who sent a request.
+    /// Reads who sent a request in the clear.
     pub fn of<'a>(trust: &Trust, peer: Option<IpAddr>, headers: impl Into<Fields<'a>>) -> Self {
-        let headers = headers.into();
-        let peer = peer.map(|address| address.to_canonical());
+        let peer = Peer {
+            address: peer,
+            tls: None,
+        };
+        Self::behind(trust, peer, headers)
+    }
+
+    /// Reads who sent a request on a connection that `peer` holds.
+    pub fn behind<'a>(trust: &Trust, peer: Peer<'_>, headers: impl Into<Fields<'a>>) -> Self {
+        let (headers, tls) = (headers.into(), peer.tls);
+        let peer = peer.address.map(|address| address.to_canonical());
         let trusted = peer.is_some_and(|peer| any_contains(&trust.proxies, peer));
         let address = if trusted {
             peer.map(|peer| first_untrusted(trust, peer, headers))
         } else {
             peer
         };
+        let told = trusted.then(|| told_secure(trust.told_by, headers)).flatten();
         Self {
             address,
             peer,
             trusted,
-            secure: trusted && is_secure(trust.told_by, headers),
+            secure: told.unwrap_or(tls.is_some()),
+            certificate: tls.and_then(|agreed| agreed.certificate.clone()),
             told_by: trust.told_by,
         }
     }
 
     /// The scheme that the user speaks.
     pub fn scheme(&self) -> &'static str {
-        // Listeners speak http; only a proxy before this one can speak https.
         if self.secure { "https" } else { "http" }
     }
 
     /// Tells the endpoint. `head` is what will be sent, `headers` what came.
     pub fn tell(&self, head: &mut impl Head, headers: &HeaderMap) {
-        if self.told_by == ToldBy::Nothing {
-            return;
-        }
-        if !self.trusted {
-            // One pass over names, and as a rule nothing to take out.
-            headers
-                .keys()
-                .filter(|name| speaks_of_client(name.as_str().as_bytes()))
-                .for_each(|name| head.remove(name));
+        // One pass over names, and as a rule nothing to take out.
+        headers
+            .keys()
+            .filter(|name| self.forgets(name.as_str().as_bytes()))
+            .for_each(|name| head.remove(name));
+        if let Some(certificate) = &self.certificate {
+            head.set(&CLIENT_CERTIFICATE, certificate.clone());
         }
         match self.told_by {
             ToldBy::XForwardedFor => self.tell_x_forwarded(head, headers),
@@ -157,11 +181,22 @@ impl Client {
         value
     }
 
+    /// Whether a line of this name says what only somebody else may say.
+    fn forgets(&self, name: &[u8]) -> bool {
+        match (self.trusted, self.told_by) {
+            (true, _) => self.certificate.is_some() && speaks_of_certificate(name),
+            (false, ToldBy::Nothing) => speaks_of_certificate(name),
+            (false, _) => speaks_of_client(name),
+        }
+    }
+
     /// Whether a line of this name that came does not go on, because [`Client::write_lines`] says what is to be said.
     pub fn replaces(&self, name: &[u8]) -> bool {
+        if self.forgets(name) {
+            return true;
+        }
         match self.told_by {
             ToldBy::Nothing => false,
-            _ if !self.trusted => speaks_of_client(name),
             ToldBy::XForwardedFor => name.eq_ignore_ascii_case(X_FORWARDED_FOR.as_str().as_bytes()),
             ToldBy::Forwarded => name.eq_ignore_ascii_case(FORWARDED.as_str().as_bytes()),
         }
@@ -175,6 +210,9 @@ impl Client {
             value.iter().for_each(|part| out.extend_from_slice(part));
             out.extend_from_slice(b"\r\n");
         };
+        if let Some(certificate) = &self.certificate {
+            line(&CLIENT_CERTIFICATE, &[certificate.as_bytes()]);
+        }
         match self.told_by {
             ToldBy::Nothing => {}
             ToldBy::Forwarded => line(&FORWARDED, &[self.forwarded(headers).as_bytes()]),
@@ -228,8 +266,8 @@ fn first_untrusted(trust: &Trust, peer: IpAddr, headers: Fields<'_>) -> IpAddr {
     known
 }
 
-/// Whether the last trusted proxy was spoken to in https.
-fn is_secure(told_by: ToldBy, headers: Fields<'_>) -> bool {
+/// Whether the last trusted proxy was spoken to in https; `None` where it does not say.
+fn told_secure(told_by: ToldBy, headers: Fields<'_>) -> Option<bool> {
     let last = |name: &HeaderName| text(headers.all(name).next_back()?);
     let scheme = match told_by {
         ToldBy::XForwardedFor => last(&X_FORWARDED_PROTO),
@@ -238,7 +276,7 @@ fn is_secure(told_by: ToldBy, headers: Fields<'_>) -> bool {
             .and_then(|element| parameter(element, "proto")),
         ToldBy::Nothing => None,
     };
-    scheme.is_some_and(|scheme| scheme.trim().trim_matches('"').eq_ignore_ascii_case("https"))
+    scheme.map(|scheme| scheme.trim().trim_matches('"').eq_ignore_ascii_case("https"))
 }
 
 /// A parameter of a forwarded-element, as `for`. Source: RFC 7239 section 4. A quoted comma or semicolon, which neither an
@@ -310,17 +348,24 @@ fn speaks_of_client(name: &[u8]) -> bool {
     if !matches!(name.first(), Some(b'x' | b'f' | b'X' | b'F')) {
         return false;
     }
-    let same = |name: &[u8], wanted: &[u8]| {
-        name.len() == wanted.len()
-            && name
-                .iter()
-                .zip(wanted)
-                .all(|(a, b)| a.eq_ignore_ascii_case(b) || (*a == b'_' && *b == b'-'))
-    };
     let prefix = b"x-forwarded-";
     same(name, b"forwarded")
         || same(name, b"x-real-ip")
         || name.get(..prefix.len()).is_some_and(|start| same(start, prefix))
+}
+
+/// Whether a header claims that somebody has verified the client's certificate.
+fn speaks_of_certificate(name: &[u8]) -> bool {
+    same(name, CLIENT_CERTIFICATE.as_str().as_bytes())
+}
+
+/// Whether two names are one to somebody: letters have no case, and `_` may stand for `-`.
+fn same(name: &[u8], wanted: &[u8]) -> bool {
+    name.len() == wanted.len()
+        && name
+            .iter()
+            .zip(wanted)
+            .all(|(a, b)| a.eq_ignore_ascii_case(b) || (*a == b'_' && *b == b'-'))
 }
 
 #[cfg(test)]
@@ -455,6 +500,85 @@ mod tests {
             sent["forwarded"],
             "for=1.1.1.1, for=10.0.0.1;proto=http;host=\"a.example\""
         );
+    }
+
+    fn over_tls(told_by: ToldBy, peer: &str, certificate: Option<&'static str>) -> (HeaderMap, String) {
+        let claims = headers(&[
+            ("host", "a.example"),
+            ("x-forwarded-client-cert", "Hash=forged"),
+            ("x_forwarded_client_cert", "Hash=forged"),
+        ]);
+        let agreed = Agreed {
+            certificate: certificate.map(HeaderValue::from_static),
+            ..Agreed::anonymous()
+        };
+        let peer = Peer {
+            address: Some(peer.parse().unwrap()),
+            tls: Some(&agreed),
+        };
+        let client = Client::behind(&trust(told_by), peer, &claims);
+        let mut sent = claims.clone();
+        client.tell(&mut sent, &claims);
+        let mut lines = Vec::new();
+        for (name, value) in claims
+            .iter()
+            .filter(|(name, _)| !client.replaces(name.as_str().as_bytes()))
+        {
+            lines.extend_from_slice(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        client.write_lines((&claims).into(), &mut lines);
+        (sent, String::from_utf8(lines).unwrap())
+    }
+
+    #[test]
+    fn nobody_can_claim_a_certificate_that_he_has_not_proven() {
+        for told_by in [ToldBy::XForwardedFor, ToldBy::Forwarded, ToldBy::Nothing] {
+            let (sent, lines) = over_tls(told_by, "9.9.9.9", None);
+            let claims = sent.keys().any(|name| name.as_str().ends_with("cert"));
+            assert!(
+                !claims && !lines.contains("forged"),
+                "{told_by:?}: {sent:?}\n{lines}"
+            );
+            for peer in ["9.9.9.9", "10.0.0.1"] {
+                let (sent, lines) = over_tls(told_by, peer, Some("Hash=proven"));
+                assert_eq!(sent["x-forwarded-client-cert"], "Hash=proven");
+                let all: Vec<_> = sent
+                    .keys()
+                    .filter(|name| name.as_str().ends_with("cert"))
+                    .collect();
+                assert_eq!(all.len(), 1, "{all:?}");
+                assert_eq!(
+                    lines.matches("client-cert: Hash=proven\r\n").count(),
+                    1,
+                    "{lines}"
+                );
+                assert!(!lines.contains("forged"), "{lines}");
+            }
+            // The proxy before has verified it, and says so.
+            let (sent, lines) = over_tls(told_by, "10.0.0.1", None);
+            assert_eq!(sent["x-forwarded-client-cert"], "Hash=forged");
+            assert!(lines.contains("x-forwarded-client-cert: Hash=forged"), "{lines}");
+        }
+    }
+
+    #[test]
+    fn over_tls_the_scheme_is_https_unless_a_trusted_proxy_says_otherwise() {
+        assert_eq!(
+            over_tls(ToldBy::XForwardedFor, "9.9.9.9", None).0["x-forwarded-proto"],
+            "https"
+        );
+        let agreed = Agreed::anonymous();
+        for (peer, scheme) in [("9.9.9.9", "https"), ("10.0.0.1", "http")] {
+            let peer = Peer {
+                address: Some(peer.parse().unwrap()),
+                tls: Some(&agreed),
+            };
+            let lines = headers(&[("x-forwarded-proto", "http")]);
+            assert_eq!(
+                Client::behind(&trust(ToldBy::XForwardedFor), peer, &lines).scheme(),
+                scheme
+            );
+        }
     }
 
     #[test]

@@ -31,11 +31,13 @@ mod mirror;
 
 mod policy;
 
+mod tls;
+
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use foreshade_contract::{Name, Share};
 use foreshade_engine::spec::{BalancePolicy, Role, ShiftPolicy};
@@ -46,6 +48,7 @@ pub use foreshade_settings::{Admin, AdminAddress, Mistake, Mistakes, Place, Reso
 
 use crate::framing::Limits;
 
+use self::check::World;
 pub(crate) use self::check::overlap;
 pub use self::dns::{ADDRESSES_MAX, Answers, DnsName, Found};
 pub use self::follow::{Controller, ControllerTls};
@@ -56,6 +59,7 @@ use crate::client::Trust;
 use crate::path::PathPolicy;
 use crate::policy::{Gate, Policy};
 use crate::route::Route;
+use crate::tls::{Settings, Termination};
 
 /// Reads and checks a file. Names of endpoints stand for what `answers` says; host names of listeners are resolved by the
 /// system, which may block.
@@ -68,8 +72,8 @@ pub fn load(path: &Path, answers: &Answers) -> Result<Config, Mistakes> {
     parse_answered(&text, &origin, answers)
 }
 
-/// Checks a text. `origin` stands before each place in messages. Host names of listeners are resolved by the system;
-/// names of endpoints have no addresses yet.
+/// Checks a text, and the certificates that it names. `origin` stands before each place in messages. Host names of
+/// listeners are resolved by the system; names of endpoints have no addresses yet.
 ///
 /// # Errors
 /// Everything that is wrong with the text.
@@ -82,8 +86,30 @@ pub fn parse(text: &str, origin: &str) -> Result<Config, Mistakes> {
 /// # Errors
 /// Everything that is wrong with the text.
 pub fn parse_answered(text: &str, origin: &str, answers: &Answers) -> Result<Config, Mistakes> {
-    let by_system = |host: &str, port: u16| (host, port).to_socket_addrs().map(Vec::from_iter);
     parse_with(text, origin, &by_system, answers)
+}
+
+/// The text of `config` once more, where names of endpoints stand for what `answers` says now. Its certificates are those
+/// that it has: one that has expired meanwhile, or is just being renewed, must not keep endpoints from being found.
+///
+/// # Errors
+/// Everything that is wrong with the text.
+pub fn parse_again(config: &Config, answers: &Answers) -> Result<Config, Mistakes> {
+    let source = &config.source;
+    let known = |settings: &Settings| match config.terminations().find(|known| known.settings() == settings) {
+        Some(known) => Ok(known.clone()),
+        None => Termination::load(settings, SystemTime::now()),
+    };
+    let world = World {
+        resolve: &by_system,
+        answers,
+        terminate: &known,
+    };
+    read(&source.text, &source.origin, &world)
+}
+
+fn by_system(host: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+    (host, port).to_socket_addrs().map(Vec::from_iter)
 }
 
 /// Like [`parse_answered`], with another way to resolve the host names of listeners.
@@ -96,11 +122,20 @@ pub fn parse_with(
     resolve: &Resolve<'_>,
     answers: &Answers,
 ) -> Result<Config, Mistakes> {
+    let world = World {
+        resolve,
+        answers,
+        terminate: &|settings| Termination::load(settings, SystemTime::now()),
+    };
+    read(text, origin, &world)
+}
+
+fn read(text: &str, origin: &str, world: &World<'_>) -> Result<Config, Mistakes> {
     let mut mistakes = Mistakes::none_yet(origin, text);
     let config = yaml::read(text, &mut mistakes).and_then(|node| {
         let file = raw::File::read(&node, "the file", &mut mistakes)?;
         let source = Arc::new(Source::new(origin, text, &node));
-        check::config(file, source, resolve, answers, &mut mistakes)
+        check::config(file, source, world, &mut mistakes)
     });
     mistakes.or(config)
 }
@@ -144,6 +179,34 @@ impl Config {
     pub fn names(&self) -> BTreeSet<DnsName> {
         self.clusters.iter().flat_map(|c| &c.names).cloned().collect()
     }
+
+    /// What the listeners that speak TLS do it with.
+    pub fn terminations(&self) -> impl Iterator<Item = &Arc<Termination>> {
+        self.listeners.iter().filter_map(|listener| listener.tls.as_ref())
+    }
+
+    /// What is not wrong, and not as it should be.
+    pub fn warnings(&self) -> impl Iterator<Item = &str> {
+        self.terminations()
+            .flat_map(|tls| tls.warnings())
+            .map(String::as_str)
+    }
+
+    /// The same, where certificates that are those of `before` are the very same object: with it stay the keys of its
+    /// tickets, so that clients of before need no whole handshake.
+    #[must_use]
+    pub fn keeping(mut self, before: &Self) -> Self {
+        for tls in self
+            .listeners
+            .iter_mut()
+            .filter_map(|listener| listener.tls.as_mut())
+        {
+            if let Some(same) = before.terminations().find(|known| known.is_same_as(tls)) {
+                *tls = same.clone();
+            }
+        }
+        self
+    }
 }
 
 /// One address on which users connect.
@@ -153,6 +216,10 @@ pub struct Listener {
     pub name: Name,
     /// Where it listens.
     pub address: SocketAddr,
+    /// What it speaks TLS with; in the clear where `None`.
+    pub tls: Option<Arc<Termination>>,
+    /// How many requests of one HTTP/2 connection may be under way; `None` where only HTTP/1.1 is spoken.
+    pub http2: Option<u32>,
     /// Routes, in the order of the file; the most specific match wins, see `route`.
     pub routes: Vec<Route>,
     /// How long a connection may stay idle between requests.

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use serde::Serialize;
 
-use crate::client::Client;
+use crate::client::{Client, Peer};
 use crate::cohort;
 use crate::config::{Cluster, CohortKey, Config, Listener};
 use crate::edit::{Facts, HeaderEdits};
@@ -21,6 +21,7 @@ use crate::request::RequestView;
 use crate::route::answer::Answer;
 use crate::route::split::Split;
 use crate::route::{Action, Route, Router, plain_host};
+use crate::tls::Agreed;
 
 /// Runners-up that are shown: those that match too, and were not specific enough.
 const RUNNERS_UP_MAX: usize = 10;
@@ -199,7 +200,12 @@ fn through(
     (path, query): (&str, Option<&str>),
     headers: &HeaderMap,
 ) -> Explanation {
-    let client = Client::of(&listener.trust, Some(question.client), headers);
+    let agreed = listener.tls.as_ref().map(|_| Agreed::anonymous());
+    let peer = Peer {
+        address: Some(question.client),
+        tls: agreed.as_ref(),
+    };
+    let client = Client::behind(&listener.trust, peer, headers);
     let mut explanation = Explanation {
         listener: listener.name.to_string(),
         path: None,

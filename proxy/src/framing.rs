@@ -22,10 +22,13 @@ mod body;
 
 mod chunked;
 
+mod http2;
+
 use std::time::Duration;
 
 pub use self::body::Body;
 pub use self::head::{Head, HeadCheck};
+pub use self::http2::translate;
 pub use self::refusal::Refusal;
 
 /// How the end of a message's body is found. Source: RFC 9112 section 6.3.
@@ -63,6 +66,8 @@ pub struct Limits {
     pub requests: u32,
     /// Connections at one time, in all workers.
     pub connections: u32,
+    /// Of these, in their TLS handshake.
+    pub handshakes: u32,
     /// Of these, from one address (IPv6: from one /64).
     pub connections_per_client: u32,
     /// Whether [`Limits::connections_per_client`] is not for loopback, private and link-local addresses: behind those
@@ -83,6 +88,7 @@ impl Default for Limits {
             rate: 500,
             requests: 10_000,
             connections: 50_000,
+            handshakes: 5_000,
             connections_per_client: 1_000,
             exempt_private: true,
         }

@@ -13,6 +13,7 @@ mod report;
 mod tell;
 
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,12 +28,15 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use self::exchange::{Exchange, is_replayable};
 use self::tell::tell;
-use crate::client::Client;
+use crate::client::{Client, Peer};
 use crate::framing::Refusal;
 use crate::outcome::sentence;
 use crate::policy::Cleared;
 use crate::request::RequestView;
+use crate::server::http2::ByHttp2;
 use crate::server::local::{self, Local};
+use crate::server::stream::EdgeStream;
+use crate::tls::Agreed;
 use crate::topology::ids::ListenerId;
 use crate::trace::MadeId;
 use crate::upstream::{connect_failure, refusal};
@@ -260,6 +264,15 @@ impl ProxyHttp for EdgeProxy {
     }
 }
 
+/// What was agreed on with the client; `None` in the clear.
+fn agreed(session: &Session) -> Option<Arc<Agreed>> {
+    if let Some(by) = session.req_header().extensions.get::<ByHttp2>() {
+        return by.agreed.clone();
+    }
+    let stream = session.as_downstream().stream()?;
+    EdgeStream::behind(stream)?.conn()?.agreed().cloned()
+}
+
 impl EdgeProxy {
     /// What becomes of the request; `None` on a thread that is no worker's.
     fn admit(
@@ -281,10 +294,15 @@ impl EdgeProxy {
         made_id: Option<&MadeId>,
         cleared: Cleared,
     ) -> Result<Admission, Refusal> {
-        let peer = session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip());
+        let address = session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip());
+        let tls = agreed(session);
         if let Some(listener) = local.worker.listener(self.listener) {
             let head = session.req_header_mut();
-            exchange.client = Client::of(&listener.trust, peer, &head.headers);
+            let peer = Peer {
+                address,
+                tls: tls.as_deref(),
+            };
+            exchange.client = Client::behind(&listener.trust, peer, &head.headers);
             head::normalise(head, listener.path).inspect_err(|why| local.worker.refuse(*why))?;
             // Before it is copied for an endpoint.
             head::forget_letters(head);

@@ -14,6 +14,7 @@
 #![warn(clippy::indexing_slicing)]
 
 pub mod config;
+pub mod tls;
 pub mod topology;
 
 pub mod access_log;

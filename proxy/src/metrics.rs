@@ -15,6 +15,7 @@ mod operations;
 mod page;
 mod policy;
 mod process;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,7 @@ use crate::config::Cluster;
 use crate::names::Known;
 use crate::reload::outcome::{RESULTS, Status};
 use crate::tally::{Counts, Tally};
+use crate::tls::Certificate;
 
 /// The media type of the page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -53,6 +55,12 @@ pub struct Extra {
     pub connections_accepted: u64,
     /// Clients' connections open now.
     pub connections_open: u64,
+    /// Handshakes of TLS since the start: version, whether resumed, how many.
+    pub handshakes: Vec<(&'static str, &'static str, u64)>,
+    /// Handshakes of TLS that came to nothing, by why.
+    pub handshakes_failed: Vec<(&'static str, u64)>,
+    /// The certificates that clients are shown, and by which listener.
+    pub certificates: Vec<(String, Certificate)>,
     /// What became of the access log's lines.
     pub access_log: access_log::Counts,
     /// Requests of operators without the token.
@@ -87,6 +95,7 @@ pub fn render(view: &View, extra: &Extra) -> String {
     write_proxy(&mut page, view, extra);
     policy::write(&mut page, view);
     operations::write(&mut page, extra);
+    tls::write(&mut page, extra);
     link::write(&mut page, extra, view);
     write_clusters(&mut page, &clusters);
     let endpoints: Vec<_> = clusters

@@ -25,7 +25,6 @@ mod upload;
 mod written;
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 
 use foreshade_engine::moment::Moment;
 use tokio::sync::watch;
@@ -35,7 +34,7 @@ use self::own::{Own, Told};
 use self::request::Request;
 use self::upload::{Room, Upload};
 use crate::access_log::Record;
-use crate::client::Client;
+use crate::client::{Client, Peer};
 use crate::fields::Line;
 use crate::framing::{Head, Limits, Refusal};
 use crate::outcome::sentence;
@@ -121,7 +120,11 @@ pub(crate) async fn serve(conn: &mut Conn, arrived: Arrived<'_>, terms: Terms<'_
         return Turn::HandOver;
     };
     let Scratch { lines, room, buffers } = &mut scratch;
-    let peer = conn.client().ip();
+    let agreed = conn.agreed().cloned();
+    let peer = Peer {
+        address: Some(conn.client().ip()),
+        tls: agreed.as_deref(),
+    };
     let terms = Terms {
         last: terms.last || !arrived.head.keep_alive,
         ..terms
@@ -145,7 +148,7 @@ pub(crate) async fn serve(conn: &mut Conn, arrived: Arrived<'_>, terms: Terms<'_
 fn admit<'a>(
     local: &mut Local,
     arrived: Arrived<'a>,
-    peer: IpAddr,
+    peer: Peer<'_>,
     lines: &'a mut Vec<Line>,
 ) -> Option<(Came<'a>, Result<Flow, Own>)> {
     let Arrived {
@@ -159,7 +162,7 @@ fn admit<'a>(
         .listener(listener)
         .filter(|settings| settings.relay)?;
     let request = request::read(bytes, head, settings.path, lines)?;
-    let client = Client::of(&settings.trust, Some(peer), request.fields());
+    let client = Client::behind(&settings.trust, peer, request.fields());
     if !local.worker.is_unpoliced(listener, &request.view(&client, None)) {
         return None;
     }

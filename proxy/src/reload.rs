@@ -1,5 +1,5 @@
-//! A new configuration while the proxy runs: asked for by SIGHUP, by an operator, by the file itself when it changes, or
-//! by a name that has other addresses than before.
+//! A new configuration while the proxy runs: asked for by SIGHUP, by an operator, by the file itself or one of its
+//! certificates when it changes, or by a name that has other addresses than before.
 //!
 //! Everything that can fail is done before anything changes: the file is read, checked and built, and new listeners are
 //! bound. A file with mistakes, an address that is taken, or a change that needs a restart changes nothing, and says why.
@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, oneshot, watch as cell};
 use tokio::time::{MissedTickBehavior, interval};
 
 use self::outcome::{Applied, Refused, Status};
-use self::watch::FileWatch;
+use self::watch::Watch;
 use crate::command::Command;
 use crate::config::{self, Cluster, Config, Mistakes};
 use crate::names::{Known, Names};
@@ -170,7 +170,7 @@ impl Reloader {
     pub async fn run(mut self) {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut file = FileWatch::new(self.origin.path.clone());
+        let mut files = Watch::new(&self.origin);
         let mut known = self.names.known().clone();
         // What was learnt since the start is looked at, too.
         known.mark_changed();
@@ -198,9 +198,12 @@ impl Reloader {
                         answers = newest;
                     }
                 }
-                _ = look.tick() => if file.has_changed() {
-                    self.reload(Asked::File).await;
-                },
+                _ = look.tick() => {
+                    files.follow(&self.origin);
+                    if files.have_changed() {
+                        self.reload(Asked::File).await;
+                    }
+                }
             }
         }
     }
@@ -267,19 +270,15 @@ impl Reloader {
             return Ok(config);
         }
         let known = self.names.known().borrow().clone();
-        let source = config.source.clone();
-        blocking(move || config::parse_answered(&source.text, &source.origin, &known.answers)).await
+        blocking(move || config::parse_again(&config, &known.answers)).await
     }
 
     /// Takes a checked configuration over, if it can be.
     async fn apply(&mut self, as_read: Config) -> Outcome {
-        let config = self.origin.roles.applied(as_read.clone());
         let before = self.running();
-        let same = |(a, b): (&Cluster, &Cluster)| a.endpoints == b.endpoints;
-        let running = before.config();
-        // The same text has the same clusters, in the same order.
-        let answers_are_the_same = || config.clusters.iter().zip(&running.clusters).all(same);
-        if config.source.hash == running.source.hash && answers_are_the_same() {
+        let as_read = as_read.keeping(before.config());
+        let config = self.origin.roles.applied(as_read.clone());
+        if is_same(&config, before.config()) {
             return Ok(Applied::unchanged(&before));
         }
         let restart = outcome::needs_restart(before.config(), &config);
@@ -299,6 +298,7 @@ impl Reloader {
         {
             return Err(stopping);
         }
+        as_read.warnings().for_each(|warning| tracing::warn!("{warning}"));
         // From here on it runs, whatever the rest says.
         self.topologies.send_replace(after.clone());
         self.origin.config = as_read;
@@ -315,6 +315,18 @@ impl Reloader {
         }
         Ok(Applied::new(&before, &after))
     }
+}
+
+/// Whether nothing is different: the same text, the same addresses behind its names, the same certificates in its files.
+fn is_same(new: &Config, running: &Config) -> bool {
+    let endpoints = |(a, b): (&Cluster, &Cluster)| a.endpoints == b.endpoints;
+    // The same text has the same clusters and listeners, in the same order.
+    new.source.hash == running.source.hash
+        && new.clusters.iter().zip(&running.clusters).all(endpoints)
+        && new
+            .terminations()
+            .zip(running.terminations())
+            .all(|(a, b)| a.is_same_as(b))
 }
 
 /// Reads where it disturbs nobody: a disk may be slow, and a listener's host name has to be resolved.

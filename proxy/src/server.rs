@@ -11,10 +11,13 @@ mod arrive;
 pub mod conn;
 pub mod connections;
 pub mod door;
+mod handshake;
+pub(crate) mod http2;
 pub(crate) mod leave;
 pub mod listen;
 pub(crate) mod local;
 mod pace;
+mod socket;
 pub mod stream;
 mod work;
 
@@ -199,6 +202,7 @@ fn leave(workers: Vec<Thread>, others: [Thread; 2], access_log: Option<(Writing,
 
 /// What the process starts with, and who keeps the plan where a controller is configured.
 fn with_plan(path: PathBuf, config: Config) -> (Origin, Option<Keeper>) {
+    config.warnings().for_each(|warning| tracing::warn!("{warning}"));
     let keeper = config.controller.as_ref().map(kept);
     let plan = keeper.as_ref().and_then(Keeper::in_force);
     let roles = plan.map(|plan| Roles::of(plan)).unwrap_or_default();
@@ -308,9 +312,8 @@ async fn resolved(config: Config) -> (Names, Config) {
             "name has no addresses yet: what it stands for is not available"
         );
     }
-    let source = &config.source;
     // The text has been read before; only its names may mean more now.
-    let answered = config::parse_answered(&source.text, &source.origin, &known.answers);
+    let answered = config::parse_again(&config, &known.answers);
     (names, answered.unwrap_or(config))
 }
 

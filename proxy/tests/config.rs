@@ -2,6 +2,8 @@
 //!
 //! Each test changes one thing in a sound file. No test asks a resolver of this machine.
 
+mod certificates;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
@@ -20,6 +22,8 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::RngSeed;
 use serde_json::Value as Json;
+
+use certificates::Folder;
 
 const SOUND: &str = "\
 apiVersion: foreshade/v1
@@ -72,6 +76,13 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+/// Loads an example as it would be on a machine that has the certificates which it names.
+fn load_furnished(path: &Path) -> Result<Config, Mistakes> {
+    let folder = Folder::new();
+    let text = folder.furnish(&std::fs::read_to_string(path).unwrap_or_default());
+    config::load(&folder.file("example.yaml", text), &Answers::default())
+}
+
 // Sound files.
 
 #[test]
@@ -80,7 +91,7 @@ fn every_file_in_configs_is_sound() {
     for file in std::fs::read_dir(repository().join("configs")).unwrap() {
         let path = file.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "yaml") {
-            if let Err(mistakes) = config::load(&path, &Answers::default()) {
+            if let Err(mistakes) = load_furnished(&path) {
                 panic!("{mistakes}");
             }
             seen += 1;
@@ -143,8 +154,17 @@ fn what_the_file_leaves_out_has_its_default() {
 // Concept: endpoint-shift-groups
 #[test]
 fn what_the_file_says_is_what_comes_out() {
-    let config = config::load(&repository().join("configs/reference.yaml"), &Answers::default()).unwrap();
+    let config = load_furnished(&repository().join("configs/reference.yaml")).unwrap();
     assert_eq!(config.workers, 4);
+    let tls = config.listeners[0].tls.as_ref().unwrap();
+    assert_eq!(tls.certificates()[0].names, ["shop.example", "*.shop.example"]);
+    assert!(
+        tls.settings()
+            .clients
+            .as_ref()
+            .is_some_and(|clients| !clients.required)
+    );
+    assert_eq!(config.warnings().count(), 0);
     let routes = &config.listeners[0].routes;
     assert_eq!(
         routes[0].matches.host,
@@ -1376,6 +1396,142 @@ fn the_full_example_shows_every_key_of_the_schema() {
     }
 }
 
+// TLS.
+
+/// The sound file with TLS on its listener.
+fn with_tls(keys: &str) -> String {
+    with("    routes:\n", &format!("    tls:\n{keys}\n    routes:\n"))
+}
+
+/// What an operator sees of them, wherever the folder is.
+fn shown_without(folder: &Folder, text: &str) -> String {
+    shown(text).replace(&folder.path().display().to_string(), "/tls")
+}
+
+#[test]
+fn a_listener_speaks_tls_with_the_certificates_that_it_names() {
+    let folder = Folder::new();
+    let (cert, key) = folder.certificate("shop", &["shop.example"]);
+    let files = format!("certFile: {}, keyFile: {}", cert.display(), key.display());
+    let config = parse(&with_tls(&format!("      certificates: [{{ {files} }}]"))).unwrap();
+    let tls = config.listeners[0].tls.as_ref().unwrap();
+    assert_eq!(tls.certificates()[0].names, ["shop.example"]);
+    assert_eq!(tls.settings().min_version, foreshade_proxy::tls::Version::Tls12);
+    assert_eq!(
+        (tls.settings().refuse_unknown_names, &tls.settings().clients),
+        (false, &None)
+    );
+    assert_eq!(config.terminations().count(), 1);
+    assert!(parse(SOUND).unwrap().listeners[0].tls.is_none());
+}
+
+#[test]
+fn http_2_is_spoken_over_tls_and_in_the_clear_where_that_is_asked_for() {
+    let folder = Folder::new();
+    let (cert, key) = folder.certificate("shop", &["shop.example"]);
+    let files = format!("certFile: {}, keyFile: {}", cert.display(), key.display());
+    let tls = format!("      certificates: [{{ {files} }}]");
+    let over_tls = |http2: &str| parse(&with_tls(&format!("{tls}{http2}"))).unwrap();
+    let in_the_clear = |http2: &str| parse(&with("    routes:\n", &format!("{http2}    routes:\n"))).unwrap();
+    assert_eq!(over_tls("").listeners[0].http2, Some(128));
+    assert!(over_tls("").terminations().all(|tls| tls.settings().http2));
+    let off = over_tls("\n    http2: { enabled: false }");
+    assert_eq!(off.listeners[0].http2, None);
+    assert!(off.terminations().all(|tls| !tls.settings().http2));
+    assert_eq!(in_the_clear("").listeners[0].http2, None);
+    assert_eq!(
+        in_the_clear("    http2: { streams: 7 }\n").listeners[0].http2,
+        None
+    );
+    let on = in_the_clear("    http2: { enabled: true, streams: 7 }\n");
+    assert_eq!(on.listeners[0].http2, Some(7));
+}
+
+#[test]
+fn the_same_text_is_parsed_again_with_the_certificates_that_it_has() {
+    let folder = Folder::new();
+    let (cert, key) = folder.certificate("shop", &["shop.example"]);
+    let files = format!("certFile: {}, keyFile: {}", cert.display(), key.display());
+    let text = with_tls(&format!("      certificates: [{{ {files} }}]"));
+    let config = parse(&text).unwrap();
+    std::fs::remove_file(&key).unwrap();
+    let again = config::parse_again(&config, &Answers::default()).unwrap();
+    assert!(std::sync::Arc::ptr_eq(
+        again.terminations().next().unwrap(),
+        config.terminations().next().unwrap()
+    ));
+    assert!(parse(&text).is_err());
+}
+
+#[test]
+fn certificates_that_are_the_same_stay_the_same_object_and_others_do_not() {
+    let folder = Folder::new();
+    let (cert, key) = folder.certificate("shop", &["shop.example"]);
+    let files = format!("certFile: {}, keyFile: {}", cert.display(), key.display());
+    let text = with_tls(&format!("      certificates: [{{ {files} }}]"));
+    let before = parse(&text).unwrap();
+    let kept = |config: Config| {
+        let config = config.keeping(&before);
+        std::sync::Arc::ptr_eq(
+            config.terminations().next().unwrap(),
+            before.terminations().next().unwrap(),
+        )
+    };
+    assert!(kept(parse(&text).unwrap()));
+    folder.certificate("shop", &["shop.example"]);
+    assert!(!kept(parse(&text).unwrap()));
+}
+
+#[test]
+fn a_file_of_tls_that_is_not_what_it_should_be_is_a_mistake_where_it_is_named() {
+    let folder = Folder::new();
+    let (cert, _) = folder.certificate("shop", &["shop.example"]);
+    let (_, other) = folder.certificate("other", &["other.example"]);
+    let gone = folder.path().join("gone.pem");
+    let text = with_tls(&format!(
+        "      certificates:\n        - {{ certFile: {}, keyFile: {} }}\n      clientCertificates: {{ caFile: {} }}",
+        cert.display(),
+        other.display(),
+        gone.display(),
+    ));
+    let said = shown_without(&folder, &text);
+    assert!(
+        said.contains("keyFile: /tls/other.key is not the key of the certificate in /tls/shop.pem"),
+        "{said}"
+    );
+    assert!(
+        said.contains("hint: the certificate of the server itself stands first in its file"),
+        "{said}"
+    );
+    assert!(
+        said.contains("caFile: /tls/gone.pem cannot be read: No such file"),
+        "{said}"
+    );
+    assert!(
+        said.contains("shop.yaml:7:") && said.contains("shop.yaml:8:"),
+        "{said}"
+    );
+    assert!(said.ends_with("shop.yaml: 2 mistakes"), "{said}");
+}
+
+#[test]
+fn keys_of_tls_that_do_not_exist_or_are_left_out_are_mistakes() {
+    let said = shown(&with_tls("      certificates: []"));
+    assert!(said.contains("certificates is empty"), "{said}");
+    let said = shown(&with_tls(
+        "      certificates: [{ certFile: /c.pem, keyfile: k.pem }]",
+    ));
+    assert!(said.contains("did you mean \"keyFile\"?"), "{said}");
+    let said = shown(&with_tls(
+        "      certificates: [{ certFile: c.pem, keyFile: /k.pem }]",
+    ));
+    assert!(said.contains("is not the absolute path of a file"), "{said}");
+    let said = shown(&with_tls(
+        "      minVersion: 1.1\n      certificates: [{ certFile: /c.pem, keyFile: /k.pem }]",
+    ));
+    assert!(said.contains("1.2") && said.contains("minVersion"), "{said}");
+}
+
 // Hostile files.
 
 fn seeded() -> ProptestConfig {
@@ -1435,8 +1591,9 @@ fn every_whole_example_in_configs_and_in_the_documents_is_sound() {
             .collect()
     };
     let mut checked = 0;
+    let folder = Folder::new();
     for path in files("configs", ".yaml") {
-        let text = std::fs::read_to_string(&path).unwrap();
+        let text = folder.furnish(&std::fs::read_to_string(&path).unwrap());
         assert!(
             parse(&text).is_ok(),
             "{}:\n{}",
@@ -1452,6 +1609,7 @@ fn every_whole_example_in_configs_and_in_the_documents_is_sound() {
             .skip(1)
             .filter_map(|rest| rest.split("```").next());
         for block in blocks.filter(|block| block.starts_with("apiVersion:")) {
+            let block = &folder.furnish(block);
             assert!(
                 parse(block).is_ok(),
                 "{}:\n{}",

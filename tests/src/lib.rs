@@ -8,6 +8,7 @@
     reason = "a harness that cannot start has to fail its test, and to say at what"
 )]
 
+pub mod certificates;
 pub mod controller;
 pub mod dns;
 pub mod promtool;

@@ -6,8 +6,10 @@
 )]
 
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
 
+use foreshade_tests::certificates::Folder;
 use foreshade_tests::proxy::{binary, free_address, root};
 
 fn run(arguments: &[&str]) -> Output {
@@ -27,6 +29,40 @@ fn a_well_configuration_is_said_to_be_well() {
     let output = run(&["check", "--config", "configs/quickstart.yaml"]);
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(String::from_utf8_lossy(&output.stdout).contains("8 endpoints"));
+}
+
+#[test]
+fn a_key_that_others_can_read_is_warned_of_and_a_certificate_that_is_missing_is_a_mistake() {
+    let folder = Folder::new();
+    let files = folder.authority("ca").issue("shop", &["shop.example"]);
+    let text = format!(
+        "apiVersion: foreshade/v1\nlisteners:\n  - name: web\n    address: 127.0.0.1:8443\n    tls: {{ certificates: \
+         [{}] }}\n    routes: [{{ cluster: shop }}]\nclusters:\n  - name: shop\n    endpoints: [{{ name: a, address: \
+         \"127.0.0.1:9\" }}]\n",
+        files.as_yaml()
+    );
+    let config = folder.file("foreshade.yaml", text);
+    let check = || run(&["check", "--config", config.to_str().unwrap()]);
+    let well = check();
+    assert!(
+        well.status.success() && stderr(&well).is_empty(),
+        "{}",
+        stderr(&well)
+    );
+    std::fs::set_permissions(&files.key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let warned = check();
+    assert!(
+        warned.status.success() && stderr(&warned).contains("warning: "),
+        "{}",
+        stderr(&warned)
+    );
+    std::fs::remove_file(&files.certificate).unwrap();
+    let missing = check();
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(
+        stderr(&missing).contains("foreshade.yaml:5:")
+            && stderr(&missing).contains("shop.pem cannot be read")
+    );
 }
 
 #[test]
@@ -76,7 +112,10 @@ fn the_schema_is_json_and_knows_the_keys() {
 
 #[test]
 fn explain_says_which_route_and_why_and_fails_where_there_is_none() {
-    let config = "configs/reference.yaml";
+    let folder = Folder::new();
+    let reference = std::fs::read_to_string(root().join("configs/reference.yaml")).unwrap();
+    let config = folder.file("reference.yaml", folder.furnish(&reference));
+    let config = config.to_str().unwrap();
     let ask =
         |url: &str, more: &[&str]| run(&[&["explain", "--config", config, "--url", url], more].concat());
     let robots = ask("http://shop.example:8080/./robots.txt", &["--json"]);

@@ -12,20 +12,37 @@ use foreshade_settings::{At, List, Mistake, Mistakes, Names, Resolve, address, q
 use super::dns::Answers;
 use super::mirror::Clusters;
 use super::text::route::Network;
+use super::tls::{Terminate, termination};
 use super::{AdminAddress, Config, Listener, Source, cluster, follow, policy, raw, route};
 use crate::client::{ToldBy, Trust};
 use crate::path::PathPolicy;
+use crate::tls::Termination;
+
+/// What a file does not say itself.
+pub(super) struct World<'a> {
+    /// How host names of listeners become addresses.
+    pub(super) resolve: &'a Resolve<'a>,
+    /// What names of endpoints stand for.
+    pub(super) answers: &'a Answers,
+    /// How files of certificates become what TLS is spoken with.
+    pub(super) terminate: &'a Terminate<'a>,
+}
+
+/// What a listener needs beside its keys. `None` for what is wrong, and reported.
+struct Entrance {
+    address: Option<SocketAddr>,
+    tls: Option<Option<Arc<Termination>>>,
+}
 
 /// Checks a file as a whole.
 pub(super) fn config(
     file: raw::File,
     source: Arc<Source>,
-    resolve: &Resolve<'_>,
-    answers: &Answers,
+    world: &World<'_>,
     mistakes: &mut Mistakes,
 ) -> Option<Config> {
     let clusters = file.clusters.unwrap_or_else(List::unread);
-    let listeners = file.listeners.unwrap_or_else(List::unread);
+    let mut listeners = file.listeners.unwrap_or_else(List::unread);
     let names = Names::collect(
         "cluster",
         clusters.items.iter().map(|cluster| cluster.name.as_ref()),
@@ -40,7 +57,7 @@ pub(super) fn config(
         mistakes,
     );
 
-    let admin = foreshade_settings::admin(file.admin.into(), resolve, mistakes);
+    let admin = foreshade_settings::admin(file.admin.into(), world.resolve, mistakes);
     let mut taken: Vec<_> = admin
         .iter()
         .filter_map(|admin| match admin.address {
@@ -48,10 +65,10 @@ pub(super) fn config(
             AdminAddress::Unix { .. } => None,
         })
         .collect();
-    let bound: Vec<_> = listeners
+    let entrances: Vec<_> = listeners
         .items
-        .iter()
-        .map(|listener| bind(listener, &mut taken, resolve, mistakes))
+        .iter_mut()
+        .map(|listener| entrance(listener, &mut taken, world, mistakes))
         .collect();
     let known = Clusters {
         names: &names,
@@ -64,18 +81,18 @@ pub(super) fn config(
     let listeners: Vec<_> = listeners
         .items
         .into_iter()
-        .zip(bound)
-        .map(|(raw, address)| listener(raw, address, file.relay, &known, mistakes))
+        .zip(entrances)
+        .map(|(raw, entrance)| listener(raw, entrance, file.relay, &known, mistakes))
         .collect();
     let follows = file.follow.is_some();
     let clusters: Vec<_> = clusters
         .items
         .into_iter()
-        .map(|raw| cluster::cluster(raw, (&taken, follows), answers, mistakes))
+        .map(|raw| cluster::cluster(raw, (&taken, follows), world.answers, mistakes))
         .collect();
     let servers = file.dns.servers.items.iter();
     let servers: Vec<_> = servers
-        .map(|server| address(Some(server), resolve, mistakes).map(|server| server.value))
+        .map(|server| address(Some(server), world.resolve, mistakes).map(|server| server.value))
         .collect();
     // The only version there is; a second one needs a second reader.
     let raw::ApiVersion = file.api_version?;
@@ -127,6 +144,23 @@ fn bind(
     Some(address.value)
 }
 
+/// What a listener needs beside its keys.
+fn entrance(
+    listener: &mut raw::Listener,
+    taken: &mut Vec<(SocketAddr, String)>,
+    world: &World<'_>,
+    mistakes: &mut Mistakes,
+) -> Entrance {
+    let http2 = listener.http2.streams(true).is_some();
+    Entrance {
+        address: bind(listener, taken, world.resolve, mistakes),
+        tls: match listener.tls.take() {
+            Some(keys) => termination(keys, http2, world.terminate, mistakes).map(Some),
+            None => Some(None),
+        },
+    }
+}
+
 /// Whether two sockets that listen would get in each other's way: an unspecified address stands for all of them.
 pub(crate) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port() && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
@@ -134,7 +168,7 @@ pub(crate) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
 
 fn listener(
     mut raw: raw::Listener,
-    address: Option<SocketAddr>,
+    entrance: Entrance,
     relay: bool,
     clusters: &Clusters<'_>,
     mistakes: &mut Mistakes,
@@ -148,7 +182,11 @@ fn listener(
     let raw::Protocol::Http = raw.protocol;
     Some(Listener {
         name: raw.name?.value,
-        address: address?,
+        address: entrance.address?,
+        http2: raw
+            .http2
+            .streams(entrance.tls.as_ref().is_some_and(Option::is_some)),
+        tls: entrance.tls?,
         routes: routes?,
         idle_timeout: raw.idle_timeout.0,
         limits: raw.limits.checked(),

@@ -22,6 +22,7 @@ use super::operations::{
 };
 use super::text::route::Network;
 use super::text::{Authority, Content, Cookie, Header, Origin, Target};
+use super::tls::ListenerTls;
 use crate::client::ToldBy;
 
 use self::route::Paths;
@@ -95,6 +96,10 @@ section! {
     address "address": required At<Address>;
     /// What is spoken.
     protocol "protocol": default Protocol = Protocol::Http;
+    /// TLS: whose certificates clients are shown, and what they have to show. In the clear where left out.
+    tls "tls": optional ListenerTls;
+    /// HTTP/2, beside HTTP/1.1.
+    http2 "http2": nested Http2;
     /// How long a connection may stay idle between requests.
     idle_timeout "idleTimeout": default Limit = seconds(60);
     /// How much clients may ask for, and how long they may take. The defaults are meant for the open internet.
@@ -117,6 +122,22 @@ section! {
     basic_auth "basicAuth": optional BasicAuth;
     /// Rules from requests to clusters. The most specific match wins, whatever the order.
     routes "routes": required List<At<Route>, 1>;
+}
+
+section! {
+    /// HTTP/2 with clients.
+    Http2 "an http2 section":
+    /// Whether it is spoken. Where left out: over TLS, and not in the clear, where clients have to know beforehand.
+    enabled "enabled": optional bool;
+    /// Requests of one connection that may be under way at a time. Beyond: refused, to be sent again.
+    streams "streams": default Count<1, 1000> = Count(128);
+}
+
+impl Http2 {
+    /// How many requests of one connection may be under way; `None` where it is not spoken.
+    pub(super) fn streams(&self, over_tls: bool) -> Option<u32> {
+        self.enabled.unwrap_or(over_tls).then_some(self.streams.0)
+    }
 }
 
 /// What users speak.

@@ -16,7 +16,7 @@ use super::{Framing, Limits, Refusal};
 const BESIDES_TARGET_MAX: usize = 64;
 
 /// The longest method. The longest one that IANA knows has 17 letters.
-const METHOD_MAX: usize = 32;
+pub(super) const METHOD_MAX: usize = 32;
 
 /// Bytes of a version, with the space before it.
 const VERSION_BYTES: usize = b" HTTP/1.1".len();

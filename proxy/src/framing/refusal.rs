@@ -57,6 +57,9 @@ refusals! {
     PathEncodedSlash 400 "path_encoded_slash": "the path has an escaped slash";
     PathDots 400 "path_dots": "the path has dots with parameters";
     PathRewrite 400 "path_rewrite": "what is asked for instead would be no path";
+    ConnectionField 400 "connection_field": "a header is about the connection, which HTTP/2 has none for";
+    FieldValue 400 "field_value": "a header's value begins or ends with a space";
+    PlainHttp 400 "plain_http": "this port speaks TLS, so ask for https";
     MethodRefused 405 "method_refused": "this method is not served here";
     HeadSlow 408 "head_slow": "the head did not arrive in time";
     BodySlow 408 "body_slow": "the body arrives too slowly";
@@ -67,6 +70,8 @@ refusals! {
     FieldsTooMany 431 "fields_too_many": "there are too many headers";
     ConnectionsTooMany 503 "connections_too_many": "there are too many connections";
     ClientConnectionsTooMany 429 "client_connections_too_many": "there are too many connections from this address";
+    Http2Protocol 0 "http2_protocol": "the connection breaks the rules of HTTP/2";
+    Http2Flood 0 "http2_flood": "the connection asks for much and wants little of it";
     AnswerSlow 0 "answer_slow": "the answer is taken too slowly";
 }
 

@@ -15,6 +15,7 @@ use crate::access_log::{Reason, Record};
 use crate::fields::Fields;
 use crate::framing::Refusal;
 use crate::report::{self, Asked};
+use crate::server::http2::ByHttp2;
 use crate::server::local::Local;
 use crate::server::stream::EdgeStream;
 use crate::trace::{Edit, MadeId, Named, REQUEST_ID, TRACEPARENT, TRACESTATE};
@@ -56,12 +57,22 @@ pub(super) fn arrived(
     let inner = report::Report::arrived(local, begun(session), admission, named)?;
     Some(Box::new(Report {
         inner,
-        head: match (&local.log, session.as_downstream().as_http1()) {
-            (Some(_), Some(session)) => session.get_headers_raw_bytes(),
-            _ => Bytes::new(),
+        head: match local.log {
+            Some(_) => raw_head(session),
+            None => Bytes::new(),
         },
         status: 0,
     }))
+}
+
+/// The head as it came, or as HTTP/1.1 would have said it.
+fn raw_head(session: &Session) -> Bytes {
+    let client = session.as_downstream();
+    match (client.as_http1(), client.as_custom()) {
+        (Some(session), _) => session.get_headers_raw_bytes(),
+        (None, Some(session)) => session.pseudo_raw_h1_request_header(),
+        (None, None) => Bytes::new(),
+    }
 }
 
 /// An attempt begins.
@@ -162,8 +173,10 @@ fn read_again(bytes: &[u8]) -> Option<RequestHeader> {
     let mut lines = bytes.split(|b| *b == b'\n').map(<[u8]>::trim_ascii_end);
     let mut words = lines.next()?.split(|b| *b == b' ');
     let mut head = RequestHeader::build_no_case(words.next()?, words.next()?, None).ok()?;
-    if words.next()? == b"HTTP/1.0" {
-        head.set_version(Version::HTTP_10);
+    match words.next()? {
+        b"HTTP/1.0" => head.set_version(Version::HTTP_10),
+        b"HTTP/2.0" => head.set_version(Version::HTTP_2),
+        _ => {}
     }
     for line in lines {
         let mut parts = line.splitn(2, |b| *b == b':');
@@ -188,7 +201,7 @@ fn write(local: &mut Local, report: Report, head: &RequestHeader, flow: Option<&
     let asked = Asked {
         method: head.method.as_str().as_bytes(),
         target,
-        protocol: protocol(head.version),
+        protocol: protocol(head),
         fields: Fields::from(&head.headers),
     };
     report.inner.write(local, &asked, flow, line);
@@ -207,8 +220,12 @@ fn begun(session: &Session) -> Option<foreshade_engine::moment::Moment> {
     EdgeStream::behind(session.as_downstream().stream()?)?.begun()
 }
 
-fn protocol(version: Version) -> &'static str {
-    match version {
+fn protocol(head: &RequestHeader) -> &'static str {
+    // To everybody behind the edge it is a request of HTTP/1.1.
+    if head.extensions.get::<ByHttp2>().is_some() {
+        return "HTTP/2.0";
+    }
+    match head.version {
         Version::HTTP_10 => "HTTP/1.0",
         Version::HTTP_11 => "HTTP/1.1",
         Version::HTTP_2 => "HTTP/2.0",

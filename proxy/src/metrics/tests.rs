@@ -16,6 +16,9 @@ fn page() -> String {
         process: Process::read(),
         connections_accepted: 9,
         connections_open: 3,
+        handshakes: vec![("1.3", "false", 5)],
+        handshakes_failed: vec![("gone", 2)],
+        certificates: vec![("web".to_owned(), certificate())],
         access_log: access_log::Counts {
             written: 100,
             dropped_behind: 6,
@@ -25,6 +28,14 @@ fn page() -> String {
         link: Some(crate::link::view::View::sample()),
     };
     render(&fixture::view(), &extra)
+}
+
+fn certificate() -> Certificate {
+    Certificate {
+        file: "/etc/foreshade/shop.pem".into(),
+        names: vec!["shop.example".to_owned()],
+        expires_s: 1_800_000_000,
+    }
 }
 
 /// One name with an answer.
@@ -125,6 +136,9 @@ fn numbers_are_those_of_the_view() {
         "foreshade_scorer_lag_seconds 0.0015",
         "foreshade_connections_accepted_total 9",
         "foreshade_connections_open 3",
+        "foreshade_tls_handshakes_total{version=\"1.3\",resumed=\"false\"} 5",
+        "foreshade_tls_handshakes_failed_total{reason=\"gone\"} 2",
+        "foreshade_tls_certificate_expiry_timestamp_seconds{listener=\"web\",file=\"/etc/foreshade/shop.pem\"} 1800000000",
         "foreshade_admin_refused_total 8",
         "foreshade_controller_connected 0",
         "foreshade_plan_generation 0",

@@ -526,11 +526,13 @@ impl<'a> Exchange<'a> {
                 let head = out.get(sent..).unwrap_or_default();
                 let from = sent.saturating_sub(out.len());
                 let body = self.buffers.answer.get(from..piece).unwrap_or_default();
-                if head.is_empty() && body.is_empty() {
-                    return Poll::Ready(Ok(()));
-                }
-                match self.conn.poll_send(cx, [head, body]) {
-                    Poll::Ready(Ok(taken)) => sent += taken,
+                let polled = match head.is_empty() && body.is_empty() {
+                    true => self.conn.poll_sent(cx).map_ok(|()| None),
+                    false => self.conn.poll_send(cx, [head, body]).map_ok(Some),
+                };
+                match polled {
+                    Poll::Ready(Ok(Some(taken))) => sent += taken,
+                    Poll::Ready(Ok(None)) => return Poll::Ready(Ok(())),
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(self.client_failure())),
                     Poll::Pending => {
                         // A client may send all of his request before he reads.

@@ -1,12 +1,15 @@
-//! Whether the configuration's file has changed.
+//! Whether the configuration's file has changed, or one of the certificates that it names.
 //!
 //! Looked at once a second rather than watched by inotify: editors write a new file and rename it, Kubernetes exchanges a
 //! symbolic link two folders above, and network file systems tell nobody. What a name leads to in the end, its size and
 //! its time, costs one system call and sees all of them.
 
 use std::fs;
+use std::iter;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use super::Origin;
 
 /// What a file looks like from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,9 +20,44 @@ struct Looks {
     modified: (i64, i64),
 }
 
+/// All files that the configuration is made of.
+#[derive(Debug)]
+pub(super) struct Watch(Vec<FileWatch>);
+
+impl Watch {
+    /// A watch that has not looked yet.
+    pub(super) fn new(origin: &Origin) -> Self {
+        let mut watch = Self(Vec::new());
+        watch.follow(origin);
+        watch
+    }
+
+    /// Looks after the files that the configuration has now, and forgets the others.
+    pub(super) fn follow(&mut self, origin: &Origin) {
+        let certificates = origin.config.terminations().flat_map(|tls| tls.files());
+        let mut wanted: Vec<&Path> = iter::once(origin.path.as_path()).chain(certificates).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        self.0.retain(|file| wanted.contains(&file.path.as_path()));
+        for path in wanted {
+            if self.0.iter().all(|file| file.path != path) {
+                self.0.push(FileWatch::new(path.to_owned()));
+            }
+        }
+    }
+
+    /// Looks once at each. True when one of them has changed.
+    pub(super) fn have_changed(&mut self) -> bool {
+        // Every one of them is looked at, whatever the others say.
+        self.0
+            .iter_mut()
+            .fold(false, |changed, file| file.has_changed() | changed)
+    }
+}
+
 /// One file.
 #[derive(Debug)]
-pub(super) struct FileWatch {
+struct FileWatch {
     path: PathBuf,
     /// At the last look.
     seen: Option<Looks>,
@@ -30,7 +68,7 @@ pub(super) struct FileWatch {
 impl FileWatch {
     /// A watch that has not looked yet. The first looks count as a change, because the file may have changed since it was
     /// read.
-    pub(super) fn new(path: PathBuf) -> Self {
+    fn new(path: PathBuf) -> Self {
         Self {
             path,
             seen: None,
@@ -40,7 +78,7 @@ impl FileWatch {
 
     /// Looks once. True when the file has changed and looks as it did the time before: whoever writes is done. A file that
     /// is not there has not changed; it may be about to be replaced.
-    pub(super) fn has_changed(&mut self) -> bool {
+    fn has_changed(&mut self) -> bool {
         let looks = fs::metadata(&self.path).ok().map(|data| Looks {
             device: data.dev(),
             inode: data.ino(),

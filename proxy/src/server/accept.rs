@@ -24,7 +24,10 @@ use tokio::time::timeout;
 
 use super::arrive::{Arrival, arrive};
 use super::conn::Conn;
+use super::connections::Failed;
 use super::door::{Door, Visit};
+use super::handshake::{Unsecured, secure};
+use super::http2;
 use super::leave::{answer, linger, skip_left_over, turn_away};
 use super::listen::BACKLOG;
 use super::local;
@@ -32,6 +35,7 @@ use super::stream::{EdgeStream, Home};
 use crate::access_log::{Record, Trail};
 use crate::framing::{Head, Limits, Refusal};
 use crate::relay::{self, Turn};
+use crate::tls::Termination;
 use crate::topology::ids::ListenerId;
 
 /// How long a full table of open files is given to empty before the next try.
@@ -64,6 +68,19 @@ pub struct Guard {
     pub door: Arc<Door>,
 }
 
+impl Guard {
+    /// What the listener speaks TLS with, as the configuration has it now, or that it does not. `None` where there is no
+    /// such listener.
+    fn termination(&self) -> Option<Option<Arc<Termination>>> {
+        local::with(|l| {
+            l.worker
+                .listener(self.listener)
+                .map(|listener| listener.tls.clone())
+        })
+        .flatten()
+    }
+}
+
 /// Serves connections until `shutdown` says so. The listener is closed then; what is left are connections in the middle of
 /// a request.
 pub async fn serve<A, T>(listener: TcpListener, app: Arc<A>, shutdown: ShutdownWatch, terms: T) -> JoinSet<()>
@@ -81,8 +98,8 @@ where
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((tcp, client)) => if let Some((conn, visit)) = admit(tcp, client, &terms()) {
-                    connections.spawn(conversation().run(conn, visit));
+                Ok((tcp, client)) => if let Some((tcp, visit)) = admit(tcp, client, &terms()) {
+                    connections.spawn(conversation().run(tcp, client, visit));
                 },
                 Err(error) => pause_after(&error).await,
             },
@@ -91,8 +108,8 @@ where
         }
     }
     for (tcp, client) in waiting(listener) {
-        if let Some((conn, visit)) = admit(tcp, client, &terms()) {
-            connections.spawn(conversation().run(conn, visit));
+        if let Some((tcp, visit)) = admit(tcp, client, &terms()) {
+            connections.spawn(conversation().run(tcp, client, visit));
         }
     }
     // Not pingora's `http_cleanup`: it drops requests whose head has begun to come.
@@ -114,7 +131,7 @@ fn waiting(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
 }
 
 /// Lets a client in, or tells him why not.
-fn admit(tcp: TcpStream, client: SocketAddr, terms: &Terms) -> Option<(Conn, Option<Visit>)> {
+fn admit(tcp: TcpStream, client: SocketAddr, terms: &Terms) -> Option<(TcpStream, Option<Visit>)> {
     let visit = match terms
         .guard
         .as_ref()
@@ -123,15 +140,22 @@ fn admit(tcp: TcpStream, client: SocketAddr, terms: &Terms) -> Option<(Conn, Opt
         Some(Err(refusal)) => {
             count(refusal);
             log(refusal, client, Trail::default(), b"");
-            // A new connection takes so much at once. If not, it closes without a word.
-            let _ = SockRef::from(&tcp).send(answer(refusal).as_bytes());
+            // A new connection takes so much at once. If not, it closes without a word; so it does where TLS is spoken.
+            if terms
+                .guard
+                .as_ref()
+                .and_then(Guard::termination)
+                .flatten()
+                .is_none()
+            {
+                let _ = SockRef::from(&tcp).send(answer(refusal).as_bytes());
+            }
             return None;
         }
         Some(Ok(visit)) => Some(visit),
         None => None,
     };
-    // A client that is gone already needs no answer.
-    Some((Conn::new(tcp, client).ok()?, visit))
+    Some((tcp, visit))
 }
 
 /// One connection, request by request.
@@ -146,14 +170,21 @@ where
     A: HttpServerApp + Send + Sync + 'static,
     T: Fn() -> Terms,
 {
-    async fn run(mut self, conn: Conn, _visit: Option<Visit>) {
+    async fn run(mut self, tcp: TcpStream, client: SocketAddr, _visit: Option<Visit>) {
         let _open = local::connected();
+        let Some(conn) = self.greeted(tcp, client).await else {
+            return;
+        };
+        let Some(conn) = self.unless_http2(conn).await else {
+            return;
+        };
         let home = Arc::new(Home::default());
         let mut stream = Box::new(EdgeStream::new(conn, home.clone()));
         let (mut first, mut served) = (true, 0);
         loop {
-            if !self.has_request(&stream, first).await {
-                return;
+            let Some(conn) = stream.conn_mut() else { return };
+            if !self.has_request(conn, first).await {
+                return conn.part();
             }
             first = false;
             stream.begin(local::now_if_logged());
@@ -200,6 +231,75 @@ where
         }
     }
 
+    /// The connection, ready for its first request: after the handshake, where TLS is spoken.
+    async fn greeted(&self, tcp: TcpStream, client: SocketAddr) -> Option<Conn> {
+        let Some(guard) = (self.terms)().guard else {
+            return Conn::new(tcp, client).ok();
+        };
+        // A listener of which nothing is known any more must not serve in the clear what it served with TLS.
+        let Some(tls) = guard.termination()? else {
+            // A client that is gone already needs no answer.
+            return Conn::new(tcp, client).ok();
+        };
+        let Some(_greeting) = guard.door.greet(&guard.limits) else {
+            local::shaken(Err(Failed::TooMany));
+            return None;
+        };
+        // Boxed: it is large, and over before the first request.
+        match Box::pin(secure(tcp, client, &tls, &guard.limits)).await {
+            Ok((conn, handshake)) => {
+                local::shaken(Ok(handshake));
+                Some(conn)
+            }
+            Err(Unsecured::Failed(failed)) => {
+                local::shaken(Err(failed));
+                None
+            }
+            Err(Unsecured::Plain(conn)) => {
+                count(Refusal::PlainHttp);
+                log(Refusal::PlainHttp, client, Trail::default(), b"");
+                Box::pin(turn_away(*conn, Refusal::PlainHttp)).await;
+                None
+            }
+        }
+    }
+
+    /// Serves a connection of HTTP/2 to its end; gives any other back.
+    async fn unless_http2(&mut self, mut conn: Conn) -> Option<Conn> {
+        let Some(guard) = (self.terms)().guard else {
+            return Some(conn);
+        };
+        let streams = local::with(|l| l.worker.listener(guard.listener)?.http2).flatten();
+        let Some(streams) = streams else {
+            return Some(conn);
+        };
+        let is_http2 = match conn.agreed() {
+            Some(agreed) => agreed.http2,
+            None => {
+                if !self.has_request(&mut conn, true).await {
+                    return None;
+                }
+                http2::begins(&mut conn, &guard.limits).await
+            }
+        };
+        if !is_http2 {
+            return Some(conn);
+        }
+        let terms = || {
+            let terms = (self.terms)();
+            Some((terms.guard?, terms.idle_timeout))
+        };
+        Box::pin(http2::serve(
+            conn,
+            self.app.clone(),
+            self.shutdown.clone(),
+            terms,
+            streams,
+        ))
+        .await;
+        None
+    }
+
     /// Has the relay serve the request, if it is for the relay.
     async fn relayed(
         &self,
@@ -232,10 +332,9 @@ where
 
     /// Waits for the first byte of the next request; after a shutdown only for that of the `first` one, and not for long.
     /// False where none will be served any more.
-    async fn has_request(&mut self, stream: &EdgeStream, first: bool) -> bool {
-        let Some(conn) = stream.conn() else { return false };
+    async fn has_request(&mut self, conn: &mut Conn, first: bool) -> bool {
         if conn.has_ahead() {
-            return !*self.shutdown.borrow();
+            return first || !*self.shutdown.borrow();
         }
         tokio::select! {
             biased;
@@ -262,7 +361,10 @@ async fn checked(
     match arrive(conn, &guard.limits).await {
         Arrival::Request(head, bytes) => Ok((stream, head, bytes)),
         Arrival::Nothing => Err(Some(stream)),
-        Arrival::Gone => Err(None),
+        Arrival::Gone => {
+            conn.part();
+            Err(None)
+        }
         Arrival::Refused(refusal, head) => {
             count(refusal);
             log(refusal, conn.client(), Trail::begun(begun), &head);
@@ -318,7 +420,7 @@ async fn brought_home(guard: Option<&Guard>, home: &Arc<Home>) -> Option<Box<Edg
 }
 
 /// A line for who was refused before any engine saw him.
-fn log(refusal: Refusal, client: SocketAddr, trail: Trail, head: &[u8]) {
+pub(super) fn log(refusal: Refusal, client: SocketAddr, trail: Trail, head: &[u8]) {
     if let Some(now) = local::now_if_logged() {
         let refused = Record::refused(Some(client.ip()), head, refusal.status(), refusal.label());
         local::log(&Record {
@@ -328,12 +430,12 @@ fn log(refusal: Refusal, client: SocketAddr, trail: Trail, head: &[u8]) {
     }
 }
 
-fn count(refusal: Refusal) {
+pub(super) fn count(refusal: Refusal) {
     local::with(|l| l.worker.refuse(refusal));
 }
 
 /// Waits for the shutdown. A sender that is gone means the same.
-async fn until(stopped: &mut ShutdownWatch) {
+pub(super) async fn until(stopped: &mut ShutdownWatch) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 

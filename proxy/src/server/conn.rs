@@ -13,19 +13,22 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker, ready};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::task::unconstrained;
 
+use super::accept::count;
 use super::leave::LEFT_OVER_BYTES_MAX;
 use super::local;
 use super::pace::{Floor, Pace};
+use super::socket::Socket;
 use crate::framing::{Body, Head, Limits, Refusal};
 use crate::gather::{self, Gather};
+use crate::tls::Agreed;
 
 /// Read at once of what follows a message while its answer is on the way; what is more waits in the kernel.
 const AHEAD_BYTES: usize = 4 * 1024;
@@ -33,7 +36,7 @@ const AHEAD_BYTES: usize = 4 * 1024;
 /// A client's connection.
 #[derive(Debug)]
 pub struct Conn {
-    tcp: TcpStream,
+    socket: Socket,
     client: SocketAddr,
     gather: Gather,
     message: Message,
@@ -56,6 +59,8 @@ pub struct Conn {
 enum Message {
     /// Anything: nobody counts along.
     Raw,
+    /// Frames of many messages, which others count.
+    Frames,
     /// A body.
     Body(Body),
 }
@@ -68,8 +73,13 @@ impl Conn {
     /// When the connection is gone already.
     pub fn new(tcp: TcpStream, client: SocketAddr) -> io::Result<Self> {
         tcp.set_nodelay(true)?;
-        Ok(Self {
-            tcp,
+        Ok(Self::over(Socket::Plain(tcp), client))
+    }
+
+    /// The same, over a socket that is ready.
+    pub(super) fn over(socket: Socket, client: SocketAddr) -> Self {
+        Self {
+            socket,
             client,
             gather: Gather::default(),
             message: Message::Raw,
@@ -82,7 +92,12 @@ impl Conn {
             writing: Pace::default(),
             floors: None,
             refusal: None,
-        })
+        }
+    }
+
+    /// What client and proxy have agreed on; `None` in the clear.
+    pub(crate) fn agreed(&self) -> Option<&Arc<Agreed>> {
+        self.socket.agreed()
     }
 
     /// Where it comes from.
@@ -92,7 +107,7 @@ impl Conn {
 
     /// Its descriptor.
     pub fn socket(&self) -> RawFd {
-        self.tcp.as_raw_fd()
+        self.socket.as_raw_fd()
     }
 
     /// Whether bytes of the next message are here already.
@@ -106,38 +121,45 @@ impl Conn {
     }
 
     /// Waits until the client has sent something, or has gone away. Holds no buffer meanwhile. `first` is a connection
-    /// that nothing has been read from: tokio takes it for readable until a read has shown that it is not.
+    /// that nothing has been read from.
     ///
     /// # Errors
     /// When the connection is broken.
-    pub async fn readable(&self, first: bool) -> io::Result<()> {
-        if first {
-            return self.tcp.peek(&mut [0]).await.map(drop);
-        }
-        self.tcp.readable().await
+    pub async fn readable(&mut self, first: bool) -> io::Result<()> {
+        self.socket.readable(first).await
     }
 
     /// Waits until the client's side takes something.
     pub(super) async fn writable(&self) -> io::Result<()> {
-        self.tcp.writable().await
+        self.socket.tcp().writable().await
     }
 
-    /// Reads what is there. A read that is not filled tells the runtime that no more is, which spares a system call that
-    /// tokio's own `try_read` would leave to the next reader.
+    /// Reads what is there.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when there is nothing, and those of the socket.
     pub(super) fn try_read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
-        let read = pin!(unconstrained(self.tcp.read_buf(into)));
-        match read.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(read) => read,
-            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-        }
+        self.socket.try_read(into)
     }
 
-    /// Writes what the kernel takes.
+    /// Writes what is taken without waiting.
     pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.tcp.try_write(bytes)
+        self.socket.try_write(bytes)
+    }
+
+    /// Puts back what is to be read once more.
+    pub(super) fn put_ahead(&mut self, bytes: BytesMut) {
+        self.ahead = bytes;
+    }
+
+    /// From here on it carries frames of many messages: nobody counts along, and only a client who does not take what is
+    /// sent is given up.
+    pub(super) fn carry_frames(&mut self, limits: &Limits) {
+        self.message = Message::Frames;
+        self.floors = Some((
+            Floor::new(limits.body_timeout, limits.rate),
+            Floor::new(limits.answer_timeout, limits.rate),
+        ));
     }
 
     /// A message begins, whose head has been read and `ahead` of what follows it.
@@ -184,7 +206,7 @@ impl Conn {
     pub(crate) fn is_nearly_read(&self) -> bool {
         match &self.message {
             Message::Body(body) => body.left().is_some_and(|left| left <= LEFT_OVER_BYTES_MAX),
-            Message::Raw => false,
+            Message::Raw | Message::Frames => false,
         }
     }
 
@@ -194,10 +216,10 @@ impl Conn {
     /// # Errors
     /// When the connection is broken, or its client does not take them.
     pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, pieces: [&[u8]; 2]) -> Poll<io::Result<usize>> {
-        let tcp = Pin::new(&mut self.tcp);
+        let socket = Pin::new(&mut self.socket);
         let polled = match pieces {
-            [piece, []] | [[], piece] => tcp.poll_write(cx, piece),
-            pieces => tcp.poll_write_vectored(cx, &pieces.map(IoSlice::new)),
+            [piece, []] | [[], piece] => socket.poll_write(cx, piece),
+            pieces => socket.poll_write_vectored(cx, &pieces.map(IoSlice::new)),
         };
         match ready!(self.paced(cx, polled))? {
             0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -216,7 +238,7 @@ impl Conn {
                 let taken = ready!(self.poll_send(cx, [rest, &[]]))?;
                 rest = rest.get(taken..).unwrap_or_default();
             }
-            Poll::Ready(Ok(()))
+            self.poll_sent(cx)
         })
         .await
     }
@@ -231,14 +253,28 @@ impl Conn {
         self.refusal
     }
 
+    /// Nothing is under way, and nothing more will be.
+    pub(super) fn part(&mut self) {
+        self.socket.part();
+    }
+
     /// Makes closing it a reset: for who does not take what was sent, so that the kernel need not keep it for him.
     pub(super) fn abort(self) {
+        self.close_by_reset();
+    }
+
+    fn close_by_reset(&self) {
         // If it fails, the connection closes as any other.
-        let _ = socket2::SockRef::from(&self.tcp).set_linger(Some(std::time::Duration::ZERO));
+        let _ = socket2::SockRef::from(self.socket.tcp()).set_linger(Some(std::time::Duration::ZERO));
     }
 
     fn refuse(&mut self, refusal: Refusal) -> io::Error {
-        self.refusal = Some(refusal);
+        let is_first = self.refusal.replace(refusal).is_none();
+        if matches!(self.message, Message::Frames) && is_first {
+            // Nobody gets this connection back who could ask.
+            count(refusal);
+            self.close_by_reset();
+        }
         io::Error::other(refusal)
     }
 
@@ -246,11 +282,24 @@ impl Conn {
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut gather = std::mem::take(&mut self.gather);
         let polled = gather.poll_drain(|rest| {
-            let polled = Pin::new(&mut self.tcp).poll_write(cx, rest);
+            let polled = Pin::new(&mut self.socket).poll_write(cx, rest);
             self.paced(cx, polled)
         });
         self.gather = gather;
-        polled
+        ready!(polled)?;
+        self.poll_sent(cx)
+    }
+
+    /// Hands to the kernel what TLS has sealed and not sent yet.
+    ///
+    /// # Errors
+    /// When the connection is broken, or its client does not take it.
+    pub(crate) fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.socket.has_unsent() {
+            return Poll::Ready(Ok(()));
+        }
+        let polled = Pin::new(&mut self.socket).poll_flush(cx).map_ok(|()| 0);
+        self.paced(cx, polled).map_ok(drop)
     }
 
     /// Counts what was written, and gives a client up who does not take it.
@@ -264,7 +313,7 @@ impl Conn {
                 let Some((_, floor)) = &self.floors else {
                     return polled;
                 };
-                let (written, socket) = (self.written, self.tcp.as_raw_fd());
+                let (written, socket) = (self.written, self.socket.as_raw_fd());
                 // What lies in our kernel's buffer has not reached him, and may be megabytes.
                 let arrived = || written - foreshade_sys::unacknowledged(socket).unwrap_or(0).min(written);
                 ready!(self.writing.poll_too_slow(cx, floor, arrived));
@@ -282,14 +331,14 @@ impl Conn {
             Message::Body(body) => body
                 .left()
                 .map_or(usize::MAX, |l| usize::try_from(l).unwrap_or(usize::MAX)),
-            Message::Raw => usize::MAX,
+            Message::Raw | Message::Frames => usize::MAX,
         };
         let polled = if buffer.remaining() <= room {
-            Pin::new(&mut self.tcp).poll_read(cx, buffer)
+            Pin::new(&mut self.socket).poll_read(cx, buffer)
         } else {
             // A reader that asks for more than there is of this message.
             let mut part = ReadBuf::new(buffer.initialize_unfilled_to(room));
-            let polled = Pin::new(&mut self.tcp).poll_read(cx, &mut part);
+            let polled = Pin::new(&mut self.socket).poll_read(cx, &mut part);
             let filled = part.filled().len();
             buffer.advance(filled);
             polled
@@ -331,9 +380,9 @@ impl Conn {
                 // Enough to know; whether he is still there, the answer will show.
                 return Poll::Pending;
             }
-            ready!(self.tcp.poll_read_ready(cx))?;
+            ready!(self.socket.poll_readable(cx))?;
             self.ahead.reserve(AHEAD_BYTES);
-            match self.tcp.try_read_buf(&mut self.ahead) {
+            match self.socket.try_read(&mut self.ahead) {
                 Ok(0) => {
                     self.ahead = BytesMut::new();
                     return Poll::Ready(Ok(()));
@@ -375,13 +424,15 @@ impl AsyncRead for Conn {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.gather.is_empty() {
+        if !self.gather.is_empty() || self.socket.has_unsent() {
             // Whether the kernel takes it all now, later, or never, the next write or flush tells.
             let _ = self.poll_drain(cx);
         }
         match &self.message {
-            Message::Raw if self.ahead.is_empty() => Pin::new(&mut self.tcp).poll_read(cx, buffer),
-            Message::Raw => {
+            Message::Raw | Message::Frames if self.ahead.is_empty() => {
+                Pin::new(&mut self.socket).poll_read(cx, buffer)
+            }
+            Message::Raw | Message::Frames => {
                 self.give(usize::MAX, buffer);
                 Poll::Ready(Ok(()))
             }
@@ -405,7 +456,7 @@ impl AsyncWrite for Conn {
             self.note_answer(bytes);
         }
         if bytes.len() >= gather::BYTES_MAX {
-            let polled = Pin::new(&mut self.tcp).poll_write(cx, bytes);
+            let polled = Pin::new(&mut self.socket).poll_write(cx, bytes);
             return self.paced(cx, polled);
         }
         self.gather.put(bytes);
@@ -414,12 +465,13 @@ impl AsyncWrite for Conn {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_drain(cx))?;
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        Pin::new(&mut self.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_drain(cx))?;
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        let polled = Pin::new(&mut self.socket).poll_shutdown(cx).map_ok(|()| 0);
+        self.paced(cx, polled).map_ok(drop)
     }
 }
 
@@ -427,7 +479,7 @@ impl AsyncWrite for Conn {
 mod tests {
     use super::*;
     use crate::framing::HeadCheck;
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     async fn pair() -> (Conn, TcpStream) {

@@ -1,4 +1,5 @@
-//! How many connections there may be, and how many of one client: counted where they are accepted, and nowhere else.
+//! How many connections there may be, how many of one client, and how many in their handshake: counted where they are
+//! accepted, and nowhere else.
 //!
 //! Shared by all workers of a listener, because the kernel spreads one client's connections over them. Touched twice in
 //! the life of a connection, never by a request. An IPv6 client counts by his /64: that is what one subscriber is given.
@@ -15,6 +16,7 @@ use crate::framing::{Limits, Refusal};
 #[derive(Debug, Default)]
 pub struct Door {
     open: AtomicU32,
+    greeted: AtomicU32,
     /// Who has connections open. Bounded by [`Limits::connections`]: who has none is not in it.
     clients: Mutex<HashMap<IpAddr, u32>>,
 }
@@ -44,6 +46,26 @@ impl Door {
         *count += 1;
         visit.client = Some(client);
         Ok(visit)
+    }
+}
+
+impl Door {
+    /// Lets a client begin his handshake, unless too many are in theirs for `limits`. It is over when the greeting is
+    /// dropped.
+    pub fn greet(self: &Arc<Self>, limits: &Limits) -> Option<Greeting> {
+        // Dropped it counts back, also where it is not given out.
+        let greeting = Greeting(self.clone());
+        (self.greeted.fetch_add(1, Ordering::Relaxed) < limits.handshakes).then_some(greeting)
+    }
+}
+
+/// A handshake that is under way.
+#[derive(Debug)]
+pub struct Greeting(Arc<Door>);
+
+impl Drop for Greeting {
+    fn drop(&mut self) {
+        self.0.greeted.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -129,6 +151,22 @@ mod tests {
             "who has left is forgotten"
         );
         assert_eq!(door.0.open.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn so_many_handshakes_are_under_way_and_another_when_one_is_over() {
+        let (door, limits) = (
+            Arc::<Door>::default(),
+            Limits {
+                handshakes: 2,
+                ..Limits::default()
+            },
+        );
+        let (first, second) = (door.greet(&limits), door.greet(&limits));
+        assert!(first.is_some() && second.is_some());
+        assert!(door.greet(&limits).is_none() && door.greet(&limits).is_none());
+        drop(first);
+        assert!(door.greet(&limits).is_some());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use foreshade_engine::observation::ResourceReport;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::connections::{Counter, Open};
+use super::connections::{Counter, Failed, Handshake, Open};
 use crate::access_log::{Logger, Record};
 use crate::mirror::{Mirror, Tee, is_safe};
 use crate::outcome::Failure;
@@ -99,6 +99,11 @@ pub(crate) fn sent(flow: &mut Flow, socket: RawFd, replayable: bool) {
 /// A client has connected; counts as open until what is returned is dropped.
 pub(crate) fn connected() -> Option<Open> {
     with(|l| l.connections.accept())
+}
+
+/// A client's handshake has ended.
+pub(crate) fn shaken(ended: Result<Handshake, Failed>) {
+    with(|l| l.connections.shake(ended));
 }
 
 /// Now, where somebody will be told in the access log.

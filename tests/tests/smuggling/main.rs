@@ -22,8 +22,13 @@ use foreshade_proxy::framing::Refusal;
 use passed::passed;
 use refused::{Refused, refused};
 
-/// Shown in `limits`, where what is refused depends on time, on size, or on who else is there.
-const ELSEWHERE: [Refusal; 14] = [
+/// Shown in `limits`, `tls` and `http2`: what is refused for its time, its size, its neighbours, its port or its protocol.
+const ELSEWHERE: [Refusal; 19] = [
+    Refusal::ConnectionField,
+    Refusal::FieldValue,
+    Refusal::Http2Protocol,
+    Refusal::Http2Flood,
+    Refusal::PlainHttp,
     Refusal::HeadSlow,
     Refusal::BodySlow,
     Refusal::AnswerSlow,

@@ -1,0 +1,122 @@
+//! The keys of a listener's TLS, and the files that they name.
+//!
+//! Unlike secrets that are needed now and then, certificates and keys are read with the configuration: a key that does not
+//! fit, found at three in the morning by a client, would be found too late. So a file that is missing, expired or of
+//! another certificate is a mistake at the place where it is named.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use foreshade_settings::{AbsolutePath, At, List, Mistake, Mistakes, Place, choice, section};
+
+use crate::tls::{CertificateFiles, ClientCertificates, Fault, Settings, Termination, Version};
+
+/// How settings become what a listener speaks TLS with: by reading files, or by knowing what was in them.
+pub(super) type Terminate<'a> = dyn Fn(&Settings) -> Result<Arc<Termination>, Vec<Fault>> + 'a;
+
+section! {
+    /// TLS, where a listener speaks it.
+    ListenerTls "a listener's tls section":
+    /// What clients are shown, by the names that each bears. The first is shown to those who ask for no name or another one.
+    certificates "certificates": required List<Certificate, 1>;
+    /// The oldest version of TLS that is spoken.
+    min_version "minVersion": default Version = Version::Tls12;
+    /// Clients that ask for a name that no certificate bears, or for none: show them the first one, or refuse them.
+    unknown_names "unknownNames": default UnknownNames = UnknownNames::First;
+    /// Certificates of clients. Nobody is asked for one where left out.
+    clients "clientCertificates": optional Clients;
+}
+
+section! {
+    /// A certificate, and the files that it is made of.
+    Certificate "a certificate":
+    /// File with the certificate and those above it, in PEM, its own first.
+    cert_file "certFile": required At<AbsolutePath>;
+    /// File with its key, in PEM, without a passphrase.
+    key_file "keyFile": required At<AbsolutePath>;
+    /// File with an OCSP response for it, in DER, which is stapled to it.
+    ocsp_file "ocspFile": optional At<AbsolutePath>;
+}
+
+section! {
+    /// Certificates of clients.
+    Clients "a clientCertificates section":
+    /// File with the authorities that vouch for clients, in PEM.
+    ca_file "caFile": required At<AbsolutePath>;
+    /// Whether a client without a certificate is refused. One that is shown is verified in any case.
+    required "required": default bool = true;
+}
+
+choice!(Version: "1.2" Tls12, "1.3" Tls13);
+
+/// What becomes of clients that ask for a name that no certificate bears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UnknownNames {
+    First,
+    Refuse,
+}
+
+choice!(UnknownNames: "first" First, "refuse" Refuse);
+
+/// What a listener speaks TLS with.
+pub(super) fn termination(
+    keys: ListenerTls,
+    http2: bool,
+    terminate: &Terminate<'_>,
+    mistakes: &mut Mistakes,
+) -> Option<Arc<Termination>> {
+    let mut places = Vec::new();
+    let certificates = keys.certificates.filter(|list| list.sound)?;
+    let certificates = certificates.items.into_iter().map(|certificate| {
+        Some(CertificateFiles {
+            certificate: noted(certificate.cert_file, "certFile", &mut places)?,
+            key: noted(certificate.key_file, "keyFile", &mut places)?,
+            staple: certificate
+                .ocsp_file
+                .and_then(|file| noted(Some(file), "ocspFile", &mut places)),
+        })
+    });
+    let certificates = certificates.collect::<Option<Vec<_>>>()?;
+    let clients = match keys.clients {
+        Some(clients) => Some(ClientCertificates {
+            ca_file: noted(clients.ca_file, "caFile", &mut places)?,
+            required: clients.required,
+        }),
+        None => None,
+    };
+    let settings = Settings {
+        certificates,
+        min_version: keys.min_version,
+        refuse_unknown_names: keys.unknown_names == UnknownNames::Refuse,
+        clients,
+        http2,
+    };
+    match terminate(&settings) {
+        Ok(termination) => Some(termination),
+        Err(faults) => {
+            faults
+                .into_iter()
+                .for_each(|fault| mistakes.add(mistake(fault, &places)));
+            None
+        }
+    }
+}
+
+/// Where the file is named, and by which key.
+type Named = (PathBuf, &'static str, Option<Place>);
+
+fn noted(file: Option<At<AbsolutePath>>, key: &'static str, places: &mut Vec<Named>) -> Option<PathBuf> {
+    let file = file?;
+    let path = file.value.0.clone();
+    places.push((path.clone(), key, file.place()));
+    Some(path)
+}
+
+fn mistake(fault: Fault, places: &[Named]) -> Mistake {
+    let is_meant = |named: &&Named| Path::new(&named.0) == fault.file;
+    let (key, place) = places
+        .iter()
+        .find(is_meant)
+        .map_or(("tls", None), |(_, key, place)| (*key, *place));
+    Mistake::at(place, format!("{key}: {} {}", fault.file.display(), fault.what)).hint(fault.hint)
+}
