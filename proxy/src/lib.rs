@@ -5,6 +5,8 @@
 //! - **a request**: [`http`] (pingora's phases, a line or two each) -> [`path`] -> [`client`] -> [`route`] -> [`cohort`] ->
 //!   [`table`] -> [`worker`] (pick, attempts, failover) -> [`edit`], [`rewrite`] -> [`upstream`] -> ([`mirror`]) ->
 //!   [`outcome`] -> [`recorder`];
+//! - **a connection whose bytes are carried and not read**: [`tcp`] -> [`worker`] (the same steps) -> [`outcome`] ->
+//!   [`recorder`]; who the client is, a balancer may have said in [`proxy_protocol`];
 //! - **a tick**: [`recorder`] -> [`scorer`] -> the engine -> [`table`];
 //! - **an operator**: [`admin`] -> [`command`] -> [`scorer`]; [`explain`] asks the steps of a request by themselves;
 //! - **a configuration**: [`config`] -> [`topology`] -> [`reload`] -> [`scorer`] -> [`table`] -> [`worker`].
@@ -29,6 +31,7 @@ pub mod ledger;
 pub mod mirror;
 pub mod outcome;
 pub mod path;
+pub mod proxy_protocol;
 pub mod recorder;
 mod relay;
 pub mod request;
@@ -36,6 +39,7 @@ pub mod rewrite;
 pub mod route;
 pub mod table;
 pub mod tally;
+pub mod tcp;
 pub mod trace;
 pub mod upstream;
 pub mod worker;

@@ -11,6 +11,7 @@ mod arrive;
 pub mod conn;
 pub mod connections;
 pub mod door;
+pub(crate) mod entrance;
 pub(crate) mod leave;
 pub mod listen;
 pub(crate) mod local;

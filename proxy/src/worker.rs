@@ -6,9 +6,11 @@
 //!
 //! Steps, in the order of a request: [`Worker::admit`], then per attempt [`Worker::start`], [`Worker::sent`],
 //! [`Worker::first_byte`], [`Worker::progress`] for each piece of a body, and [`Worker::end`] or [`Worker::fail`], and
-//! at last [`Worker::answered`]. Between any two of them the configuration may have been replaced: see [`takeover`].
+//! at last [`Worker::answered`]. Of a connection that is only carried some steps are others: [`carried`]. Between any two
+//! of them the configuration may have been replaced: see [`takeover`].
 
 mod admission;
+mod carried;
 mod copies;
 mod drawn;
 mod spoils;
@@ -40,6 +42,9 @@ use crate::topology::ids::{ClusterId, EndpointId, ListenerId};
 use crate::upstream::deadline::{Armed, Deadlines, Ended, Entry};
 
 pub use self::admission::{Admission, Changes};
+pub use self::carried::Carriage;
+pub(crate) use self::carried::SERVED;
+use self::carried::{First, Talk};
 pub use self::spoils::Spoils;
 
 /// Most endpoints that one request can be sent to.
@@ -84,6 +89,8 @@ struct ClusterState {
     loads: Loads,
     budget: RetryBudget,
     tally: Tally,
+    /// Who spoke first on the last connection that was only carried; `None` while nobody has answered on one.
+    first: Option<First>,
 }
 
 impl ClusterState {
@@ -92,6 +99,7 @@ impl ClusterState {
             loads: Loads::new(endpoints),
             budget: RetryBudget::new(workers, now),
             tally: Tally::default(),
+            first: None,
         }
     }
 }
@@ -135,6 +143,8 @@ struct Attempt {
     patience: Option<Duration>,
     /// Its outcome, once there is one.
     outcome: Option<Outcome>,
+    /// Of a connection that is only carried: how far it has come.
+    talk: Option<Talk>,
 }
 
 /// What a deadline knows of its request.
@@ -260,6 +270,7 @@ impl Worker {
             armed: None,
             patience: None,
             outcome: None,
+            talk: None,
         });
         Some(place)
     }
@@ -459,7 +470,10 @@ impl Worker {
         }
         let outcome = Outcome {
             class,
-            latency: now.since(attempt.started),
+            latency: attempt
+                .talk
+                .and_then(|talk| talk.latency())
+                .unwrap_or_else(|| now.since(attempt.started)),
             route_class: flow.request.class,
             in_flight_at_start: attempt.recorded.in_flight_at_start,
         };

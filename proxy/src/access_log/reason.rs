@@ -50,6 +50,7 @@ mod tests {
             ConnectFailed,
             StaleConnection,
             Reset,
+            ResetUnused,
             Garbage,
             AttemptTimeout,
             RouteTimeout,
@@ -59,6 +60,8 @@ mod tests {
             ClientRefused(Refusal::BodySlow),
             ClientSlow,
             NobodyLeft,
+            Idle,
+            Lifetime,
             Internal,
         ];
         let others = [

@@ -14,6 +14,7 @@ use foreshade_settings::{At, List, Mistake, Mistakes, Names, Place, quoted};
 
 use super::check::overlap;
 use super::dns::{self, Answers, DnsName};
+use super::tcp::announced;
 use super::text::Origin;
 use super::{Cluster, CohortKey, HealthCheck, Probe, Segment, SegmentRule, raw};
 
@@ -117,6 +118,7 @@ pub(super) fn cluster(
         connect_timeout: raw.connect_timeout.0,
         slow_start: raw.slow_start.0,
         idle_timeout: raw.idle_timeout.0,
+        proxy_protocol: announced(raw.proxy_protocol.value),
     })
 }
 

@@ -5,6 +5,7 @@
 
 mod mirror;
 mod route;
+mod tcp;
 
 use foreshade_contract::Name;
 use foreshade_engine::spec::{BalancePolicy, HealthPolicy, ShiftPolicy};
@@ -30,6 +31,8 @@ pub(super) use self::route::{
 };
 
 pub(super) use self::mirror::{Mirror, Noise};
+
+pub(super) use self::tcp::{Announce, Life, Patience, Protocol, ProxyProtocol, ServerNames};
 
 /// A limit for something that users wait for.
 type Limit = Lasting<1, 3_600_000>;
@@ -91,8 +94,14 @@ section! {
     address "address": required At<Address>;
     /// What is spoken.
     protocol "protocol": default Protocol = Protocol::Http;
-    /// How long a connection may stay idle between requests.
-    idle_timeout "idleTimeout": default Limit = seconds(60);
+    /// How long a connection may stay idle: between two requests, 60s where left out; of tcp and tls-passthrough without a
+    /// byte in either direction, 1h where left out.
+    idle_timeout "idleTimeout": optional Patience;
+    /// Longest life of a connection of tcp or tls-passthrough; any where left out.
+    lifetime "lifetime": optional At<Life>;
+    /// The PROXY protocol: a balancer before this proxy tells who the client is before anything else. Not spoken where left
+    /// out.
+    proxy_protocol "proxyProtocol": optional ProxyProtocol;
     /// How much clients may ask for, and how long they may take. The defaults are meant for the open internet.
     limits "limits": nested Limits;
     /// Proxies before this one whose word on who the client is counts: addresses and networks, as 10.0.0.0/8.
@@ -103,25 +112,12 @@ section! {
     path "path": nested Paths;
     /// Whether the relay serves plain requests; as the whole file says where left out.
     relay "relay": optional bool;
-    /// Rules from requests to clusters. The most specific match wins, whatever the order.
-    routes "routes": required List<At<Route>, 1>;
-}
-
-/// What users speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Protocol {
-    Http,
-}
-
-impl Choice for Protocol {
-    const ALL: &'static [(&'static str, Self)] = &[("http", Self::Http)];
-    const PLANNED: &'static [&'static str] = &["tcp", "tls-passthrough"];
-}
-
-impl Shown for Protocol {
-    fn shown(&self) -> Json {
-        word(*self).into()
-    }
+    /// Name of the cluster that all connections of tcp go to, and those of tls-passthrough that ask for no other name.
+    cluster "cluster": optional At<Reference>;
+    /// Of tls-passthrough: who serves which name that clients ask for.
+    server_names "serverNames": list List<At<ServerNames>, 0>;
+    /// Of http: rules from requests to clusters. The most specific match wins, whatever the order.
+    routes "routes": optional At<List<At<Route>, 1>>;
 }
 
 section! {
@@ -150,6 +146,9 @@ section! {
     slow_start "slowStart": default Span = seconds(10);
     /// Idle connections to endpoints are closed after this. Stay below what the endpoints grant.
     idle_timeout "idleTimeout": default Limit = seconds(50);
+    /// The PROXY protocol by which its endpoints are told who the client is: v1 or v2. Of clusters that serve tcp or
+    /// tls-passthrough only.
+    proxy_protocol "proxyProtocol": default At<Announce> = Announce::Off;
 }
 
 section! {

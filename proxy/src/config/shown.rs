@@ -156,7 +156,7 @@ e: { http: { path: '/healthz?key=s3cret' }, to: { path: /healthz } }
         clusters.shadows.name clusters.shadows.region
         follow.name follow.planFile follow.tls.caFile follow.tls.certFile follow.tls.keyFile
         follow.tls.serverName follow.tokenFile
-        listeners.name listeners.routes.cluster listeners.routes.clusters.name listeners.routes.name
+        listeners.cluster listeners.name listeners.routes.cluster listeners.routes.clusters.name listeners.routes.name
         listeners.routes.match.headers.name listeners.routes.match.host listeners.routes.match.methods
         listeners.routes.match.path.exact listeners.routes.match.path.prefix listeners.routes.match.path.regex
         listeners.routes.match.query.name listeners.routes.mirror.keepHeaders listeners.routes.mirror.target
@@ -166,7 +166,8 @@ e: { http: { path: '/healthz?key=s3cret' }, to: { path: /healthz } }
         listeners.routes.responseHeaders.add.name listeners.routes.responseHeaders.remove
         listeners.routes.responseHeaders.set.name
         listeners.routes.rewrite.host listeners.routes.rewrite.prefix listeners.routes.rewrite.regex.pattern
-        listeners.routes.rewrite.regex.replacement";
+        listeners.routes.rewrite.regex.replacement
+        listeners.serverNames.cluster listeners.serverNames.names";
 
     /// Calls `found` with each text of the schema that may be a secret, the way there, and a file that has it there.
     fn texts(schema: &Json, way: &str, around: &dyn Fn(Json) -> Json, found: &mut dyn FnMut(&str, Json)) {

@@ -66,6 +66,7 @@ impl Exchange {
             Failure::Refused
             | Failure::ConnectFailed
             | Failure::Reset
+            | Failure::ResetUnused
             | Failure::Garbage
             | Failure::AttemptTimeout
             | Failure::RouteTimeout
@@ -74,7 +75,11 @@ impl Exchange {
             Failure::ClientGone | Failure::ClientBroke | Failure::ClientSlow | Failure::ClientRefused(_) => {
                 self.give_up_copy(Reason::ClientGone);
             }
-            Failure::StaleConnection | Failure::NobodyLeft | Failure::Internal => {
+            Failure::StaleConnection
+            | Failure::NobodyLeft
+            | Failure::Idle
+            | Failure::Lifetime
+            | Failure::Internal => {
                 self.give_up_copy(Reason::PrimaryBroke);
             }
         }

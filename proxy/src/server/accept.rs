@@ -25,6 +25,7 @@ use tokio::time::timeout;
 use super::arrive::{Arrival, arrive};
 use super::conn::Conn;
 use super::door::{Door, Visit};
+use super::entrance::{Entrant, Refused};
 use super::leave::{answer, linger, skip_left_over, turn_away};
 use super::listen::BACKLOG;
 use super::local;
@@ -71,28 +72,44 @@ where
     A: HttpServerApp + Send + Sync + 'static,
     T: Fn() -> Terms + Clone + Send + Sync + 'static,
 {
-    let mut connections = JoinSet::new();
-    let mut stopped = shutdown.clone();
-    let conversation = || Conversation {
-        app: app.clone(),
-        shutdown: shutdown.clone(),
-        terms: terms.clone(),
+    let begin = |tcp, client| {
+        let conversation = Conversation {
+            app: app.clone(),
+            shutdown: shutdown.clone(),
+            terms: terms.clone(),
+        };
+        let entrant = admit(tcp, client, &terms())?;
+        Some(conversation.run(entrant))
     };
+    accept_each(listener, shutdown.clone(), begin).await
+}
+
+/// Has `begin` begin something with each connection, and runs it, until `shutdown` says so. What is left then is still
+/// running.
+pub(crate) async fn accept_each<F>(
+    listener: TcpListener,
+    mut shutdown: ShutdownWatch,
+    begin: impl Fn(TcpStream, SocketAddr) -> Option<F>,
+) -> JoinSet<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((tcp, client)) => if let Some((conn, visit)) = admit(tcp, client, &terms()) {
-                    connections.spawn(conversation().run(conn, visit));
+                Ok((tcp, client)) => if let Some(begun) = begin(tcp, client) {
+                    connections.spawn(begun);
                 },
                 Err(error) => pause_after(&error).await,
             },
             Some(_) = connections.join_next() => {}
-            () = until(&mut stopped) => break,
+            () = until(&mut shutdown) => break,
         }
     }
     for (tcp, client) in waiting(listener) {
-        if let Some((conn, visit)) = admit(tcp, client, &terms()) {
-            connections.spawn(conversation().run(conn, visit));
+        if let Some(begun) = begin(tcp, client) {
+            connections.spawn(begun);
         }
     }
     // Not pingora's `http_cleanup`: it drops requests whose head has begun to come.
@@ -114,24 +131,23 @@ fn waiting(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
 }
 
 /// Lets a client in, or tells him why not.
-fn admit(tcp: TcpStream, client: SocketAddr, terms: &Terms) -> Option<(Conn, Option<Visit>)> {
-    let visit = match terms
-        .guard
-        .as_ref()
-        .map(|guard| guard.door.enter(client.ip(), &guard.limits))
-    {
-        Some(Err(refusal)) => {
-            count(refusal);
-            log(refusal, client, Trail::default(), b"");
-            // A new connection takes so much at once. If not, it closes without a word.
-            let _ = SockRef::from(&tcp).send(answer(refusal).as_bytes());
-            return None;
-        }
-        Some(Ok(visit)) => Some(visit),
-        None => None,
+fn admit(tcp: TcpStream, client: SocketAddr, terms: &Terms) -> Option<Entrant> {
+    let Some(guard) = &terms.guard else {
+        return Some(Entrant::at_no_door(tcp, client));
     };
-    // A client that is gone already needs no answer.
-    Some((Conn::new(tcp, client).ok()?, visit))
+    Entrant::at(guard.listener, (tcp, client), &guard.door, &guard.limits)
+        .map_err(|refused| turn_back(&refused, client))
+        .ok()
+}
+
+/// Tells somebody who has just connected why he is not let in.
+fn turn_back((tcp, refusal): &Refused, client: SocketAddr) {
+    count(*refusal);
+    log(*refusal, client, Trail::default(), b"");
+    if refusal.status() > 0 {
+        // A new connection takes so much at once. If not, it closes without a word.
+        let _ = SockRef::from(tcp).send(answer(*refusal).as_bytes());
+    }
 }
 
 /// One connection, request by request.
@@ -146,8 +162,11 @@ where
     A: HttpServerApp + Send + Sync + 'static,
     T: Fn() -> Terms,
 {
-    async fn run(mut self, conn: Conn, _visit: Option<Visit>) {
+    async fn run(mut self, entrant: Entrant) {
         let _open = local::connected();
+        let Some((conn, _visit)) = self.introduced(entrant).await else {
+            return;
+        };
         let home = Arc::new(Home::default());
         let mut stream = Box::new(EdgeStream::new(conn, home.clone()));
         let (mut first, mut served) = (true, 0);
@@ -195,6 +214,14 @@ where
                 conn.rest();
             }
         }
+    }
+
+    /// The client's connection, once he is known. `None` where he is not let in, or is gone already.
+    async fn introduced(&self, entrant: Entrant) -> Option<(Conn, Option<Visit>)> {
+        let (limits, peer) = ((self.terms)().guard.map(|guard| guard.limits), entrant.peer());
+        let introduced = entrant.introduced(&limits.unwrap_or_default()).await;
+        let guest = introduced.map_err(|refused| turn_back(&refused, peer)).ok()?;
+        Some((Conn::new(guest.tcp, guest.client).ok()?, guest.visit))
     }
 
     /// Has the relay serve the request, if it is for the relay.
@@ -323,7 +350,7 @@ fn count(refusal: Refusal) {
 }
 
 /// Waits for the shutdown. A sender that is gone means the same.
-async fn until(stopped: &mut ShutdownWatch) {
+pub(crate) async fn until(stopped: &mut ShutdownWatch) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 
