@@ -58,43 +58,48 @@ enum End {
     Closing,
 }
 
-/// Carries the connection of a client, of which `said` has been read, to its end.
-pub(super) async fn carry(
+/// Carries the connection of a client, of which `said` has been read, to its end. What it needs is made before the future
+/// is, and so is in it once: a connection that rests has nothing else.
+pub(super) fn carry(
     guest: Guest,
     visitor: Visitor,
     mut said: Vec<u8>,
     flow: Flow,
     closing: watch::Receiver<bool>,
-) {
+) -> impl Future<Output = ()> + Send {
     let Guest {
         tcp: mut client,
-        visit: _visit,
+        visit,
         ..
     } = guest;
     let mut passage = Passage::new(visitor, flow);
-    loop {
-        let failure = match passage.reach().await {
-            Ok(endpoint) => {
-                passage.pump = Some(Pump {
-                    client,
-                    endpoint,
-                    up: Way::beginning_with(said),
-                    down: Way::default(),
-                });
-                let end = passage.watch(closing.clone()).await;
-                if end != End::EndpointBroke || passage.asked || passage.spoke {
-                    return passage.conclude(end);
+    async move {
+        // He has left when all is over.
+        let _visit = &visit;
+        loop {
+            let failure = match passage.reach().await {
+                Ok(endpoint) => {
+                    passage.pump = Some(Pump {
+                        client,
+                        endpoint,
+                        up: Way::beginning_with(said),
+                        down: Way::default(),
+                    });
+                    let end = passage.watch(closing.clone()).await;
+                    if end != End::EndpointBroke || passage.asked || passage.spoke {
+                        return passage.conclude(end);
+                    }
+                    let Some(pump) = passage.pump.take() else { return };
+                    (client, said) = (pump.client, pump.up.into_left());
+                    Failure::ResetUnused
                 }
-                let Some(pump) = passage.pump.take() else { return };
-                (client, said) = (pump.client, pump.up.into_left());
-                Failure::ResetUnused
+                Err(failure) => failure,
+            };
+            let next = local::with(|l| l.worker.unreached(&mut passage.flow, failure));
+            if next != Some(Next::Elsewhere) {
+                abort(&client);
+                return passage.tell(0, Reason::Failed(failure));
             }
-            Err(failure) => failure,
-        };
-        let next = local::with(|l| l.worker.unreached(&mut passage.flow, failure));
-        if next != Some(Next::Elsewhere) {
-            abort(&client);
-            return passage.tell(0, Reason::Failed(failure));
         }
     }
 }

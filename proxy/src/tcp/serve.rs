@@ -70,32 +70,48 @@ fn limits(listener: ListenerId) -> Limits {
 }
 
 /// One connection, from its beginning to its end.
-async fn receive(entrant: Entrant, mut visitor: Visitor, closing: watch::Receiver<bool>) {
+async fn receive(entrant: Entrant, visitor: Visitor, closing: watch::Receiver<bool>) {
     let _open = local::connected();
+    // Boxed: it is over soon, and a connection that rests needs no room for it.
+    if let Some(carried) = Box::pin(admit(entrant, visitor, closing)).await {
+        carried.await;
+    }
+}
+
+/// Lets a client in and finds out who serves him: what carries his connection, if somebody does.
+async fn admit(
+    entrant: Entrant,
+    mut visitor: Visitor,
+    closing: watch::Receiver<bool>,
+) -> Option<impl Future<Output = ()> + Send> {
     let limits = limits(visitor.listener);
-    let guest = match entrant.introduced(&limits).await {
-        Ok(guest) => guest,
-        Err(refused) => return turn_back(*refused, &visitor),
-    };
+    let introduced = entrant.introduced(&limits).await;
+    let guest = introduced.map_err(|refused| turn_back(*refused, &visitor)).ok()?;
     // A client that is gone already is found out about when something is sent to him.
     let _ = guest.tcp.set_nodelay(true);
     keep_alive(&guest.tcp);
     visitor.ends = ends(&guest);
     let mut said = Vec::new();
-    if protocol(visitor.listener).is_some_and(|(named, _)| named) {
-        // Boxed: it is over soon, and a connection that rests needs no room for it.
-        match Box::pin(asked(&guest.tcp, limits.head_timeout)).await {
+    if protocol(visitor.listener)?.0 {
+        match asked(&guest.tcp, limits.head_timeout).await {
             Ok((hello, bytes)) => (visitor.name, said) = (hello.name, bytes),
-            Err(Some(refusal)) => return Box::pin(alert(guest, refusal, &visitor)).await,
-            Err(None) => return,
+            Err(refusal) => {
+                alert(guest, refusal?, &visitor).await;
+                return None;
+            }
         }
     }
     let client = visitor.ends.client.ip();
-    let carriage = local::with(|l| l.worker.carry(visitor.listener, visitor.name.as_deref(), client));
-    match carriage {
-        Some(Carriage::Forward(flow)) => carry(guest, visitor, said, flow, closing).await,
-        Some(Carriage::Refused(refusal)) => Box::pin(alert(guest, refusal, &visitor)).await,
-        Some(Carriage::Unrouted) | None => abort(&guest.tcp),
+    match local::with(|l| l.worker.carry(visitor.listener, visitor.name.as_deref(), client))? {
+        Carriage::Forward(flow) => Some(carry(guest, visitor, said, flow, closing)),
+        Carriage::Refused(refusal) => {
+            alert(guest, refusal, &visitor).await;
+            None
+        }
+        Carriage::Unrouted => {
+            abort(&guest.tcp);
+            None
+        }
     }
 }
 
