@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use foreshade_engine::balance::Request;
 use foreshade_engine::cohort::Cohort;
-use foreshade_engine::failover::is_idempotent;
+use foreshade_engine::failover::{ATTEMPTS_MAX_NEVER_SENT, is_idempotent};
 use foreshade_engine::outcome::RouteClass;
 use http::HeaderName;
 use xxhash_rust::xxh3::xxh3_64;
@@ -33,6 +33,18 @@ pub fn request(view: &RequestView<'_>, route: &Route, cluster: &Cluster) -> Requ
     }
 }
 
+/// What the engine needs to know of a connection that is only carried. Nothing of it can be read, so its user is his
+/// address, in no segment. Doubtful endpoints are not tried with it: where it has begun it stays.
+pub fn connection(client: IpAddr, class: RouteClass) -> Request {
+    Request {
+        cohort: by_address(client.to_canonical()),
+        class,
+        segment: None,
+        repeatable: false,
+        attempts_max: ATTEMPTS_MAX_NEVER_SENT,
+    }
+}
+
 /// Whether repeating the request does no harm, and is for this proxy to do: a request that a proxy before this one has
 /// repeated already is left to it, because retries on two layers multiply. A route that allows one attempt repeats nothing:
 /// its requests are no probes of doubtful endpoints, and wait for the route's timeout, not for the endpoint's usual time.
@@ -50,9 +62,15 @@ fn cohort(view: &RequestView<'_>, key: &CohortKey) -> Cohort {
     };
     match (named, view.client) {
         (Some(bytes), _) => Cohort::of_key(bytes),
-        (None, Some(IpAddr::V4(ip))) => Cohort::of_key(&ip.octets()),
-        (None, Some(IpAddr::V6(ip))) => Cohort::of_key(&ip.octets()),
+        (None, Some(address)) => by_address(address),
         (None, None) => Cohort::of_key(b""),
+    }
+}
+
+fn by_address(address: IpAddr) -> Cohort {
+    match address {
+        IpAddr::V4(ip) => Cohort::of_key(&ip.octets()),
+        IpAddr::V6(ip) => Cohort::of_key(&ip.octets()),
     }
 }
 

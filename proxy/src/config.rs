@@ -31,6 +31,8 @@ mod mirror;
 
 mod policy;
 
+mod tcp;
+
 mod tls;
 
 use std::collections::BTreeSet;
@@ -58,8 +60,17 @@ pub use self::shown::Source;
 use crate::client::Trust;
 use crate::path::PathPolicy;
 use crate::policy::{Gate, Policy};
+use crate::proxy_protocol::{ProxyProtocol, Version};
 use crate::route::Route;
+use crate::tcp::ServerNames;
 use crate::tls::{Settings, Termination};
+
+/// How long a connection rests between two requests where nothing is said: as long as browsers keep one.
+const IDLE_HTTP: Duration = Duration::from_secs(60);
+
+/// How long a connection that is only carried rests where nothing is said: pools of databases keep theirs for as long as
+/// they are let, and expect no less from a network.
+const IDLE_TCP: Duration = Duration::from_secs(3600);
 
 /// Reads and checks a file. Names of endpoints stand for what `answers` says; host names of listeners are resolved by the
 /// system, which may block.
@@ -216,14 +227,20 @@ pub struct Listener {
     pub name: Name,
     /// Where it listens.
     pub address: SocketAddr,
+    /// What is spoken there, and where what is not read goes.
+    pub protocol: Protocol,
     /// What it speaks TLS with; in the clear where `None`.
     pub tls: Option<Arc<Termination>>,
     /// How many requests of one HTTP/2 connection may be under way; `None` where only HTTP/1.1 is spoken.
     pub http2: Option<u32>,
-    /// Routes, in the order of the file; the most specific match wins, see `route`.
+    /// Routes, in the order of the file; the most specific match wins, see `route`. None but of http.
     pub routes: Vec<Route>,
-    /// How long a connection may stay idle between requests.
+    /// How long a connection may stay idle: between requests, or without a byte in either direction.
     pub idle_timeout: Duration,
+    /// How long a connection that is only carried may live.
+    pub lifetime: Option<Duration>,
+    /// Who tells of clients before anything else; nobody where `None`.
+    pub proxy_protocol: Option<Arc<ProxyProtocol>>,
     /// How much clients may ask for, and how long they may take.
     pub limits: Limits,
     /// Whose word on who the client is counts.
@@ -234,6 +251,36 @@ pub struct Listener {
     pub relay: bool,
     /// What is asked of its requests before they go anywhere; `None` for nothing.
     pub policy: Option<Arc<Policy>>,
+}
+
+/// What is spoken at a listener.
+#[derive(Clone, Debug)]
+pub enum Protocol {
+    /// HTTP, by routes.
+    Http,
+    /// Anything: bytes are carried and not read.
+    Tcp {
+        /// Who serves it.
+        cluster: usize,
+    },
+    /// TLS, carried to who serves the name that is asked for, and not opened.
+    TlsPassthrough(Arc<ServerNames>),
+}
+
+impl Listener {
+    /// The clusters that its users are served by.
+    pub fn clusters(&self) -> Vec<usize> {
+        match &self.protocol {
+            Protocol::Http => self.routes.iter().flat_map(Route::clusters).collect(),
+            Protocol::Tcp { cluster } => vec![*cluster],
+            Protocol::TlsPassthrough(names) => names.clusters().collect(),
+        }
+    }
+
+    /// Whether requests are read here, and not only bytes carried.
+    pub fn is_http(&self) -> bool {
+        matches!(self.protocol, Protocol::Http)
+    }
 }
 
 /// A set of endpoints that serve the same thing, and their shadows.
@@ -263,6 +310,8 @@ pub struct Cluster {
     pub idle_timeout: Duration,
     /// How many requests may be under way; any number where `None`.
     pub gate: Option<Arc<Gate>>,
+    /// How endpoints are told of clients before the first byte; not at all where `None`.
+    pub proxy_protocol: Option<Version>,
 }
 
 /// One endpoint.

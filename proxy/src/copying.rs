@@ -65,6 +65,7 @@ impl Copying {
             Failure::Refused
             | Failure::ConnectFailed
             | Failure::Reset
+            | Failure::ResetUnused
             | Failure::Garbage
             | Failure::AttemptTimeout
             | Failure::RouteTimeout
@@ -73,7 +74,11 @@ impl Copying {
             Failure::ClientGone | Failure::ClientBroke | Failure::ClientSlow | Failure::ClientRefused(_) => {
                 self.give_up(flow, Reason::ClientGone);
             }
-            Failure::StaleConnection | Failure::NobodyLeft | Failure::Internal => {
+            Failure::StaleConnection
+            | Failure::NobodyLeft
+            | Failure::Idle
+            | Failure::Lifetime
+            | Failure::Internal => {
                 self.give_up(flow, Reason::PrimaryBroke);
             }
         }

@@ -5,15 +5,18 @@
 //! only a running proxy knows is left out: every cluster counts as able to serve. What a running proxy decided about its
 //! endpoints is at `/v1/explain` of the admin interface.
 
+mod carried;
+
 use std::fmt;
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
+use self::carried::Carried;
 use crate::client::{Client, Peer};
 use crate::cohort;
-use crate::config::{Cluster, CohortKey, Config, Listener};
+use crate::config::{Cluster, CohortKey, Config, Listener, Protocol};
 use crate::edit::{Facts, HeaderEdits};
 use crate::path::normal;
 use crate::policy::Denial;
@@ -43,7 +46,7 @@ pub struct Question {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum NoAnswer {
     /// The URL is none.
-    #[error("{0:?} is no URL: write it as http://shop.example/path?query")]
+    #[error("{0:?} is no URL: write it as http://shop.example/path?query, tcp://:5432 or tls://shop.example")]
     Url(String),
     /// A header is none.
     #[error("{0:?} is no header: write it as 'Name: value'")]
@@ -69,6 +72,9 @@ pub struct Explanation {
     pub policies: Vec<String>,
     /// What it becomes.
     pub outcome: Option<Outcome>,
+    /// Where its connection goes, of a listener that reads no requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carried: Option<Carried>,
 }
 
 /// The route that wins.
@@ -142,11 +148,10 @@ pub enum Outcome {
 /// Where the question is none.
 pub fn explain(config: &Config, question: &Question) -> Result<Explanation, NoAnswer> {
     let no_url = || NoAnswer::Url(question.url.clone());
-    let (rest, secure) = match question.url.split_once("://") {
-        Some(("http", rest)) => (rest, false),
-        Some(("https", rest)) => (rest, true),
+    let (rest, scheme) = match question.url.split_once("://") {
+        Some((scheme @ ("http" | "https" | "tcp" | "tls"), rest)) => (rest, scheme),
         Some(_) => return Err(no_url()),
-        None => (question.url.as_str(), false),
+        None => (question.url.as_str(), "http"),
     };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, target) = rest.split_at(end);
@@ -156,8 +161,16 @@ pub fn explain(config: &Config, question: &Question) -> Result<Explanation, NoAn
         None => (target, None),
     };
     let path = if path.is_empty() { "/" } else { path };
-    if !authority.is_empty() && authority.parse::<http::uri::Authority>().is_err() {
+    // A port alone is enough for who asks for no name.
+    let is_port = authority
+        .strip_prefix(':')
+        .is_some_and(|port| port.parse::<u16>().is_ok());
+    if !authority.is_empty() && !is_port && authority.parse::<http::uri::Authority>().is_err() {
         return Err(no_url());
+    }
+    let listener = listener(config, authority, scheme).ok_or_else(no_url)?;
+    if !listener.is_http() {
+        return Ok(carried::through(config, listener, question, authority));
     }
     let mut headers = parsed_headers(&question.headers)?;
     if let Ok(host) = HeaderValue::from_str(authority)
@@ -165,17 +178,32 @@ pub fn explain(config: &Config, question: &Question) -> Result<Explanation, NoAn
     {
         headers.insert(http::header::HOST, host);
     }
-    let listener = listener(config, authority, secure).ok_or_else(no_url)?;
     Ok(through(config, listener, question, (path, query), &headers))
 }
 
-/// The listener whose port the URL names; the first one where it names none, or one that nobody listens on.
-fn listener<'a>(config: &'a Config, authority: &str, secure: bool) -> Option<&'a Listener> {
-    let default = if secure { 443 } else { 80 };
-    let uri: Option<Uri> = authority.parse().ok();
-    let port = uri.and_then(|uri| uri.port_u16()).unwrap_or(default);
-    let named = config.listeners.iter().find(|l| l.address.port() == port);
-    named.or_else(|| config.listeners.first())
+/// The listener whose port the URL names; the first one that speaks its scheme where it names none, or one that nobody
+/// listens on.
+fn listener<'a>(config: &'a Config, authority: &str, scheme: &str) -> Option<&'a Listener> {
+    let default = if matches!(scheme, "https" | "tls") {
+        443
+    } else {
+        80
+    };
+    let written = authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    let port = written.unwrap_or(default);
+    let listeners = config.listeners.iter();
+    let named = listeners.clone().find(|l| l.address.port() == port);
+    let speaks = |l: &&Listener| {
+        matches!(
+            (&l.protocol, scheme),
+            (Protocol::Http, "http" | "https")
+                | (Protocol::Tcp { .. }, "tcp")
+                | (Protocol::TlsPassthrough(_), "tls")
+        )
+    };
+    named
+        .or_else(|| listeners.clone().find(speaks))
+        .or_else(|| config.listeners.first())
 }
 
 fn parsed_headers(lines: &[String]) -> Result<HeaderMap, NoAnswer> {
@@ -215,6 +243,7 @@ fn through(
         runners_up: Vec::new(),
         policies: Vec::new(),
         outcome: None,
+        carried: None,
     };
     let path = match normal(path.as_bytes(), listener.path) {
         Ok(normal) => normal.unwrap_or_else(|| path.to_owned()),
@@ -366,9 +395,9 @@ fn in_words(edits: &HeaderEdits, facts: &Facts<'_>) -> Vec<String> {
 }
 
 impl Explanation {
-    /// Whether a route takes the request.
+    /// Whether a route takes the request, or a cluster its connection.
     pub fn is_routed(&self) -> bool {
-        self.route.is_some()
+        self.route.is_some() || self.carried.as_ref().is_some_and(Carried::is_served)
     }
 }
 
@@ -377,6 +406,9 @@ impl fmt::Display for Explanation {
         writeln!(f, "listener   {}", self.listener)?;
         if let Some(client) = self.client {
             writeln!(f, "client     {client}")?;
+        }
+        if let Some(carried) = &self.carried {
+            return write!(f, "{carried}");
         }
         if let Some(why) = self.refused {
             return write!(f, "refused    400, {why}");

@@ -26,6 +26,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use crate::config::{Endpoint, Probe};
+use crate::proxy_protocol::{self, Version};
 use crate::recorder::Place;
 use crate::topology::Topology;
 use crate::topology::ids::EndpointId;
@@ -64,6 +65,8 @@ struct Schedule {
     endpoint: EndpointId,
     address: SocketAddr,
     probe: Probe,
+    /// The header that the endpoint expects first: that it is nobody's connection.
+    told: Option<Version>,
     interval: Duration,
     timeout: Duration,
 }
@@ -109,6 +112,7 @@ fn schedules(topology: &Topology) -> Vec<Schedule> {
                 endpoint: topology.endpoint_id(Place { cluster, endpoint })?,
                 address: e.address,
                 probe: check.probe.clone(),
+                told: config.proxy_protocol,
                 interval: check.interval,
                 timeout: check.timeout,
             })
@@ -155,6 +159,11 @@ async fn probe_once(schedule: &Schedule) -> (bool, Duration) {
 
 async fn ask(schedule: &Schedule) -> io::Result<bool> {
     let mut stream = TcpStream::connect(schedule.address).await?;
+    if let Some(version) = schedule.told {
+        let mut header = Vec::new();
+        proxy_protocol::write(version, None, &mut header);
+        stream.write_all(&header).await?;
+    }
     let Probe::Http { path, host } = &schedule.probe else {
         return Ok(true);
     };

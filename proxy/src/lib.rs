@@ -5,6 +5,8 @@
 //! - **a request**: [`relay`], or [`http`] (pingora's phases, a line or two each) -> [`path`] -> [`client`] -> [`route`]
 //!   -> [`cohort`] -> [`table`] -> [`worker`] (pick, attempts, failover) -> [`edit`], [`rewrite`] -> [`upstream`] ->
 //!   ([`mirror`]) -> [`outcome`] -> [`recorder`];
+//! - **a connection whose bytes are carried and not read**: [`tcp`] -> [`worker`] (the same steps) -> [`outcome`] ->
+//!   [`recorder`]; who the client is, a balancer may have said in [`proxy_protocol`];
 //! - **a tick**: [`recorder`] -> [`scorer`] -> the engine -> [`table`];
 //! - **an operator**: [`admin`] -> [`command`] -> [`scorer`]; [`explain`] asks the steps of a request by themselves;
 //! - **a configuration**: [`config`] -> [`topology`] -> [`reload`] -> [`scorer`] -> [`table`] -> [`worker`].
@@ -32,6 +34,7 @@ pub mod mirror;
 pub mod outcome;
 pub mod path;
 pub mod policy;
+pub mod proxy_protocol;
 pub mod recorder;
 pub mod relay;
 mod report;
@@ -40,6 +43,7 @@ pub mod rewrite;
 pub mod route;
 pub mod table;
 pub mod tally;
+pub mod tcp;
 pub mod trace;
 pub mod upstream;
 pub mod worker;

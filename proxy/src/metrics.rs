@@ -98,6 +98,7 @@ pub fn render(view: &View, extra: &Extra) -> String {
     tls::write(&mut page, extra);
     link::write(&mut page, extra, view);
     write_clusters(&mut page, &clusters);
+    write_carried(&mut page, &clusters);
     let endpoints: Vec<_> = clusters
         .iter()
         .flat_map(|(cluster, seen)| {
@@ -289,6 +290,21 @@ fn write_clusters(page: &mut Page, clusters: &[(&Cluster, &ClusterView)]) {
             for (value, n) in of(&seen.total).iter() {
                 page.sample(&[("cluster", cluster.name.as_str()), (label, value)], n as f64);
             }
+        }
+    }
+}
+
+fn write_carried(page: &mut Page, clusters: &[(&Cluster, &ClusterView)]) {
+    page.family(
+        "foreshade_carried_bytes_total",
+        Kind::Counter,
+        "Bytes of connections that were carried and not read, by where they went.",
+    );
+    for (cluster, seen) in clusters {
+        let (up, down) = seen.total.carried;
+        for (direction, n) in [("to_endpoint", up), ("to_client", down)] {
+            let labels = [("cluster", cluster.name.as_str()), ("direction", direction)];
+            page.sample(&labels, n as f64);
         }
     }
 }

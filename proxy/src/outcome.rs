@@ -20,6 +20,8 @@ pub enum Failure {
     StaleConnection,
     /// The connection broke before the answer's head was complete.
     Reset,
+    /// The connection broke before anything was sent on it.
+    ResetUnused,
     /// The endpoint sent what is no HTTP.
     Garbage,
     /// No first byte within the endpoint's usual time, and another endpoint was willing.
@@ -40,6 +42,10 @@ pub enum Failure {
     ClientSlow,
     /// No endpoint is left to serve.
     NobodyLeft,
+    /// A carried connection has rested for too long.
+    Idle,
+    /// A carried connection has lived for as long as one may.
+    Lifetime,
     /// We broke a rule of our own.
     Internal,
 }
@@ -74,8 +80,9 @@ impl Failure {
     /// What follows.
     pub fn consequence(self) -> Consequence {
         use Failure::{
-            AttemptTimeout, ClientBroke, ClientGone, ClientRefused, ClientSlow, ConnectFailed, Garbage,
-            Internal, NobodyLeft, Refused, Reset, RouteTimeout, StaleConnection, Status, Truncated,
+            AttemptTimeout, ClientBroke, ClientGone, ClientRefused, ClientSlow, ConnectFailed, Garbage, Idle,
+            Internal, Lifetime, NobodyLeft, Refused, Reset, ResetUnused, RouteTimeout, StaleConnection,
+            Status, Truncated,
         };
         let sent = Some(Stage::Sent);
         let (class, stage, status, reason) = match self {
@@ -94,6 +101,7 @@ impl Failure {
                 "stale_connection",
             ),
             Reset => (Class::Reset, sent, 502, "reset"),
+            ResetUnused => (Class::Reset, Some(Stage::NeverSent), 502, "reset_unused"),
             Garbage => (Class::AppError, sent, 502, "garbage"),
             AttemptTimeout => (Class::Timeout, sent, 504, "attempt_timeout"),
             RouteTimeout => (Class::Timeout, None, 504, "timeout"),
@@ -111,6 +119,8 @@ impl Failure {
             ClientBroke => (Class::Cancelled, None, 400, "client_broke"),
             ClientRefused(refusal) => (Class::Cancelled, None, refusal.status(), "client_refused"),
             ClientSlow => (Class::Cancelled, None, 408, "client_slow"),
+            Idle => (Class::Cancelled, None, 0, "idle"),
+            Lifetime => (Class::Cancelled, None, 0, "lifetime"),
             Internal => (Class::Cancelled, None, 500, "internal"),
             NobodyLeft => (Class::Cancelled, None, 503, "nobody_left"),
         };

@@ -95,6 +95,13 @@ impl Recorder {
         }
     }
 
+    /// The attempt waits for a first byte, again or for the first time, from `now` on. Safe to call twice.
+    pub fn wait(&mut self, place: Place, recorded: &mut Recorded, now: Moment) {
+        if let (None, Some(record)) = (recorded.waiting, self.record(place)) {
+            recorded.waiting = Some(record.waiting.begin(now));
+        }
+    }
+
     /// Counts an end. A response that breaks off after its head is a second, bad end of the same attempt.
     pub fn count(&mut self, place: Place, outcome: &Outcome) {
         if let Some(record) = self.record(place) {

@@ -11,6 +11,7 @@ mod arrive;
 pub mod conn;
 pub mod connections;
 pub mod door;
+pub(crate) mod entrance;
 mod handshake;
 pub(crate) mod http2;
 pub(crate) mod leave;

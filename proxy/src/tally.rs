@@ -23,6 +23,8 @@ pub struct Tally {
     pub picked: Counts,
     /// Copies for a mirror that were not made or were given up, by why.
     pub unmirrored: Counts,
+    /// Bytes of connections that were only carried: from clients, and to them.
+    pub carried: (u64, u64),
 }
 
 /// A few counters by label. A vector, because there are about ten labels and a map would cost more.
@@ -69,6 +71,7 @@ impl Default for Tally {
             kept: Counts::default(),
             picked: Counts::default(),
             unmirrored: Counts::default(),
+            carried: (0, 0),
         }
     }
 }
@@ -96,6 +99,8 @@ impl Tally {
         self.kept.merge(&other.kept);
         self.picked.merge(&other.picked);
         self.unmirrored.merge(&other.unmirrored);
+        self.carried.0 += other.carried.0;
+        self.carried.1 += other.carried.1;
     }
 
     /// Sets all counters to zero and keeps their memory.
@@ -106,5 +111,6 @@ impl Tally {
         self.kept.clear();
         self.picked.clear();
         self.unmirrored.clear();
+        self.carried = (0, 0);
     }
 }

@@ -19,6 +19,7 @@ use crate::config::{Cluster, Config, Endpoint, Listener};
 use crate::policy::carry_over;
 use crate::recorder::Place;
 use crate::route::Router;
+use crate::tcp;
 
 /// A checked configuration, made ready for requests. Shared by all workers, never changed.
 #[derive(Debug)]
@@ -143,13 +144,20 @@ impl Topology {
     }
 
     fn spec(&self, index: usize, cluster: &Cluster) -> ClusterSpec {
-        let routes = self
-            .config
-            .listeners
-            .iter()
+        let listeners = self.config.listeners.iter();
+        let carries = listeners
+            .clone()
+            .any(|l| !l.is_http() && l.clusters().contains(&index));
+        let routes = listeners
             .flat_map(|l| &l.routes)
             .filter(|r| r.clusters().any(|cluster| cluster == index));
         let longest = routes.map(|r| r.timeout).max().unwrap_or_default();
+        // Nobody gives up waiting for the first byte of what is only carried.
+        let longest = if carries {
+            longest.max(tcp::ANSWER_TIME)
+        } else {
+            longest
+        };
         ClusterSpec {
             name: cluster.name.clone(),
             endpoints: cluster.endpoints.iter().map(endpoint_spec).collect(),

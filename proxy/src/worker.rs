@@ -6,10 +6,11 @@
 //!
 //! Steps, in the order of a request: [`Worker::admit`], [`Worker::body_taken`] where that was waited for, then per attempt
 //! [`Worker::start`], [`Worker::sent`], [`Worker::first_byte`], [`Worker::progress`] for each piece of a body, and
-//! [`Worker::end`] or [`Worker::fail`], and at last [`Worker::answered`]. Between any two of them the configuration may
-//! have been replaced: see [`takeover`].
+//! [`Worker::end`] or [`Worker::fail`], and at last [`Worker::answered`]. Of a connection that is only carried some steps
+//! are others: [`carried`]. Between any two of them the configuration may have been replaced: see [`takeover`].
 
 mod admission;
+mod carried;
 mod copies;
 mod drawn;
 mod spoils;
@@ -43,6 +44,9 @@ use crate::upstream::deadline::{Armed, Deadlines, Ended, Entry};
 
 use self::admission::Granted;
 pub use self::admission::{Admission, Changes};
+pub use self::carried::Carriage;
+pub(crate) use self::carried::SERVED;
+use self::carried::{First, Talk};
 pub use self::spoils::Spoils;
 
 /// Most endpoints that one request can be sent to.
@@ -88,6 +92,8 @@ struct ClusterState {
     loads: Loads,
     budget: RetryBudget,
     tally: Tally,
+    /// Who spoke first on the last connection that was only carried; `None` while nobody has answered on one.
+    first: Option<First>,
 }
 
 impl ClusterState {
@@ -96,6 +102,7 @@ impl ClusterState {
             loads: Loads::new(endpoints),
             budget: RetryBudget::new(workers, now),
             tally: Tally::default(),
+            first: None,
         }
     }
 }
@@ -142,6 +149,8 @@ struct Attempt {
     patience: Option<Duration>,
     /// Its outcome, once there is one.
     outcome: Option<Outcome>,
+    /// Of a connection that is only carried: how far it has come.
+    talk: Option<Talk>,
 }
 
 /// What a deadline knows of its request.
@@ -275,6 +284,7 @@ impl Worker {
             armed: None,
             patience: None,
             outcome: None,
+            talk: None,
         });
         Some(place)
     }
@@ -476,7 +486,10 @@ impl Worker {
         }
         let outcome = Outcome {
             class,
-            latency: now.since(attempt.started),
+            latency: attempt
+                .talk
+                .and_then(|talk| talk.latency())
+                .unwrap_or_else(|| now.since(attempt.started)),
             route_class: flow.request.class,
             in_flight_at_start: attempt.recorded.in_flight_at_start,
         };

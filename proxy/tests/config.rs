@@ -489,12 +489,12 @@ fn a_version_that_does_not_exist_yet_is_a_mistake() {
 }
 
 #[test]
-fn a_protocol_that_is_planned_says_so() {
-    assert_snapshot!(shown(&with("- name: web\n", "- name: web\n    protocol: tls-passthrough\n")), @r#"
-    shop.yaml:4:15: protocol: "tls-passthrough" is not supported yet
-        4 |     protocol: tls-passthrough
-          |               ^^^^^^^^^^^^^^^
-           expected: http
+fn a_protocol_is_one_of_three() {
+    assert_snapshot!(shown(&with("- name: web\n", "- name: web\n    protocol: udp\n")), @r#"
+    shop.yaml:4:15: protocol: invalid value "udp"
+        4 |     protocol: udp
+          |               ^^^
+           expected: http, tcp or tls-passthrough
 
     shop.yaml: 1 mistake
     "#);

@@ -87,6 +87,16 @@ fn load_reports_can_be_believed() {
 }
 
 #[test]
+fn proxy_headers_get_one_verdict_and_are_told_as_they_were() {
+    holds("proxy_protocol", EDITS, oracles::proxy_protocol);
+}
+
+#[test]
+fn beginnings_of_tls_get_one_verdict_and_name_whom_a_server_would_see() {
+    holds("client_hello", EDITS, oracles::client_hello);
+}
+
+#[test]
 fn routes_are_found_as_by_walking() {
     // Many files, which fuzzing has found: an edit of each is an edit of nearly the same.
     holds("routing", EDITS / 200, oracles::routing);

@@ -100,6 +100,31 @@ impl Scripted {
     }
 }
 
+/// An endpoint of any protocol: calls `script` for each connection, on a thread of its own. Lives until the process ends.
+///
+/// # Panics
+/// When no port is free.
+pub fn serving(script: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("its address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let script = script.clone();
+            std::thread::spawn(move || script(stream));
+        }
+    });
+    address
+}
+
+/// Ends a connection as a crash does: with a reset.
+///
+/// # Panics
+/// When the socket is gone already.
+pub fn reset(stream: TcpStream) {
+    let socket = socket2::Socket::from(stream);
+    socket.set_linger(Some(Duration::ZERO)).expect("it is open still");
+}
+
 fn serve(mut stream: TcpStream, script: &impl Fn(&mut TcpStream), seen: &mpsc::Sender<String>) {
     let mut head = Vec::new();
     let mut byte = [0];

@@ -13,10 +13,9 @@ pub(super) const RECIPE: Recipe = Recipe {
     install: "build it with `cargo build --release`",
     version: &["--version"],
     cannot: |site, _| match site.protocol {
-        Protocol::Http1 => None,
+        Protocol::Http1 | Protocol::Tcp => None,
         Protocol::Https1 | Protocol::H2 => Some("it has no TLS yet"),
         Protocol::H2c => Some("it has no HTTP/2 yet"),
-        Protocol::Tcp => Some("it has no plain TCP yet"),
     },
     configuration: Some(("foreshade.yaml", |site, _| text(site))),
     arguments: |_, folder| {
@@ -41,11 +40,15 @@ pub(super) const FULL: Recipe = Recipe {
 };
 
 fn text(site: &Site) -> String {
+    let spoken = match site.passes_bytes() {
+        true => "protocol: tcp\n    cluster: shop",
+        false => "routes: [{ cluster: shop }]",
+    };
     let mut text = format!(
         "apiVersion: foreshade/v1\n\
          workers: {}\n\
          admin: {{ address: {} }}\n\
-         listeners:\n  - name: web\n    address: {}\n    routes: [{{ cluster: shop }}]\n\
+         listeners:\n  - name: web\n    address: {}\n    {spoken}\n\
          clusters:\n  - name: shop\n    cohort: {{ header: {USER_HEADER} }}\n    endpoints:\n",
         site.workers, site.admin, site.listen
     );

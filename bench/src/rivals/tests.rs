@@ -61,6 +61,9 @@ fn encryption_and_bytes_are_told_where_they_are_known() {
             insta::assert_snapshot!(format!("{}-{word}", contender.name()), text);
         }
     }
+    let text = found(Contender::Foreshade).configuration(&site(Protocol::Tcp, Setting::Defaults));
+    insta::assert_snapshot!("foreshade-tcp", text);
+    assert!(foreshade_proxy::config::parse(&text, "foreshade-tcp").is_ok());
 }
 
 #[test]
@@ -90,6 +93,7 @@ fn a_version_is_what_the_program_calls_itself() {
 fn who_cannot_do_something_says_so() {
     let cannot = |contender, protocol| found(contender).cannot(&site(protocol, Setting::Tuned));
     assert_eq!(cannot(Contender::Foreshade, Protocol::Http1), None);
+    assert_eq!(cannot(Contender::Foreshade, Protocol::Tcp), None);
     assert!(cannot(Contender::Foreshade, Protocol::H2).is_some());
     assert!(cannot(Contender::Bare, Protocol::Tcp).is_some());
     assert_eq!(cannot(Contender::Nginx, Protocol::H2), None);

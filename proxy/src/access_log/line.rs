@@ -47,7 +47,9 @@ pub(super) fn json(line: &mut Vec<u8>, record: &Record<'_>, began: &Stamped, que
     ] {
         truncated |= text(line, key, value, bytes_max);
     }
-    number(line, b",\"status\":", u64::from(record.status));
+    if record.has_status() {
+        number(line, b",\"status\":", u64::from(record.status));
+    }
     text(
         line,
         b",\"reason\":\"",

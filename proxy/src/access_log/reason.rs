@@ -61,6 +61,7 @@ mod tests {
             ConnectFailed,
             StaleConnection,
             Reset,
+            ResetUnused,
             Garbage,
             AttemptTimeout,
             RouteTimeout,
@@ -70,6 +71,8 @@ mod tests {
             ClientRefused(Refusal::BodySlow),
             ClientSlow,
             NobodyLeft,
+            Idle,
+            Lifetime,
             Internal,
         ];
         let others = [

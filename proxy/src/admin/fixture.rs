@@ -55,6 +55,7 @@ pub(crate) fn view() -> View {
     let mut refused = Counts::default();
     refused.add("coding_and_length", 3);
     total.unmirrored.add("busy", 9);
+    total.carried = (3, 12);
     let mut answered_here = Counts::default();
     answered_here.add("redirect", 2);
     let mut policed = Policed::default();

@@ -13,7 +13,10 @@ use super::dns::Answers;
 use super::mirror::Clusters;
 use super::text::route::Network;
 use super::tls::{Terminate, termination};
-use super::{AdminAddress, Config, Listener, Source, cluster, follow, policy, raw, route};
+use super::{
+    Admin, AdminAddress, Config, IDLE_HTTP, IDLE_TCP, Listener, Source, cluster, follow, policy, raw, route,
+    tcp,
+};
 use crate::client::{ToldBy, Trust};
 use crate::path::PathPolicy;
 use crate::tls::Termination;
@@ -57,14 +60,12 @@ pub(super) fn config(
         mistakes,
     );
 
-    let admin = foreshade_settings::admin(file.admin.into(), world.resolve, mistakes);
-    let mut taken: Vec<_> = admin
+    listeners
+        .items
         .iter()
-        .filter_map(|admin| match admin.address {
-            AdminAddress::Tcp(address) => Some((address, "the admin interface".to_owned())),
-            AdminAddress::Unix { .. } => None,
-        })
-        .collect();
+        .for_each(|listener| tcp::check_effect(listener, mistakes));
+    let admin = foreshade_settings::admin(file.admin.into(), world.resolve, mistakes);
+    let mut taken: Vec<_> = admin.iter().filter_map(taken_by).collect();
     let entrances: Vec<_> = listeners
         .items
         .iter_mut()
@@ -78,12 +79,14 @@ pub(super) fn config(
             .map(|cluster| !cluster.shadows.items.is_empty() || !cluster.shadows.whole)
             .collect(),
     };
+    let whole = (file.relay, listeners.sound);
     let listeners: Vec<_> = listeners
         .items
         .into_iter()
         .zip(entrances)
-        .map(|(raw, entrance)| listener(raw, entrance, file.relay, &known, mistakes))
+        .map(|(raw, entrance)| listener(raw, entrance, whole, &known, mistakes))
         .collect();
+    tcp::check_announced(&clusters.items, &listeners, mistakes);
     let follows = file.follow.is_some();
     let clusters: Vec<_> = clusters
         .items
@@ -115,6 +118,14 @@ pub(super) fn config(
         name_servers: servers.into_iter().collect::<Option<_>>()?,
         // The text is not seen from here.
     })
+}
+
+/// The address that the admin interface takes, if it takes one.
+fn taken_by(admin: &Admin) -> Option<(SocketAddr, String)> {
+    match admin.address {
+        AdminAddress::Tcp(address) => Some((address, "the admin interface".to_owned())),
+        AdminAddress::Unix { .. } => None,
+    }
 }
 
 fn one_per_core() -> usize {
@@ -166,29 +177,48 @@ pub(crate) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port() && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
 }
 
+/// Checks a listener. `whole` says of the file whether the relay serves where nothing is said, and whether all listeners
+/// could be read: else what seems to be missing may only be misspelt.
 fn listener(
     mut raw: raw::Listener,
     entrance: Entrance,
-    relay: bool,
+    (relay, sound): (bool, bool),
     clusters: &Clusters<'_>,
     mistakes: &mut Mistakes,
 ) -> Option<Listener> {
     let policy = policy::policy(policy::Written::of_listener(&mut raw), mistakes);
-    let routes = raw
-        .routes
-        .and_then(|routes| route::routes(routes, clusters, mistakes));
+    let name = raw.name.as_ref().and_then(At::place);
+    let routes = match raw.routes {
+        Some(routes) => route::routes(routes.value, clusters, mistakes),
+        None => tcp::without_routes(raw.protocol, name, sound, mistakes),
+    };
+    let asked = tcp::Asked {
+        name,
+        protocol: raw.protocol,
+        cluster: raw.cluster,
+        server_names: raw.server_names,
+    };
+    let protocol = asked.protocol(clusters.names, sound, mistakes);
     let trust = trust(raw.trusted_proxies, &raw.forwarded, mistakes);
-    // The only protocol there is; a second one stops the compiler here.
-    let raw::Protocol::Http = raw.protocol;
+    let idle_usual = match raw.protocol {
+        raw::Protocol::Http => IDLE_HTTP,
+        raw::Protocol::Tcp | raw::Protocol::TlsPassthrough => IDLE_TCP,
+    };
     Some(Listener {
         name: raw.name?.value,
         address: entrance.address?,
+        protocol: protocol?,
         http2: raw
             .http2
             .streams(entrance.tls.as_ref().is_some_and(Option::is_some)),
         tls: entrance.tls?,
         routes: routes?,
-        idle_timeout: raw.idle_timeout.0,
+        idle_timeout: raw.idle_timeout.map_or(idle_usual, |idle| idle.0),
+        lifetime: raw.lifetime.map(|life| life.value.0),
+        proxy_protocol: match raw.proxy_protocol {
+            Some(raw) => Some(Arc::new(tcp::proxy_protocol(raw)?)),
+            None => None,
+        },
         limits: raw.limits.checked(),
         trust,
         path: PathPolicy {

@@ -14,6 +14,7 @@ use foreshade_settings::{At, List, Mistake, Mistakes, Names, Place, quoted};
 
 use super::check::overlap;
 use super::dns::{self, Answers, DnsName};
+use super::tcp::announced;
 use super::text::Origin;
 use super::{Cluster, CohortKey, HealthCheck, Probe, Segment, SegmentRule, policy, raw};
 
@@ -121,6 +122,7 @@ pub(super) fn cluster(
             Some(raw) => Some(policy::gate(raw)?),
             None => None,
         },
+        proxy_protocol: announced(raw.proxy_protocol.value),
     })
 }
 

@@ -6,6 +6,7 @@
 mod mirror;
 mod policy;
 mod route;
+mod tcp;
 
 use foreshade_contract::Name;
 use foreshade_engine::spec::{BalancePolicy, HealthPolicy, ShiftPolicy};
@@ -35,6 +36,8 @@ pub(super) use self::mirror::{Mirror, Noise};
 pub(super) use self::policy::{
     Access, BURST_MAX, BasicAuth, Class, Concurrency, Cors, LimitKey, Maintenance, RateLimit,
 };
+
+pub(super) use self::tcp::{Announce, Life, Patience, Protocol, ProxyProtocol, ServerNames};
 
 /// A limit for something that users wait for.
 type Limit = Lasting<1, 3_600_000>;
@@ -100,8 +103,14 @@ section! {
     tls "tls": optional ListenerTls;
     /// HTTP/2, beside HTTP/1.1.
     http2 "http2": nested Http2;
-    /// How long a connection may stay idle between requests.
-    idle_timeout "idleTimeout": default Limit = seconds(60);
+    /// How long a connection may stay idle: between two requests, 60s where left out; of tcp and tls-passthrough without a
+    /// byte in either direction, 1h where left out.
+    idle_timeout "idleTimeout": optional Patience;
+    /// Longest life of a connection of tcp or tls-passthrough; any where left out.
+    lifetime "lifetime": optional At<Life>;
+    /// The PROXY protocol: a balancer before this proxy tells who the client is before anything else. Not spoken where left
+    /// out.
+    proxy_protocol "proxyProtocol": optional ProxyProtocol;
     /// How much clients may ask for, and how long they may take. The defaults are meant for the open internet.
     limits "limits": nested Limits;
     /// Proxies before this one whose word on who the client is counts: addresses and networks, as 10.0.0.0/8.
@@ -120,8 +129,12 @@ section! {
     maintenance "maintenance": optional Maintenance;
     /// Users who may come in, with names and passwords. Holds for all routes, and for requests without one.
     basic_auth "basicAuth": optional BasicAuth;
-    /// Rules from requests to clusters. The most specific match wins, whatever the order.
-    routes "routes": required List<At<Route>, 1>;
+    /// Name of the cluster that all connections of tcp go to, and those of tls-passthrough that ask for no other name.
+    cluster "cluster": optional At<Reference>;
+    /// Of tls-passthrough: who serves which name that clients ask for.
+    server_names "serverNames": list List<At<ServerNames>, 0>;
+    /// Of http: rules from requests to clusters. The most specific match wins, whatever the order.
+    routes "routes": optional At<List<At<Route>, 1>>;
 }
 
 section! {
@@ -137,23 +150,6 @@ impl Http2 {
     /// How many requests of one connection may be under way; `None` where it is not spoken.
     pub(super) fn streams(&self, over_tls: bool) -> Option<u32> {
         self.enabled.unwrap_or(over_tls).then_some(self.streams.0)
-    }
-}
-
-/// What users speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Protocol {
-    Http,
-}
-
-impl Choice for Protocol {
-    const ALL: &'static [(&'static str, Self)] = &[("http", Self::Http)];
-    const PLANNED: &'static [&'static str] = &["tcp", "tls-passthrough"];
-}
-
-impl Shown for Protocol {
-    fn shown(&self) -> Json {
-        word(*self).into()
     }
 }
 
@@ -185,6 +181,9 @@ section! {
     idle_timeout "idleTimeout": default Limit = seconds(50);
     /// How many requests its endpoints have to serve at a time, and what becomes of more; any number where left out.
     concurrency "concurrency": optional Concurrency;
+    /// The PROXY protocol by which its endpoints are told who the client is: v1 or v2. Of clusters that serve tcp or
+    /// tls-passthrough only.
+    proxy_protocol "proxyProtocol": default At<Announce> = Announce::Off;
 }
 
 section! {

@@ -161,7 +161,7 @@ e: { http: { path: '/healthz?key=s3cret' }, to: { path: /healthz } }
         listeners.routes.basicAuth.realm listeners.routes.basicAuth.userHeader listeners.routes.basicAuth.usersFile
         listeners.maintenance.body listeners.routes.maintenance.body listeners.routes.cors.allowHeaders
         listeners.routes.cors.exposeHeaders listeners.routes.cors.methods
-        listeners.name listeners.routes.cluster listeners.routes.clusters.name listeners.routes.name
+        listeners.cluster listeners.name listeners.routes.cluster listeners.routes.clusters.name listeners.routes.name
         listeners.routes.match.headers.name listeners.routes.match.host listeners.routes.match.methods
         listeners.routes.match.path.exact listeners.routes.match.path.prefix listeners.routes.match.path.regex
         listeners.routes.match.query.name listeners.routes.mirror.keepHeaders listeners.routes.mirror.target
@@ -174,7 +174,8 @@ e: { http: { path: '/healthz?key=s3cret' }, to: { path: /healthz } }
         listeners.tls.certificates.certFile listeners.tls.certificates.keyFile listeners.tls.certificates.ocspFile
         listeners.tls.clientCertificates.caFile
         listeners.routes.rewrite.host listeners.routes.rewrite.prefix listeners.routes.rewrite.regex.pattern
-        listeners.routes.rewrite.regex.replacement";
+        listeners.routes.rewrite.regex.replacement
+        listeners.serverNames.cluster listeners.serverNames.names";
 
     /// Calls `found` with each text of the schema that may be a secret, the way there, and a file that has it there.
     fn texts(schema: &Json, way: &str, around: &dyn Fn(Json) -> Json, found: &mut dyn FnMut(&str, Json)) {

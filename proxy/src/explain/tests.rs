@@ -194,3 +194,62 @@ fn a_policy_is_named_and_whom_it_refuses_is_told() {
     let gate = "policy     of the cluster blue: at most 9 requests under way, 0 wait for 1s at most";
     assert!(forwarded.contains(gate), "{forwarded}");
 }
+
+const CARRIED: &str = "\
+apiVersion: foreshade/v1
+listeners:
+  - { name: db, address: '127.0.0.1:5432', protocol: tcp, cluster: db }
+  - name: tls
+    address: 127.0.0.1:8443
+    protocol: tls-passthrough
+    serverNames: [{ names: ['*.shop.example'], cluster: shop }]
+  - { name: web, address: '127.0.0.1:8080', routes: [{ cluster: web }] }
+clusters:
+  - { name: db, proxyProtocol: v2, endpoints: [{ name: a, address: '127.0.0.1:9001' }] }
+  - { name: shop, endpoints: [{ name: a, address: '127.0.0.1:9002' }] }
+  - { name: web, endpoints: [{ name: a, address: '127.0.0.1:9003' }] }
+";
+
+#[test]
+fn a_connection_is_followed_to_its_cluster() {
+    let config = config::parse(CARRIED, "test").unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let ask = |url: &str| {
+        let question = Question {
+            url: url.to_owned(),
+            method: "GET".to_owned(),
+            headers: Vec::new(),
+            client: "10.0.0.1".parse().unwrap(),
+        };
+        explain(&config, &question).unwrap()
+    };
+    assert_snapshot!(ask("tcp://:5432"), @r#"
+    listener   db
+    client     10.0.0.1
+    protocol   tcp
+    cluster    db
+    cohort     83cff27f7da39d96, by client address
+    told       PROXY protocol v2
+    "#);
+    assert_snapshot!(ask("tls://A.shop.example"), @r#"
+    listener   tls
+    client     10.0.0.1
+    protocol   tls-passthrough
+    asks for   a.shop.example
+    cluster    shop
+    cohort     83cff27f7da39d96, by client address
+    "#);
+    let nowhere = ask("tls://shop.example:8443");
+    assert!(!nowhere.is_routed());
+    assert_snapshot!(nowhere, @r#"
+    listener   tls
+    client     10.0.0.1
+    protocol   tls-passthrough
+    asks for   shop.example
+    refused    name_unknown
+    "#);
+    assert_eq!(
+        ask("http://shop.example/").listener,
+        "web",
+        "the first that speaks it"
+    );
+}

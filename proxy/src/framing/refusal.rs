@@ -73,6 +73,16 @@ refusals! {
     Http2Protocol 0 "http2_protocol": "the connection breaks the rules of HTTP/2";
     Http2Flood 0 "http2_flood": "the connection asks for much and wants little of it";
     AnswerSlow 0 "answer_slow": "the answer is taken too slowly";
+    ProxyUntrusted 0 "proxy_untrusted": "only known balancers may connect here";
+    ProxyHeader 0 "proxy_header": "there is no PROXY header, or a malformed one";
+    ProxyChecksum 0 "proxy_checksum": "the checksum of the PROXY header is wrong";
+    ProxyTooLong 0 "proxy_too_long": "the PROXY header is too long";
+    ProxySlow 0 "proxy_slow": "the PROXY header did not arrive in time";
+    HelloMalformed 0 "hello_malformed": "this is no sound beginning of TLS";
+    HelloTooLong 0 "hello_too_long": "the beginning of TLS is too long";
+    HelloSlow 0 "hello_slow": "the beginning of TLS did not arrive in time";
+    NameMissing 0 "name_missing": "no name of a server is asked for";
+    NameUnknown 0 "name_unknown": "the server that is asked for is not served here";
 }
 
 impl Refusal {

@@ -29,6 +29,7 @@ fn schedule(address: SocketAddr, probe: Probe) -> Schedule {
             .unwrap(),
         address,
         probe,
+        told: None,
         interval: Duration::from_millis(5),
         timeout: PATIENCE,
     }
@@ -61,6 +62,18 @@ async fn nobody() -> SocketAddr {
 async fn passes(answer: &'static [u8]) -> bool {
     let (address, _requests) = server(answer).await;
     probe_once(&schedule(address, http())).await.0
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_told_of_clients_is_told_that_a_probe_is_none() {
+    let (address, requests) = server(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+    let told = Schedule {
+        told: Some(Version::V1),
+        ..schedule(address, http())
+    };
+    assert!(probe_once(&told).await.0);
+    let request = requests.borrow().clone();
+    assert!(request.starts_with("PROXY UNKNOWN\r\nGET "), "{request}");
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ use super::arrive::{Arrival, arrive};
 use super::conn::Conn;
 use super::connections::Failed;
 use super::door::{Door, Visit};
+use super::entrance::{Entrant, Refused};
 use super::handshake::{Unsecured, secure};
 use super::http2;
 use super::leave::{answer, linger, skip_left_over, turn_away};
@@ -69,6 +70,11 @@ pub struct Guard {
 }
 
 impl Guard {
+    /// Whether whoever connects may be told something before anything else.
+    fn is_in_the_clear(&self) -> bool {
+        matches!(self.termination(), Some(None))
+    }
+
     /// What the listener speaks TLS with, as the configuration has it now, or that it does not. `None` where there is no
     /// such listener.
     fn termination(&self) -> Option<Option<Arc<Termination>>> {
@@ -88,28 +94,44 @@ where
     A: HttpServerApp + Send + Sync + 'static,
     T: Fn() -> Terms + Clone + Send + Sync + 'static,
 {
-    let mut connections = JoinSet::new();
-    let mut stopped = shutdown.clone();
-    let conversation = || Conversation {
-        app: app.clone(),
-        shutdown: shutdown.clone(),
-        terms: terms.clone(),
+    let begin = |tcp, client| {
+        let conversation = Conversation {
+            app: app.clone(),
+            shutdown: shutdown.clone(),
+            terms: terms.clone(),
+        };
+        let entrant = admit(tcp, client, &terms())?;
+        Some(conversation.run(entrant))
     };
+    accept_each(listener, shutdown.clone(), begin).await
+}
+
+/// Has `begin` begin something with each connection, and runs it, until `shutdown` says so. What is left then is still
+/// running.
+pub(crate) async fn accept_each<F>(
+    listener: TcpListener,
+    mut shutdown: ShutdownWatch,
+    begin: impl Fn(TcpStream, SocketAddr) -> Option<F>,
+) -> JoinSet<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((tcp, client)) => if let Some((tcp, visit)) = admit(tcp, client, &terms()) {
-                    connections.spawn(conversation().run(tcp, client, visit));
+                Ok((tcp, client)) => if let Some(begun) = begin(tcp, client) {
+                    connections.spawn(begun);
                 },
                 Err(error) => pause_after(&error).await,
             },
             Some(_) = connections.join_next() => {}
-            () = until(&mut stopped) => break,
+            () = until(&mut shutdown) => break,
         }
     }
     for (tcp, client) in waiting(listener) {
-        if let Some((tcp, visit)) = admit(tcp, client, &terms()) {
-            connections.spawn(conversation().run(tcp, client, visit));
+        if let Some(begun) = begin(tcp, client) {
+            connections.spawn(begun);
         }
     }
     // Not pingora's `http_cleanup`: it drops requests whose head has begun to come.
@@ -131,31 +153,24 @@ fn waiting(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
 }
 
 /// Lets a client in, or tells him why not.
-fn admit(tcp: TcpStream, client: SocketAddr, terms: &Terms) -> Option<(TcpStream, Option<Visit>)> {
-    let visit = match terms
-        .guard
-        .as_ref()
-        .map(|guard| guard.door.enter(client.ip(), &guard.limits))
-    {
-        Some(Err(refusal)) => {
-            count(refusal);
-            log(refusal, client, Trail::default(), b"");
-            // A new connection takes so much at once. If not, it closes without a word; so it does where TLS is spoken.
-            if terms
-                .guard
-                .as_ref()
-                .and_then(Guard::termination)
-                .flatten()
-                .is_none()
-            {
-                let _ = SockRef::from(&tcp).send(answer(refusal).as_bytes());
-            }
-            return None;
-        }
-        Some(Ok(visit)) => Some(visit),
-        None => None,
+fn admit(tcp: TcpStream, client: SocketAddr, terms: &Terms) -> Option<Entrant> {
+    let Some(guard) = &terms.guard else {
+        return Some(Entrant::at_no_door(tcp, client));
     };
-    Some((tcp, visit))
+    Entrant::at(guard.listener, (tcp, client), &guard.door, &guard.limits)
+        .map_err(|refused| turn_back(&refused, client, terms))
+        .ok()
+}
+
+/// Tells somebody who has just connected why he is not let in.
+fn turn_back((tcp, refusal): &Refused, client: SocketAddr, terms: &Terms) {
+    count(*refusal);
+    log(*refusal, client, Trail::default(), b"");
+    let in_the_clear = terms.guard.as_ref().is_none_or(Guard::is_in_the_clear);
+    if refusal.status() > 0 && in_the_clear {
+        // A new connection takes so much at once. If not, it closes without a word; so it does where TLS is spoken.
+        let _ = SockRef::from(tcp).send(answer(*refusal).as_bytes());
+    }
 }
 
 /// One connection, request by request.
@@ -170,8 +185,11 @@ where
     A: HttpServerApp + Send + Sync + 'static,
     T: Fn() -> Terms,
 {
-    async fn run(mut self, tcp: TcpStream, client: SocketAddr, _visit: Option<Visit>) {
+    async fn run(mut self, entrant: Entrant) {
         let _open = local::connected();
+        let Some((tcp, client, _visit)) = self.introduced(entrant).await else {
+            return;
+        };
         let Some(conn) = self.greeted(tcp, client).await else {
             return;
         };
@@ -229,6 +247,17 @@ where
                 conn.rest();
             }
         }
+    }
+
+    /// The client's connection, once he is known. `None` where he is not let in.
+    async fn introduced(&self, entrant: Entrant) -> Option<(TcpStream, SocketAddr, Option<Visit>)> {
+        let (terms, peer) = ((self.terms)(), entrant.peer());
+        let limits = terms.guard.as_ref().map(|guard| guard.limits.clone());
+        let introduced = entrant.introduced(&limits.unwrap_or_default()).await;
+        let guest = introduced
+            .map_err(|refused| turn_back(&refused, peer, &terms))
+            .ok()?;
+        Some((guest.tcp, guest.client, guest.visit))
     }
 
     /// The connection, ready for its first request: after the handshake, where TLS is spoken.
@@ -435,7 +464,7 @@ pub(super) fn count(refusal: Refusal) {
 }
 
 /// Waits for the shutdown. A sender that is gone means the same.
-pub(super) async fn until(stopped: &mut ShutdownWatch) {
+pub(crate) async fn until(stopped: &mut ShutdownWatch) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 

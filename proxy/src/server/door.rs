@@ -27,25 +27,24 @@ impl Door {
     /// # Errors
     /// Which of the limits is reached.
     pub fn enter(self: &Arc<Self>, client: IpAddr, limits: &Limits) -> Result<Visit, Refusal> {
-        let mut visit = Visit {
+        let mut visit = self.enter_unnamed(limits)?;
+        visit.name(client, limits)?;
+        Ok(visit)
+    }
+
+    /// Lets somebody in who will be named later, unless there are too many in all.
+    ///
+    /// # Errors
+    /// When there are.
+    pub fn enter_unnamed(self: &Arc<Self>, limits: &Limits) -> Result<Visit, Refusal> {
+        let visit = Visit {
             door: self.clone(),
             client: None,
         };
-        if self.open.fetch_add(1, Ordering::Relaxed) >= limits.connections {
-            return Err(Refusal::ConnectionsTooMany);
+        match self.open.fetch_add(1, Ordering::Relaxed) < limits.connections {
+            true => Ok(visit),
+            false => Err(Refusal::ConnectionsTooMany),
         }
-        let client = subscriber(client);
-        if limits.exempt_private && is_private(client) {
-            return Ok(visit);
-        }
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = clients.entry(client).or_insert(0);
-        if *count >= limits.connections_per_client {
-            return Err(Refusal::ClientConnectionsTooMany);
-        }
-        *count += 1;
-        visit.client = Some(client);
-        Ok(visit)
     }
 }
 
@@ -75,6 +74,27 @@ pub struct Visit {
     door: Arc<Door>,
     /// Under whom it is counted, if it is.
     client: Option<IpAddr>,
+}
+
+impl Visit {
+    /// Says whose connection it is, unless he has too many.
+    ///
+    /// # Errors
+    /// When he has.
+    pub fn name(&mut self, client: IpAddr, limits: &Limits) -> Result<(), Refusal> {
+        let client = subscriber(client);
+        if limits.exempt_private && is_private(client) {
+            return Ok(());
+        }
+        let mut clients = self.door.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = clients.entry(client).or_insert(0);
+        if *count >= limits.connections_per_client {
+            return Err(Refusal::ClientConnectionsTooMany);
+        }
+        *count += 1;
+        self.client = Some(client);
+        Ok(())
+    }
 }
 
 impl Drop for Visit {

@@ -58,7 +58,7 @@ pub(super) async fn turn_away(mut conn: Conn, refusal: Refusal) {
 }
 
 /// Closes after an answer.
-pub(super) async fn linger(mut conn: Conn) {
+pub(crate) async fn linger(mut conn: Conn) {
     if conn.shutdown().await.is_err() {
         return;
     }

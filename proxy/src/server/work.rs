@@ -18,10 +18,13 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::accept::{self, Guard, Terms};
+use super::door::Door;
 use super::listen::Sockets;
 use super::local::{self, Local};
+use crate::config::Listener;
 use crate::http::EdgeProxy;
 use crate::scorer::Question;
+use crate::tcp;
 use crate::topology::ids::ListenerId;
 use crate::upstream::deadline;
 
@@ -124,28 +127,12 @@ impl Doors {
             let socket = TcpListener::from_std(socket)?;
             let (close, closing) = watch::channel(false);
             let (tell_closed, closed) = oneshot::channel();
-            let edge = EdgeProxy {
-                listener,
-                closing: closing.clone(),
-            };
-            let mut proxy = HttpProxy::new(edge, Arc::new(pingora_settings()));
-            proxy.handle_init_modules();
-            let terms = move || Terms {
-                // Of a listener that is gone nothing is waited for.
-                idle_timeout: local::with(|l| l.worker.idle_timeout(listener))
-                    .flatten()
-                    .unwrap_or(Duration::ZERO),
-                guard: Some(Guard {
-                    limits: local::with(|l| l.worker.limits(listener).cloned())
-                        .flatten()
-                        .unwrap_or_default(),
-                    listener,
-                    door: door.clone(),
-                }),
-            };
-            let serving = accept::serve(socket, Arc::new(proxy), closing, terms);
+            let reads = local::with(|l| l.worker.listener(listener).is_none_or(Listener::is_http));
             self.serving.spawn(async move {
-                let mut connections = serving.await;
+                let mut connections = match reads {
+                    Some(false) => tcp::serve(socket, listener, door, closing).await,
+                    Some(true) | None => serve_http(socket, listener, door, closing).await,
+                };
                 // Nobody asks where the whole process ends.
                 let _ = tell_closed.send(());
                 while connections.join_next().await.is_some() {}
@@ -185,6 +172,35 @@ impl Doors {
             local::with(|l| l.worker.forget_listener(listener));
         }
     }
+}
+
+/// Serves requests until `closing` says so. What is left then are connections in the middle of one.
+async fn serve_http(
+    socket: TcpListener,
+    listener: ListenerId,
+    door: Arc<Door>,
+    closing: watch::Receiver<bool>,
+) -> JoinSet<()> {
+    let edge = EdgeProxy {
+        listener,
+        closing: closing.clone(),
+    };
+    let mut proxy = HttpProxy::new(edge, Arc::new(pingora_settings()));
+    proxy.handle_init_modules();
+    let terms = move || Terms {
+        // Of a listener that is gone nothing is waited for.
+        idle_timeout: local::with(|l| l.worker.idle_timeout(listener))
+            .flatten()
+            .unwrap_or(Duration::ZERO),
+        guard: Some(Guard {
+            limits: local::with(|l| l.worker.limits(listener).cloned())
+                .flatten()
+                .unwrap_or_default(),
+            listener,
+            door: door.clone(),
+        }),
+    };
+    accept::serve(socket, Arc::new(proxy), closing, terms).await
 }
 
 fn pingora_settings() -> ServerConf {

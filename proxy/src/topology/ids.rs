@@ -1,8 +1,8 @@
 //! Who is who from one configuration to the next.
 //!
 //! What people call a thing is what it is: a cluster is its name. An endpoint is its name *and* its address, because
-//! another machine under the old name has none of the old one's history. A listener is its address: the socket is what
-//! matters, and calling it otherwise must not close it.
+//! another machine under the old name has none of the old one's history. A listener is its address, and whether HTTP is
+//! read there: the socket is what matters, and calling it otherwise must not close it.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -60,10 +60,11 @@ impl Ids {
             next += 1;
             next - 1
         };
-        let known: HashMap<SocketAddr, ListenerId> = before
+        // What is accepted as HTTP and what is only carried are served by different loops: one that changes is another.
+        let known: HashMap<(SocketAddr, bool), ListenerId> = before
             .listeners
             .iter()
-            .map(|l| l.address)
+            .map(|l| (l.address, l.is_http()))
             .zip(self.listeners.iter().copied())
             .collect();
         let listeners = after
@@ -71,7 +72,7 @@ impl Ids {
             .iter()
             .map(|l| {
                 known
-                    .get(&l.address)
+                    .get(&(l.address, l.is_http()))
                     .copied()
                     .unwrap_or_else(|| ListenerId(fresh()))
             })

@@ -24,9 +24,14 @@ pub(crate) async fn connect(address: SocketAddr, limit: Duration) -> io::Result<
     let tcp = timeout(limit, TcpStream::connect(address)).await??;
     // Writes are gathered before they are made.
     tcp.set_nodelay(true)?;
-    // Without it the connection is found dead when it is used.
-    let _ = SockRef::from(&tcp).set_tcp_keepalive(&KEEPALIVE);
+    keep_alive(&tcp);
     Ok(tcp)
+}
+
+/// Has the kernel ask now and then whether the other end still lives. Without it a connection is found dead when it is
+/// used.
+pub(crate) fn keep_alive(tcp: &TcpStream) {
+    let _ = SockRef::from(tcp).set_tcp_keepalive(&KEEPALIVE);
 }
 
 /// What it means that no connection came about.

@@ -82,7 +82,7 @@ impl Changes {
 }
 
 /// What policies have granted to a request, and what they change in it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Granted {
     /// Gates that it is through, until it has been answered.
     passes: [Option<Pass>; GATES],

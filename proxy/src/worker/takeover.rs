@@ -90,8 +90,14 @@ impl Worker {
         listener: ListenerId,
         view: &RequestView<'_>,
     ) -> Option<(&Route, &Topology)> {
-        let (_, before) = self.retired.iter().find(|(id, _)| *id == listener)?;
+        let before = self.retired_with(listener)?;
         Some((before.listener(listener)?.1.route(view)?, before))
+    }
+
+    /// The configuration that had a listener that is gone.
+    pub(super) fn retired_with(&self, listener: ListenerId) -> Option<&Topology> {
+        let (_, before) = self.retired.iter().find(|(id, _)| *id == listener)?;
+        Some(before)
     }
 
     /// How long a connection of this listener may rest between two requests; of a listener that is gone, while it has
@@ -107,8 +113,7 @@ impl Worker {
 
     /// What the configuration says of a listener, also of one that is gone, while it has connections.
     pub fn listener(&self, listener: ListenerId) -> Option<&Listener> {
-        let gone = self.retired.iter().find(|(id, _)| *id == listener);
-        let topology = gone.map_or(&self.topology, |(_, before)| before);
+        let topology = self.retired_with(listener).unwrap_or(&self.topology);
         Some(topology.listener(listener)?.0)
     }
 

@@ -3,6 +3,7 @@
 //! Each takes bytes, and panics where a promise is broken: the same verdict for every cut, the same reading as another
 //! parser's for what passes, numbers that can be believed.
 
+mod carried;
 mod edits;
 mod relay;
 mod routing;
@@ -12,6 +13,7 @@ use foreshade_proxy::framing::{Body, Framing, Head, HeadCheck, Limits, Refusal};
 use foreshade_proxy::orca;
 use http::{HeaderMap, HeaderValue};
 
+pub(crate) use self::carried::{client_hello, proxy_protocol};
 pub(crate) use self::edits::edits;
 pub(crate) use self::relay::{relay_answer, relay_request};
 pub(crate) use self::routing::routing;
@@ -150,8 +152,11 @@ pub(crate) fn config(data: &[u8]) {
         Ok(config) => {
             assert!(!config.listeners.is_empty() && !config.clusters.is_empty());
             let clusters = config.clusters.len();
-            let mut routes = config.listeners.iter().flat_map(|l| &l.routes);
-            assert!(routes.all(|route| route.clusters().all(|cluster| cluster < clusters)));
+            for listener in &config.listeners {
+                let served_by = listener.clusters();
+                assert!(served_by.iter().all(|cluster| *cluster < clusters));
+                assert!(listener.is_http() || !served_by.is_empty() && listener.routes.is_empty());
+            }
         }
         Err(mistakes) => {
             assert!(mistakes.count() > 0);

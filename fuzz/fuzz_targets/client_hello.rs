@@ -1,0 +1,8 @@
+//! Fuzzes `oracles::client_hello`: what must hold for any bytes is written there.
+#![no_main]
+
+#[path = "../../proxy/tests/oracles/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "each target calls one of them")]
+mod oracles;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| oracles::client_hello(data));
