@@ -298,13 +298,20 @@ fn what_is_refused_in_http_1_is_refused_here_and_its_neighbours_are_served() {
     let endpoint = Recording::start();
     let mut proxy = proxy(
         &endpoint.clusters(),
-        "    limits: { headers: 20, targetBytes: 200B, bodyBytes: 100KiB }\n",
+        "    limits: { headerBytes: 2KiB, headers: 20, targetBytes: 200B, bodyBytes: 100KiB }\n",
     );
     run(async {
         let client = Client::plain(proxy.users).await;
         let with = |name: &'static str, value: &'static str| {
             let mut request = request(Method::POST, "/");
             request.headers_mut().insert(name, value.parse().unwrap());
+            request
+        };
+        let large = {
+            let mut request = request(Method::GET, "/");
+            request
+                .headers_mut()
+                .insert("x-large", "x".repeat(2_100).parse().unwrap());
             request
         };
         let many = {
@@ -326,6 +333,7 @@ fn what_is_refused_in_http_1_is_refused_here_and_its_neighbours_are_served() {
                 414,
                 "target_too_long",
             ),
+            (large, 431, "head_too_large"),
             (many, 431, "fields_too_many"),
             (request(Method::GET, "/a%2fb"), 400, "path_encoded_slash"),
         ] {

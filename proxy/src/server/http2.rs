@@ -28,7 +28,7 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::{Digest, SocketDigest};
 use pingora_core::server::ShutdownWatch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use self::session::Session;
 use super::accept::{Guard, count, log, until};
@@ -66,6 +66,10 @@ const BROKEN_STREAMS_MAX: usize = 100;
 
 /// How long a client may take to close what he was told is over.
 const GOODBYE_MAX: Duration = Duration::from_secs(5);
+
+/// How long a connection stays open after its last word: closed at once, with frames of the client unread, it would be
+/// reset, and the reset overtake the word. Source: RFC 9112 section 9.6, which holds for every protocol above TCP.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Marks a request that came by HTTP/2, and what was agreed on with its client.
 #[derive(Clone, Debug)]
@@ -176,13 +180,21 @@ fn builder(limits: &Limits, streams: u32) -> Builder {
     let mut builder = Builder::new();
     builder
         .max_concurrent_streams(streams)
-        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+        .max_header_list_size(list_bytes_max(limits))
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_send_buffer_size(SEND_BYTES_MAX)
         .max_pending_accept_reset_streams(UNSEEN_RESETS_MAX)
         .max_local_error_reset_streams(Some(BROKEN_STREAMS_MAX));
     builder
+}
+
+/// Bytes of a head as the library counts them, with 32 for each header: more than our own limit, so that who is somewhat
+/// above that is refused and counted here. Beyond it the library answers 431.
+fn list_bytes_max(limits: &Limits) -> u32 {
+    let overhead = limits.fields.saturating_mul(64);
+    let bytes = u32::try_from(limits.head_bytes).unwrap_or(u32::MAX);
+    bytes.saturating_add(overhead)
 }
 
 /// Known from accept(2), so that asking for it costs no system call.
@@ -227,7 +239,13 @@ where
                 () = until(&mut shutdown), if !self.closing => self.say_goodbye(&mut rests_until),
                 accepted = self.connection.accept() => match accepted {
                     Some(Ok((request, respond))) => self.begin(request, respond, streams),
-                    Some(Err(error)) => return count_broken(&error),
+                    Some(Err(error)) => {
+                        count_broken(&error);
+                        if !error.is_io() {
+                            sleep(LAST_WORD).await;
+                        }
+                        return;
+                    }
                     None => return,
                 },
                 Some(_) = streams.join_next() => {}
@@ -263,6 +281,7 @@ where
         let told = poll_fn(|cx| self.connection.poll_closed(cx));
         // Whoever does not read it is not waited for.
         let _ = timeout_at(Instant::now() + within, told).await;
+        sleep(LAST_WORD).await;
     }
 
     /// Has a request served beside the others, or tells its client why not.
