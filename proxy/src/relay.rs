@@ -12,7 +12,7 @@
 //! not sound is none: see [`answer`].
 //!
 //! Buffers are the worker's and borrowed for one request ([`Scratch`]): an idle connection holds none, and a request
-//! allocates none.
+//! allocates none. What it does allocate, once, is the room for its own state, which is none of the connection's either.
 
 mod request;
 

@@ -1,7 +1,8 @@
-//! A plain request takes a shorter way through the proxy than one that is not; nobody outside can tell which it was.
+//! A plain request takes a shorter way through the full path than one that is not; nobody outside can tell which it was.
 //!
 //! Each case is asked twice, of two proxies that have seen nothing else: once plain, and once with a header that belongs
-//! to the connection and is not passed on, which alone sends it the long way.
+//! to the connection and is not passed on, which alone sends it the long way. The relay, which would serve the plain one,
+//! is off; `relay` compares it with both.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::io::Write;
@@ -21,7 +22,7 @@ fn asked(method: &str, answer: &'static str, more: &str) -> (Vec<Vec<String>>, V
         let _ = stream.shutdown(Shutdown::Write);
     });
     let proxy = Proxy::start(&format!(
-        "clusters:\n  - name: shop\n    health: off\n    endpoints:\n      - {{ name: a, address: \"{}\" }}\n",
+        "relay: false\nclusters:\n  - name: shop\n    health: off\n    endpoints:\n      - {{ name: a, address: \"{}\" }}\n",
         endpoint.address
     ));
     let request = format!("{method} /a?b=c HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nConnection: close\r\n{more}\r\n");

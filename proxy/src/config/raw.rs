@@ -62,7 +62,7 @@ section! {
     /// Worker threads; one per core where left out.
     workers "workers": optional Count<1, 256>;
     /// Whether the relay serves plain HTTP/1.1 requests; all others are served by the full path.
-    relay "relay": default bool = false;
+    relay "relay": default bool = true;
     /// How long requests in flight may take after SIGTERM.
     grace "grace": default Span = seconds(30);
     /// How names of endpoints become addresses.

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use httparse::{ParserConfig, Response, Status};
 
 use super::written::Written;
-use crate::edit::{Facts, HeaderEdits};
+use crate::edit::{Facts, Head, HeaderEdits};
 use crate::fields::{Line, Lines, write_line};
 use crate::framing::Framing;
 use crate::orca;
@@ -47,8 +47,6 @@ pub(super) struct Answer {
     pub(super) keeps_alive: bool,
     /// It is a 503 that says when to come back.
     pub(super) retry_after: bool,
-    /// Whether a line says when it was made.
-    dated: bool,
     /// Whether a line is meant for this proxy.
     reports: bool,
     /// Whether `Connection` names other lines.
@@ -60,7 +58,7 @@ pub(super) struct Answer {
 pub(super) struct Passing<'a> {
     /// His connection ends with this answer.
     pub(super) close: bool,
-    /// What time it is, told where the endpoint told none.
+    /// What time it is.
     pub(super) date: &'a HeaderValue,
     /// What the route changes, and what its variables stand for.
     pub(super) edits: Option<(&'a HeaderEdits, Facts<'a>)>,
@@ -80,7 +78,6 @@ struct Said {
     close: bool,
     keep_alive: bool,
     retry_after: bool,
-    dated: bool,
     reports: bool,
     nominates: bool,
 }
@@ -129,7 +126,6 @@ impl Answer {
             // Where both were given, somebody before may have read it in the other way.
             keeps_alive: by_version && end != End::Close && !(said.chunked && said.length.is_some()),
             retry_after: said.retry_after && status == 503,
-            dated: said.dated,
             reports: said.reports,
             nominates: said.nominates,
         }))
@@ -144,23 +140,21 @@ impl Answer {
     /// Writes the head for the client.
     pub(super) fn write(&self, lines: Lines<'_>, passing: &Passing<'_>, out: &mut Vec<u8>) {
         let first = self.write_lines(lines, out);
-        let mut dated = self.dated;
-        if passing.edits.is_some() || passing.request_id.is_some() || self.nominates {
+        if passing.edits.is_some() || passing.request_id.is_some() {
             let mut head = Written::new(out, first);
             if let Some((edits, facts)) = &passing.edits {
                 edits.apply(&mut head, facts);
+                // Not a route's to tell.
+                head.remove(&DATE);
             }
             if let Some(id) = passing.request_id {
                 head.put(&REQUEST_ID, id);
             }
-            dated = head.has(&DATE);
         }
         if self.end == End::Close {
             write_line(b"Transfer-Encoding", b"chunked", out);
         }
-        if !dated {
-            write_line(b"Date", passing.date.as_bytes(), out);
-        }
+        write_line(b"Date", passing.date.as_bytes(), out);
         write_line(b"Connection", option(passing.close), out);
         out.extend_from_slice(b"\r\n");
     }
@@ -189,10 +183,12 @@ impl Answer {
     fn passes(&self, line: &Line, bytes: &[u8], lines: &[Line]) -> bool {
         let chunked = self.end == End::Framed(Framing::Chunked);
         let reframed = chunked && is(line, bytes, &CONTENT_LENGTH);
+        // The client is told when it was given to him, as on the full path.
+        let redated = self.status >= 200 && is(line, bytes, &DATE);
         let is_hop_by_hop =
             is(line, bytes, &CONNECTION) || HOP_BY_HOP.iter().any(|name| line.is_named(bytes, name));
         let is_nominated = self.nominates && is_nominated(line, bytes, lines);
-        !reframed && !is_hop_by_hop && !is_nominated && !self.is_for_us(line, bytes)
+        !reframed && !redated && !is_hop_by_hop && !is_nominated && !self.is_for_us(line, bytes)
     }
 
     /// Whether a line tells this proxy how loaded the endpoint is, which concerns nobody outside.
@@ -234,7 +230,6 @@ impl Said {
         let is = |wanted: &HeaderName| name.eq_ignore_ascii_case(wanted.as_str());
         // By length first: one comparison for nearly every line.
         match name.len() {
-            4 => self.dated |= is(&DATE),
             10 if is(&CONNECTION) => {
                 for option in value.split(|b| *b == b',').map(<[u8]>::trim_ascii) {
                     let close = option.eq_ignore_ascii_case(b"close");
@@ -418,11 +413,11 @@ mod tests {
     }
 
     #[test]
-    fn a_length_beside_chunks_is_left_out_and_a_date_stays() {
+    fn a_length_beside_chunks_is_left_out_and_a_date_is_ours() {
         let text = "HTTP/1.1 200\r\nDate: then\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert_eq!(
             written(text, false),
-            "HTTP/1.1 200\r\nDate: then\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n"
+            "HTTP/1.1 200\r\nTransfer-Encoding: chunked\r\nDate: now\r\nConnection: keep-alive\r\n\r\n"
         );
     }
 

@@ -1,6 +1,6 @@
 //! Answers that no endpoint has given: what a route answers by itself, and why there is no other answer.
 
-use http::header::{CACHE_CONTROL, HeaderValue};
+use http::header::{CACHE_CONTROL, DATE, HeaderValue};
 use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::answer::option;
@@ -71,7 +71,8 @@ impl Own {
             let length = digits.format(self.body.len());
             write_line(b"Content-Length", length.as_bytes(), out);
         }
-        let is_told = |name: &HeaderName| told.request_id.is_none() || *name != REQUEST_ID;
+        // Neither is a route's to tell.
+        let is_told = |name: &HeaderName| *name != DATE && (told.request_id.is_none() || *name != REQUEST_ID);
         for (name, value) in self.headers.iter().filter(|(name, _)| is_told(name)) {
             write_line(name.as_str().as_bytes(), value.as_bytes(), out);
         }
@@ -117,10 +118,13 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_a_request_stands_there_once() {
+    fn the_name_of_a_request_and_the_date_stand_there_once() {
         let own = Own::of_a_route(Answer {
             status: 204,
-            headers: HeaderMap::from_iter([(REQUEST_ID, HeaderValue::from_static("other"))]),
+            headers: HeaderMap::from_iter([
+                (REQUEST_ID, HeaderValue::from_static("other")),
+                (DATE, HeaderValue::from_static("yesterday")),
+            ]),
             body: "ignored".to_owned(),
             reason: "respond",
             refused: false,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use pingora_core::apps::HttpServerApp;
+use pingora_core::apps::{HttpServerApp, ReusedHttpStream};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
 use socket2::SockRef;
@@ -230,13 +230,7 @@ where
                     Err(None) => return,
                 },
             };
-            // Made where it is used: it is large, and each move would copy it.
-            let mut session = ServerSession::new_http1(stream);
-            match head {
-                Some((head, is_last)) => prepare(&mut session, head, is_last),
-                None => session.set_keepalive(Some(HEAD_PAUSE_MAX_S)),
-            }
-            let reusable = self.app.process_new_http(session, &self.shutdown).await;
+            let reusable = self.lend(stream, head).await;
             let back = match reusable {
                 Some(reusable) => reusable.consume().0.into_any().downcast().ok(),
                 None => brought_home(guard.as_ref(), &home).await,
@@ -329,6 +323,21 @@ where
         None
     }
 
+    /// Lends pingora the stream for a request, with its head where that has been read. Not a part of the connection's task:
+    /// a session is large, and would have its room there as long as the connection lives.
+    fn lend(
+        &self,
+        stream: Box<EdgeStream>,
+        head: Option<(BytesMut, bool)>,
+    ) -> impl Future<Output = Option<ReusedHttpStream>> + Send {
+        let mut session = ServerSession::new_http1(stream);
+        match head {
+            Some((head, is_last)) => prepare(&mut session, head, is_last),
+            None => session.set_keepalive(Some(HEAD_PAUSE_MAX_S)),
+        }
+        self.app.process_new_http(session, &self.shutdown)
+    }
+
     /// Has the relay serve the request, if it is for the relay.
     async fn relayed(
         &self,
@@ -352,7 +361,8 @@ where
             last,
             closing: &self.shutdown,
         };
-        let turn = relay::serve(conn, arrived, terms).await;
+        // Boxed: a connection's task keeps room for whatever it may wait in, and nearly all connections are idle.
+        let turn = Box::pin(relay::serve(conn, arrived, terms)).await;
         if turn == Turn::Next {
             conn.rest();
         }

@@ -57,7 +57,8 @@ pub(super) async fn arrive(conn: &mut Conn, limits: &Limits) -> Arrival {
             }
             Err(_) => {
                 let deadline = *deadline.get_or_insert_with(|| Instant::now() + limits.head_timeout);
-                match timeout_at(deadline, conn.readable(false)).await {
+                // Boxed: most heads need no room for it, which the connection's task would keep.
+                match Box::pin(timeout_at(deadline, conn.readable(false))).await {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) => return Arrival::Gone,
                     Err(_) => return Arrival::Refused(Refusal::HeadSlow, bytes),

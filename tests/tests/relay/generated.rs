@@ -19,8 +19,10 @@ pub(crate) fn connections(
             .flat_map(|_| generated(&mut rng, roots, false))
             .collect();
         bytes.extend(generated(&mut rng, roots, true));
+        // An answer of the proxy's own closes where the end of the chunks has not come yet, which a cut leaves to chance.
+        let is_chunked = crate::normal::find(&bytes, b"chunked").is_some();
         let cuts = match rng.random_range(0..3) {
-            0 => vec![rng.random_range(1..bytes.len())],
+            0 if !is_chunked => vec![rng.random_range(1..bytes.len())],
             _ => Vec::new(),
         };
         (format!("generated {number}"), bytes, cuts)

@@ -3,7 +3,7 @@
 /// What may differ:
 /// - letters and order of header lines, which mean nothing (RFC 9110 section 5.1, 5.3); lines of one name keep theirs;
 /// - spaces around values;
-/// - `Date`: pingora writes its own over the endpoint's, the relay only where there is none;
+/// - the time in `Date`, which is the proxy's own;
 /// - `Connection: keep-alive`, which says what HTTP/1.1 means anyway;
 /// - the words behind a status, which nobody reads (RFC 9112 section 4): pingora writes the usual ones;
 /// - where one chunk ends and the next begins;
@@ -24,9 +24,7 @@ pub(crate) fn normal(bytes: &[u8]) -> String {
         let length = length.and_then(|(_, value)| value.parse::<usize>().ok());
         let answers = first.starts_with("HTTP/");
         let status = first.split(' ').nth(1).unwrap_or_default();
-        fields.retain(|(name, value)| {
-            name != "date" && !(name == "connection" && value.eq_ignore_ascii_case("keep-alive"))
-        });
+        fields.retain(|(name, value)| !(name == "connection" && value.eq_ignore_ascii_case("keep-alive")));
         rest = &rest[end + 4..];
         // What was asked by HEAD has none, which the next answer shows.
         let bodiless = answers
@@ -62,6 +60,8 @@ pub(crate) fn normal(bytes: &[u8]) -> String {
 /// Replaces what was made for this request alone.
 fn made(name: &str, value: &mut String) {
     match name {
+        // An endpoint's own is another one.
+        "date" if value != "Thu, 26 Nov 2026 08:00:00 GMT" => *value = "now".to_owned(),
         // The trace is another one, unless the client has begun it; the span always is.
         "traceparent" if value.starts_with(TRACE) => {
             value.replace_range(TRACE.len() + 1..TRACE.len() + 17, "span")
