@@ -32,7 +32,7 @@ pub(super) use self::route::{
 
 pub(super) use self::mirror::{Mirror, Noise};
 pub(super) use self::policy::{
-    Access, BURST_MAX, BasicAuth, Class, Concurrency, Cors, LimitKey, Maintenance, RateLimit,
+    Access, BURST_MAX, BasicAuth, Claim, Class, Concurrency, Cors, Jwt, LimitKey, Maintenance, RateLimit,
 };
 
 /// A limit for something that users wait for.
@@ -115,6 +115,8 @@ section! {
     maintenance "maintenance": optional Maintenance;
     /// Users who may come in, with names and passwords. Holds for all routes, and for requests without one.
     basic_auth "basicAuth": optional BasicAuth;
+    /// Whose tokens have to come with a request. Holds for all routes, and for requests without one.
+    jwt "jwt": optional At<Jwt>;
     /// Rules from requests to clusters. The most specific match wins, whatever the order.
     routes "routes": required List<At<Route>, 1>;
 }
