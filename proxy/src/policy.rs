@@ -1,5 +1,6 @@
 //! What a listener and a route ask of a request before it goes anywhere: who may ask, how often, how many at
-//! once, by whose pages, and with which password.
+//! once, by whose pages, with which password, and
+//! with whose token.
 //!
 //! A listener's policy is asked first and holds for whatever it hears, requests without a route included; then the
 //! route's. What is refused is answered here with a sentence, counted by its [`Reason`], and reaches no endpoint. Both
@@ -9,12 +10,15 @@
 //! What cannot be decided is decided against the request: a client whose address is not known is in no list.
 
 pub mod access;
+mod aside;
 pub mod basic;
 mod buckets;
 mod carry;
 pub mod cors;
 mod findings;
 pub mod gate;
+pub mod jwks;
+pub mod jwt;
 pub mod maintenance;
 pub mod marks;
 mod policed;
@@ -37,13 +41,13 @@ pub(crate) use self::carry::carry_over;
 use self::cors::Cors;
 pub use self::findings::Findings;
 pub use self::gate::{Gate, Priority};
+use self::jwt::{Jwt, Token};
 use self::maintenance::Maintenance;
 use self::marks::Marks;
 pub use self::policed::Policed;
 pub use self::rate::RateLimit;
 pub use self::reason::{Denial, Reason};
-pub(crate) use self::wait::Until;
-pub use self::wait::{Cleared, GATES, Wait};
+pub use self::wait::{Cleared, GATES, Until, Wait};
 
 /// What is asked of each request.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -62,6 +66,8 @@ pub struct Policy {
     pub cors: Option<Cors>,
     /// Whom it asks to log in; nobody where `None`. Shared by all workers.
     pub basic: Option<Arc<Basic>>,
+    /// Whose tokens it asks for; nobody's where `None`. Shared by all workers.
+    pub jwt: Option<Arc<Jwt>>,
 }
 
 /// Why a request does not go on.
@@ -70,7 +76,7 @@ pub enum Held {
     /// It is refused.
     Denied(Box<Denial>),
     /// Somebody has to find out first who sends it.
-    Waits(Box<basic::Proof>),
+    Waits(Until),
 }
 
 /// How much requests matter.
@@ -147,19 +153,16 @@ impl Policy {
     /// # Errors
     /// Nobody who may come in, or it has to be found out.
     pub fn prove(&self, view: &RequestView<'_>, now: Moment, cleared: &mut Cleared) -> Result<(), Held> {
-        let Some(basic) = &self.basic else {
-            return Ok(());
-        };
-        let proven = cleared.proven.iter().find(|(by, _)| Arc::ptr_eq(by, basic));
-        let user = match proven.map(|(_, user)| user.clone()) {
-            Some(user) => user,
-            None => match basic.ask(view, now) {
-                Asked::User(user) => user,
-                Asked::Denied(denial) => return Err(Held::Denied(Box::new(denial))),
-                Asked::Waits(proof) => return Err(Held::Waits(Box::new(proof))),
-            },
-        };
-        basic.mark(&user, view.headers, &mut cleared.asks);
+        if let Some(basic) = &self.basic {
+            known(basic, view, now, cleared)?;
+        }
+        if let Some(jwt) = &self.jwt {
+            match jwt.ask(view, now, cleared.keys_read) {
+                Token::Says(claims) => jwt.mark(&claims, view.headers, &mut cleared.asks),
+                Token::Denied(denial) => return Err(Held::Denied(Box::new(denial))),
+                Token::Waits(read) => return Err(Held::Waits(Until::Keys(read))),
+            }
+        }
         Ok(())
     }
 
@@ -182,6 +185,7 @@ impl Policy {
             && self.gate.is_none()
             && self.cors.is_none()
             && self.basic.is_none()
+            && self.jwt.is_none()
             && self.denies(view).is_none()
     }
 
@@ -194,6 +198,22 @@ impl Policy {
         let cors = self.cors.iter().map(Cors::in_words);
         let asked = access.chain(maintenance).chain(rates);
         let basic = self.basic.iter().map(|basic| basic.in_words());
-        asked.chain(cors).chain(basic).chain(gate).collect()
+        let jwt = self.jwt.iter().map(|jwt| jwt.in_words());
+        asked.chain(cors).chain(basic).chain(jwt).chain(gate).collect()
     }
+}
+
+/// Makes sure that a request comes from a user.
+fn known(basic: &Arc<Basic>, view: &RequestView<'_>, now: Moment, cleared: &mut Cleared) -> Result<(), Held> {
+    let proven = cleared.proven.iter().find(|(by, _)| Arc::ptr_eq(by, basic));
+    let user = match proven.map(|(_, user)| user.clone()) {
+        Some(user) => user,
+        None => match basic.ask(view, now) {
+            Asked::User(user) => user,
+            Asked::Denied(denial) => return Err(Held::Denied(Box::new(denial))),
+            Asked::Waits(proof) => return Err(Held::Waits(Until::Proof(Box::new(proof)))),
+        },
+    };
+    basic.mark(&user, view.headers, &mut cleared.asks);
+    Ok(())
 }

@@ -197,3 +197,32 @@ fn a_route_that_answers_preflights_takes_options() {
     assert!(mistakes.contains("the route does not take it"), "{mistakes}");
     assert!(with(&format!("match: {{ methods: [PUT, OPTIONS] }}, {cors}")).is_ok());
 }
+
+#[test]
+fn one_authorization_is_asked_for_one_thing() {
+    let basic = "basicAuth: { usersFile: /etc/users }";
+    let jwt = "jwt: { keysFile: /etc/keys, issuer: i, audiences: [a] }";
+    let mistakes = shown(with(&format!("{basic}, {jwt}")));
+    assert!(mistakes.contains("jwt beside basicAuth"), "{mistakes}");
+    assert!(with(basic).is_ok() && with(jwt).is_ok());
+}
+
+#[test]
+fn what_endpoints_are_told_of_a_user_is_a_header_that_can_be_set() {
+    let mistakes = shown(with("basicAuth: { usersFile: /etc/users, userHeader: host }"));
+    assert!(mistakes.contains("\"host\" is not to be edited"), "{mistakes}");
+    let claims = "claims: [{ claim: sub, header: connection }]";
+    let mistakes = shown(with(&format!(
+        "jwt: {{ keysFile: /k, issuer: i, audiences: [a], {claims} }}"
+    )));
+    assert!(
+        mistakes.contains("\"connection\" is not to be edited"),
+        "{mistakes}"
+    );
+}
+
+#[test]
+fn a_token_is_meant_for_somebody() {
+    let mistakes = shown(with("jwt: { keysFile: /k, issuer: i, audiences: [] }"));
+    assert!(mistakes.contains("audiences is empty"), "{mistakes}");
+}

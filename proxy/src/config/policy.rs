@@ -10,11 +10,12 @@ use super::raw;
 use super::route::each;
 use super::text::Header;
 use super::text::origin::OriginPattern;
-use super::text::route::{Method, Network};
+use super::text::route::{Method, Network, Written as Word};
 use crate::cidr::Cidr;
 use crate::policy::access::{Access, NETWORKS_MAX};
 use crate::policy::basic::{Basic, Settings};
 use crate::policy::cors::{Cors, ORIGINS_MAX, Origins};
+use crate::policy::jwt::{self, Jwt};
 use crate::policy::maintenance::Maintenance;
 use crate::policy::rate::{Key, LIMITS_MAX, Limit, RateLimit};
 use crate::policy::{Class, Gate, Policy, Priority, gate};
@@ -30,6 +31,7 @@ pub(super) struct Written {
     pub(super) maintenance: Option<raw::Maintenance>,
     pub(super) cors: Option<At<raw::Cors>>,
     pub(super) basic: Option<raw::BasicAuth>,
+    pub(super) jwt: Option<At<raw::Jwt>>,
     /// How long a request of the route may take.
     pub(super) timeout: Option<Duration>,
 }
@@ -45,6 +47,7 @@ impl Written {
             maintenance: raw.maintenance.take(),
             cors: None,
             basic: raw.basic_auth.take(),
+            jwt: raw.jwt.take(),
             timeout: None,
         }
     }
@@ -59,6 +62,7 @@ impl Written {
             maintenance: raw.maintenance.take(),
             cors: raw.cors.take(),
             basic: raw.basic_auth.take(),
+            jwt: raw.jwt.take(),
             timeout: Some(raw.timeout.value.0),
         }
     }
@@ -77,35 +81,35 @@ pub(super) fn policy(written: Written, mistakes: &mut Mistakes) -> Option<Option
     let gate = written.concurrency.map(|raw| gate(&raw.value));
     let maintenance = written.maintenance.map(|raw| maintenance(raw, mistakes));
     let cors = written.cors.map(|raw| cors(raw.value, mistakes));
+    if let (Some(_), Some(jwt)) = (&written.basic, &written.jwt) {
+        let what = "jwt beside basicAuth: a request has one Authorization, and cannot be let in by both";
+        mistakes.add(Mistake::at(jwt.place(), what).expected("either basicAuth or jwt"));
+    }
     let basic = written.basic.map(|raw| basic(raw, mistakes));
+    let jwt = written.jwt.map(|raw| jwt(raw.value, mistakes));
     let policy = Policy {
-        access: match access {
-            Some(access) => Some(access?),
-            None => None,
-        },
+        access: kept(access)?,
         rates: rates?,
-        gate: match gate {
-            Some(gate) => Some(gate?),
-            None => None,
-        },
-        maintenance: match maintenance {
-            Some(maintenance) => Some(maintenance?),
-            None => None,
-        },
-        cors: match cors {
-            Some(cors) => Some(cors?),
-            None => None,
-        },
-        basic: match basic {
-            Some(basic) => Some(basic?),
-            None => None,
-        },
+        gate: kept(gate)?,
+        maintenance: kept(maintenance)?,
+        cors: kept(cors)?,
+        basic: kept(basic)?,
+        jwt: kept(jwt)?,
         class: match written.class {
             raw::Class::Fixed(priority) => Class::Fixed(priority),
             raw::Class::Header(name) => Class::Header(name.0),
         },
     };
     Some((policy != Policy::default()).then(|| Arc::new(policy)))
+}
+
+/// What was checked, where it was written; `None` where it is wrong.
+fn kept<T>(checked: Option<Option<T>>) -> Option<Option<T>> {
+    match checked {
+        Some(None) => None,
+        Some(sound) => Some(sound),
+        None => Some(None),
+    }
 }
 
 /// Checks who is let in.
@@ -160,6 +164,22 @@ fn basic(raw: raw::BasicAuth, mistakes: &mut Mistakes) -> Option<Arc<Basic>> {
         realm: raw.realm.0,
         users_file: raw.users_file?.0,
         user_header,
+    })))
+}
+
+/// Checks whose tokens are asked for. The file of keys is read when a token comes.
+fn jwt(raw: raw::Jwt, mistakes: &mut Mistakes) -> Option<Arc<Jwt>> {
+    let claims = each(raw.claims, |raw: raw::Claim| {
+        let header = raw.header.as_ref().and_then(|name| editable(name, mistakes));
+        Some((raw.claim?.0, header?))
+    });
+    let audiences = raw.audiences?;
+    Some(Arc::new(Jwt::new(jwt::Settings {
+        keys_file: raw.keys_file?.0,
+        issuer: raw.issuer?.0,
+        audiences: each(audiences, |audience: Word| Some(audience.0))?,
+        leeway: raw.leeway.0,
+        claims: claims?,
     })))
 }
 

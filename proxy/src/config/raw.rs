@@ -34,7 +34,7 @@ pub(super) use self::route::{
 
 pub(super) use self::mirror::{Mirror, Noise};
 pub(super) use self::policy::{
-    Access, BURST_MAX, BasicAuth, Class, Concurrency, Cors, LimitKey, Maintenance, RateLimit,
+    Access, BURST_MAX, BasicAuth, Claim, Class, Concurrency, Cors, Jwt, LimitKey, Maintenance, RateLimit,
 };
 
 pub(super) use self::tcp::{Announce, Life, Patience, Protocol, ProxyProtocol, ServerNames};
@@ -129,6 +129,8 @@ section! {
     maintenance "maintenance": optional Maintenance;
     /// Users who may come in, with names and passwords. Holds for all routes, and for requests without one.
     basic_auth "basicAuth": optional BasicAuth;
+    /// Whose tokens have to come with a request. Holds for all routes, and for requests without one.
+    jwt "jwt": optional At<Jwt>;
     /// Name of the cluster that all connections of tcp go to, and those of tls-passthrough that ask for no other name.
     cluster "cluster": optional At<Reference>;
     /// Of tls-passthrough: who serves which name that clients ask for.

@@ -92,6 +92,7 @@ pub(super) fn check_effect(raw: &raw::Listener, mistakes: &mut Mistakes) {
         ("rateLimits", raw.rate_limits.items.first().and_then(At::place)),
         ("maintenance", here.filter(|_| raw.maintenance.is_some())),
         ("basicAuth", here.filter(|_| raw.basic_auth.is_some())),
+        ("jwt", raw.jwt.as_ref().and_then(At::place)),
     ];
     let of_carrying = [
         ("serverNames", of_names),

@@ -12,8 +12,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::hmac;
@@ -25,6 +24,7 @@ use http::{HeaderName, HeaderValue};
 use rand::Rng as _;
 use tokio::sync::oneshot;
 
+use super::aside::aside;
 use super::marks::Marks;
 use super::rate::{Key, Limit, RateLimit};
 use super::users::{PASSWORD_BYTES_MAX, Users};
@@ -40,9 +40,6 @@ const KNOWN_MAX: usize = 10_000;
 
 /// Requests that wait for one and the same hash.
 const TOGETHER_MAX: usize = 1_000;
-
-/// Hashes that wait for the thread. At a few per second more would not be done while their users wait.
-const HASHES_MAX: usize = 64;
 
 /// Wrong attempts of a client at once, and per second in the long run.
 pub const ATTEMPTS: (u32, f64) = (10, 0.5);
@@ -187,7 +184,7 @@ impl Basic {
                     client: view.client,
                     now,
                 };
-                if !hand_over(job) {
+                if !aside(move || job.basic.check(&job)) {
                     self.known().remove(&tag);
                     return Asked::Denied(Denial::of(Reason::LoginBusy).come_back_in(1));
                 }
@@ -202,17 +199,8 @@ impl Basic {
     /// What an endpoint is told of the user, and not told: his credentials are for this proxy.
     pub fn mark(&self, user: &str, headers: Fields<'_>, marks: &mut Marks) {
         marks.remove(AUTHORIZATION);
-        let Some(name) = &self.settings.user_header else {
-            return;
-        };
-        // Some endpoints take a dash for an underscore: whatever looks like it is not to come from a client.
-        if let Fields::Map(map) = headers {
-            let alike = map.keys().filter(|other| looks_like(other, name));
-            alike.for_each(|other| marks.remove(other.clone()));
-        }
-        marks.remove(name.clone());
-        if let Ok(value) = HeaderValue::from_str(user) {
-            marks.set(name.clone(), value);
+        if let Some(name) = &self.settings.user_header {
+            marks.replace(name, headers, HeaderValue::from_str(user).ok());
         }
     }
 
@@ -337,13 +325,6 @@ fn credentials<'a>(view: &RequestView<'a>) -> Option<(&'a [u8], String, Vec<u8>)
     (password.len() <= PASSWORD_BYTES_MAX).then(|| (sent, name.to_owned(), password.to_vec()))
 }
 
-/// Whether a name is another but for dashes and underscores.
-fn looks_like(other: &HeaderName, name: &HeaderName) -> bool {
-    let plain = |byte: u8| if byte == b'_' { b'-' } else { byte };
-    let (other, name) = (other.as_str().bytes(), name.as_str().bytes());
-    other.len() == name.len() && other.zip(name).all(|(a, b)| plain(a) == plain(b))
-}
-
 /// Forgets whose time is over, and somebody if that is not enough.
 fn make_room(known: &mut HashMap<Tag, Known>, now: Moment) {
     if known.len() < KNOWN_MAX {
@@ -355,25 +336,6 @@ fn make_room(known: &mut HashMap<Tag, Known>, now: Moment) {
         if let Some(tag) = some.map(|(tag, _)| *tag) {
             known.remove(&tag);
         }
-    }
-}
-
-/// Gives the thread something to do. False where it has enough, or there is none.
-fn hand_over(job: Job) -> bool {
-    static THREAD: OnceLock<Option<SyncSender<Job>>> = OnceLock::new();
-    let thread = THREAD.get_or_init(|| {
-        let (send, jobs) = sync_channel(HASHES_MAX);
-        let started = std::thread::Builder::new()
-            .name("passwords".to_owned())
-            .spawn(move || work(&jobs));
-        started.ok().map(|_| send)
-    });
-    thread.as_ref().is_some_and(|thread| thread.try_send(job).is_ok())
-}
-
-fn work(jobs: &Receiver<Job>) {
-    while let Ok(job) = jobs.recv() {
-        job.basic.clone().check(&job);
     }
 }
 

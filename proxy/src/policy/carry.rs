@@ -54,6 +54,13 @@ fn carry(before: Option<&Arc<Policy>>, after: &mut Option<Arc<Policy>>) {
     {
         carried.basic = Some(before.clone());
     }
+    if let Some(before) = before
+        .jwt
+        .as_ref()
+        .filter(|before| carried.jwt.as_ref() == Some(*before))
+    {
+        carried.jwt = Some(before.clone());
+    }
     *after = Some(Arc::new(carried));
 }
 

@@ -5,6 +5,7 @@
 use http::{HeaderName, HeaderValue};
 
 use crate::edit::Head;
+use crate::fields::Fields;
 
 /// Changes of an answer's headers, in the order in which they are made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +34,20 @@ impl Marks {
         self.0.push(Mark::Add(name, value));
     }
 
+    /// A header has this value, or none, and nothing of what came: neither under its name nor under one that some endpoints
+    /// take for it, with underscores for dashes.
+    pub fn replace(&mut self, name: &HeaderName, came: Fields<'_>, value: Option<HeaderValue>) {
+        // Whoever reads lines hands such a request over.
+        if let Fields::Map(map) = came {
+            let alike = map.keys().filter(|other| looks_like(other, name));
+            alike.for_each(|other| self.remove(other.clone()));
+        }
+        match value {
+            Some(value) => self.set(name.clone(), value),
+            None => self.remove(name.clone()),
+        }
+    }
+
     /// Whether nothing changes.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -48,6 +63,13 @@ impl Marks {
             }
         }
     }
+}
+
+/// Whether a name is another but for dashes and underscores.
+fn looks_like(other: &HeaderName, name: &HeaderName) -> bool {
+    let plain = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    let (other, name) = (other.as_str().bytes(), name.as_str().bytes());
+    other.len() == name.len() && other.zip(name).all(|(a, b)| plain(a) == plain(b))
 }
 
 #[cfg(test)]

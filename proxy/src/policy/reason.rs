@@ -34,6 +34,7 @@ reasons! {
     WaitedTooLong 503 "waited_too_long": "there are too many requests under way";
     Shed 503 "shed": "there are too many requests under way that matter more";
     Unauthorized 401 "unauthorized": "a name and a password are asked for here";
+    TokenRefused 401 "token_refused": "the token is not accepted here";
     TooManyAttempts 429 "too_many_attempts": "there were too many wrong passwords from this address";
     LoginBusy 503 "login_busy": "there are too many logins at a time";
     LoginUnavailable 503 "login_unavailable": "nobody can log in now";

@@ -25,7 +25,7 @@ pub const ROUNDS: u32 = 600_000;
 /// Fewest rounds of a hash that is taken: a tenth of what was good practice ten years ago.
 pub const ROUNDS_MIN: u32 = 1_000;
 
-/// Most rounds: about a second of a processor.
+/// Most rounds: about half a second of a processor.
 pub const ROUNDS_MAX: u32 = 2_000_000;
 
 /// Longest file.

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use foreshade_engine::moment::Moment;
+use tokio::sync::oneshot;
 
 use super::basic::{Basic, Proof, Verdict};
 use super::gate::{Pass, Turned, Waiting};
@@ -32,10 +33,12 @@ pub struct Cleared {
     pub(crate) passes: [Option<Pass>; GATES],
     /// Who sends it, and who made sure of that: the listener's policy, and the route's.
     pub(crate) proven: Vec<(Arc<Basic>, Arc<str>)>,
+    /// It has waited for the keys of those who sign tokens.
+    pub(crate) keys_read: bool,
     /// What changes in the request, as of the last time that it was asked.
     pub(crate) asks: Marks,
     /// It waited in vain.
-    pub(crate) refused: Option<Denial>,
+    pub(crate) refused: Option<Box<Denial>>,
 }
 
 /// A request that waits.
@@ -47,11 +50,20 @@ pub struct Wait {
 
 /// What a request waits for.
 #[derive(Debug)]
-pub(crate) enum Until {
+pub enum Until {
     /// Its turn at one of the gates.
     Turn(usize, Waiting),
     /// Whether it is known who sends it.
     Proof(Box<Proof>),
+    /// Keys that are being read.
+    Keys(oneshot::Receiver<()>),
+}
+
+impl Cleared {
+    /// It waited in vain.
+    fn refuse(&mut self, denial: Denial) {
+        self.refused = Some(Box::new(denial));
+    }
 }
 
 impl Wait {
@@ -65,18 +77,21 @@ impl Wait {
                         *place = Some(pass);
                     }
                 }
-                Err(Turned::TooLong) => {
-                    cleared.refused = Some(Denial::of(Reason::WaitedTooLong).come_back_in(1))
-                }
-                Err(Turned::Shed) => cleared.refused = Some(Denial::of(Reason::Shed).come_back_in(1)),
+                Err(Turned::TooLong) => cleared.refuse(Denial::of(Reason::WaitedTooLong).come_back_in(1)),
+                Err(Turned::Shed) => cleared.refuse(Denial::of(Reason::Shed).come_back_in(1)),
             },
+            Until::Keys(read) => {
+                // Read or not: it is told when it asks again.
+                let _ = read.await;
+                cleared.keys_read = true;
+            }
             Until::Proof(proof) => {
                 let (basic, verdict) = proof.verdict().await;
                 match verdict {
                     Verdict::Right(user) => cleared.proven.push((basic, user)),
-                    Verdict::Wrong => cleared.refused = Some(basic.challenge()),
+                    Verdict::Wrong => cleared.refuse(basic.challenge()),
                     Verdict::Unknown => {
-                        cleared.refused = Some(Denial::of(Reason::LoginUnavailable).come_back_in(1));
+                        cleared.refuse(Denial::of(Reason::LoginUnavailable).come_back_in(1));
                     }
                 }
             }

@@ -126,7 +126,7 @@ impl From<Held> for Stop {
     fn from(held: Held) -> Self {
         match held {
             Held::Denied(denial) => Self::Denied(denial),
-            Held::Waits(proof) => Self::Waits(Until::Proof(proof)),
+            Held::Waits(until) => Self::Waits(until),
         }
     }
 }
@@ -257,7 +257,7 @@ impl Worker {
             policy.mark(view, &mut cleared.marks);
         }
         if let Some(denial) = cleared.refused.take() {
-            return Err(denial.into());
+            return Err(Stop::Denied(denial));
         }
         // A browser that asks for a page sends no password yet.
         let preflight = found.and_then(|(route, _)| route.policy.as_ref()?.preflight(view));

@@ -65,7 +65,7 @@ fn route(file: &UsersFile) -> String {
     )
 }
 
-fn base64(text: &str) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let piece = |bytes: &[u8]| {
         let bits = (0..3).fold(0, |bits, at| {
@@ -78,11 +78,11 @@ fn base64(text: &str) -> String {
             .chain("=".repeat(pad).chars())
             .collect::<String>()
     };
-    text.as_bytes().chunks(3).map(piece).collect()
+    bytes.chunks(3).map(piece).collect()
 }
 
 fn ask(stand: &Stand, client: &str, credentials: &str, headers: &str) -> Answer {
-    let credentials = base64(credentials);
+    let credentials = base64(credentials.as_bytes());
     let headers = format!("Authorization: Basic {credentials}\r\n{headers}");
     stand.ask_with(client, "GET", "/", &headers)
 }
@@ -156,7 +156,7 @@ fn a_listener_may_ask_and_then_tells_strangers_nothing_of_its_routes() {
     for target in ["/text", "/nowhere"] {
         assert_eq!(stand.ask("192.0.2.1", target).status, 401, "{target}");
     }
-    let known = format!("Authorization: Basic {}\r\n", base64("anna:a"));
+    let known = format!("Authorization: Basic {}\r\n", base64(b"anna:a"));
     assert_eq!(stand.ask_with("192.0.2.1", "GET", "/text", &known).status, 200);
     assert_eq!(stand.ask_with("192.0.2.1", "GET", "/nowhere", &known).status, 404);
 }

@@ -1,5 +1,5 @@
 //! What a listener and a route ask of requests holds over real sockets, whichever engine serves them: who is let in,
-//! how often, how many at once, by whose pages, with which password.
+//! how often, how many at once, by whose pages, with which password, and with whose token.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -10,6 +10,7 @@ mod access;
 mod basic;
 mod cors;
 mod gate;
+mod jwt;
 mod maintenance;
 mod rate;
 mod stand;

@@ -1,5 +1,5 @@
 //! The keys of a policy, which listeners and routes have alike: who is let in, how often, how many at once, by whose
-//! pages, and with which password.
+//! pages, with which password, and with whose token.
 
 use foreshade_contract::Name;
 use foreshade_settings::{
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::config::text::Header;
 use crate::config::text::origin::OriginPattern;
-use crate::config::text::route::{MediaType, Method, Network, Realm, Text};
+use crate::config::text::route::{MediaType, Method, Network, Realm, Text, Written};
 use crate::policy::Priority;
 use crate::policy::gate::ROOM_MAX;
 
@@ -211,6 +211,30 @@ section! {
     realm "realm": default Realm = Realm("restricted".to_owned());
     /// Name of the header that tells endpoints the user's name. What a client sends in it is taken out.
     user_header "userHeader": optional At<Header>;
+}
+
+section! {
+    /// Tokens that somebody else has signed, as Authorization: Bearer.
+    Jwt "a jwt section":
+    /// File with the public keys of those who sign, a JSON Web Key Set. Read again when it changes.
+    keys_file "keysFile": required AbsolutePath;
+    /// What a token has to say of who issued it (iss).
+    issuer "issuer": required Written;
+    /// One of these a token has to be meant for (aud).
+    audiences "audiences": required List<Written, 1>;
+    /// How far clocks may differ when a token begins or expires.
+    leeway "leeway": default Lasting<0, 300_000> = seconds(30);
+    /// Claims that endpoints are told, each in a header. What a client sends in one of these is taken out.
+    claims "claims": list List<Claim, 0>;
+}
+
+section! {
+    /// A claim and its header.
+    Claim "a claim":
+    /// Name of the claim; texts, numbers, true and false are told.
+    claim "claim": required Written;
+    /// Name of the header.
+    header "header": required At<Header>;
 }
 
 section! {

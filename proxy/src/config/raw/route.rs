@@ -15,7 +15,7 @@ use crate::path::{DuplicateSlashes, EncodedSlashes};
 use crate::policy::Priority;
 use crate::route::answer::Scheme;
 
-use super::{Access, BasicAuth, Class, Concurrency, Cors, Limit, Maintenance, Mirror, RateLimit};
+use super::{Access, BasicAuth, Class, Concurrency, Cors, Jwt, Limit, Maintenance, Mirror, RateLimit};
 
 /// How often one request is sent at most: what failover never exceeds is the most that can be allowed.
 type Attempts = Count<1, ATTEMPTS_MAX_NEVER_SENT>;
@@ -64,6 +64,8 @@ section! {
     cors "cors": optional At<Cors>;
     /// Users who may come in, with names and passwords.
     basic_auth "basicAuth": optional BasicAuth;
+    /// Whose tokens have to come with a request.
+    jwt "jwt": optional At<Jwt>;
 }
 
 section! {
