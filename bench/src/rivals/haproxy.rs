@@ -47,14 +47,23 @@ fn text(site: &Site) -> String {
     } else if site.speaks_h2() {
         bind.push_str(" proto h2");
     }
+    // By itself it wants descriptors for a pipe per four of the connections that it might ever have.
+    let pipes = if site.passes_bytes() {
+        "  maxpipes 1024\n"
+    } else {
+        ""
+    };
     let mut text = format!(
-        "global\n  nbthread {}\n  maxconn 8192\n\
+        "global\n  nbthread {}\n  maxconn 8192\n{pipes}\
          defaults\n  mode {mode}\n  timeout connect 1s\n  timeout client 60s\n  timeout server {answer_timeout}\n\
          frontend web\n  bind {bind} backlog 4096\n  default_backend shop\n\
          backend shop\n",
         site.workers
     );
-    if !site.passes_bytes() {
+    if site.passes_bytes() {
+        // Bytes that need not be read stay in the kernel, where it finds that worth it.
+        text.push_str("  option splice-auto\n");
+    } else {
         // Else each new user would cost a new connection to an endpoint.
         text.push_str("  http-reuse always\n");
     }
