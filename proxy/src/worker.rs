@@ -16,6 +16,7 @@ mod drawn;
 mod spoils;
 mod takeover;
 mod told;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +49,7 @@ pub use self::carried::Carriage;
 pub(crate) use self::carried::SERVED;
 use self::carried::{First, Talk};
 pub use self::spoils::Spoils;
+use self::waiting::Waiting;
 
 /// Most endpoints that one request can be sent to.
 const TRIED_MAX: usize = ATTEMPTS_MAX_NEVER_SENT as usize;
@@ -151,19 +153,6 @@ struct Attempt {
     outcome: Option<Outcome>,
     /// Of a connection that is only carried: how far it has come.
     talk: Option<Talk>,
-}
-
-/// What a deadline knows of its request.
-#[derive(Clone, Copy, Debug)]
-struct Waiting {
-    cluster: usize,
-    endpoint: usize,
-    request: Request,
-    attempts: u32,
-    replayable: bool,
-    limit: Moment,
-    /// Decided and paid for when the deadline was reached.
-    moved: Option<Pick>,
 }
 
 /// What becomes of a request whose attempt failed.
@@ -415,31 +404,6 @@ impl Worker {
         self.release(flow, now);
     }
 
-    /// Whether any request waits for its first byte against a deadline.
-    pub fn has_deadlines(&self) -> bool {
-        !self.deadlines.is_empty()
-    }
-
-    /// Looks after the deadlines that have been reached: a request that can go elsewhere gives its connection up, one
-    /// that cannot waits on until its route's limit.
-    pub fn sweep(&mut self, mut shut_down: impl FnMut(std::os::fd::RawFd)) {
-        let now = self.clock.now();
-        let (snapshot, clusters, rng) = (&self.snapshot, &mut self.clusters, &mut self.rng);
-        self.deadlines.sweep(now, |entry| {
-            let waiting = entry.what;
-            if now < waiting.limit {
-                let state = clusters.get_mut(waiting.cluster);
-                let pick = state.and_then(|state| elsewhere(&waiting, snapshot, state, rng, now));
-                let Some(pick) = pick else {
-                    return Some(waiting.limit);
-                };
-                entry.what.moved = Some(pick);
-            }
-            shut_down(entry.socket);
-            None
-        });
-    }
-
     /// Swaps what was seen since the last harvest for the empty buffers in `spare`.
     pub fn harvest(&mut self, spare: &mut Spoils) {
         if spare.topology.generation() != self.generation {
@@ -580,37 +544,6 @@ impl Worker {
 
 fn attempts(tried: &ArrayVec<usize, TRIED_MAX>) -> u32 {
     u32::try_from(tried.len()).unwrap_or(u32::MAX)
-}
-
-/// Where a request whose first byte is late can go, paid for from the budget. Decided while it still waits, because a
-/// connection given up for nothing would make a slow request a failed one.
-fn elsewhere(
-    waiting: &Waiting,
-    snapshot: &Snapshot,
-    state: &mut ClusterState,
-    rng: &mut SmallRng,
-    now: Moment,
-) -> Option<Pick> {
-    let table = snapshot.clusters.get(waiting.cluster)?;
-    let tried = Tried {
-        endpoints: &[waiting.endpoint],
-        never_sent: false,
-        stale: false,
-    };
-    let pick = table.alternative(&waiting.request, tried, &state.loads, rng, now)?;
-    let attempted = Attempted {
-        repeatable: waiting.request.repeatable,
-        attempts: waiting.attempts,
-        attempts_max: waiting.request.attempts_max,
-        replayable: waiting.replayable,
-        remaining: Some(waiting.limit.since(now)),
-        target_typical: table.typical(pick.endpoint),
-        retries: table.retries(),
-    };
-    match verdict(Stage::Sent, &attempted) {
-        Verdict::Move { cost } => state.budget.try_spend(cost, now).then_some(pick),
-        Verdict::Keep(_) => None,
-    }
 }
 
 #[cfg(test)]
