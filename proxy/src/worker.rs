@@ -430,11 +430,12 @@ impl Worker {
     fn explain(&mut self, flow: &mut Flow, failure: Failure, now: Moment) -> (Failure, Option<Pick>) {
         let armed = flow.attempt.as_mut().and_then(|a| a.armed.take());
         match armed.and_then(|a| self.deadlines.end(a)) {
+            // Its user has begun to see the answer: nothing may follow it, whatever was decided meanwhile.
+            Some(Ended::Reached(_)) if flow.first_byte.is_some() => (Failure::Truncated, None),
             // Paid for, even if where it was to go has gone meanwhile: `start` then finds another place.
             Some(Ended::Reached(Waiting {
                 moved: Some(pick), ..
             })) => (Failure::AttemptTimeout, Some(pick)),
-            Some(Ended::Reached(_)) if flow.first_byte.is_some() => (Failure::Truncated, None),
             Some(Ended::Reached(waiting)) if now >= waiting.limit => (Failure::RouteTimeout, None),
             _ => (failure, None),
         }
@@ -625,6 +626,27 @@ clusters:
         assert!(!worker.first_byte(&mut flow, 200, false, true));
         worker.answered(&mut flow, 200);
         assert_eq!(in_flight(&mut worker), 0);
+    }
+
+    /// The sweep may decide for another endpoint while the answer's head lies in the kernel already.
+    #[test]
+    fn nothing_follows_an_answer_whose_head_the_user_has_seen() {
+        for (seen, next) in [(false, Next::Elsewhere), (true, Next::Answer(0))] {
+            let mut worker = worker();
+            let mut flow = admit(&mut worker, "GET", "/shop").unwrap();
+            worker.start(&mut flow).unwrap();
+            worker.sent(&mut flow, -1, true);
+            let armed = flow.attempt.as_ref().and_then(|attempt| attempt.armed).unwrap();
+            let now = worker.clock.now();
+            worker.deadlines.renew(armed, now, |_| {});
+            let mut given_up = 0;
+            worker.sweep(|_| given_up += 1);
+            assert_eq!(given_up, 1);
+            if seen {
+                assert!(!worker.first_byte(&mut flow, 200, false, true));
+            }
+            assert_eq!(worker.fail(&mut flow, Failure::Truncated, true), next);
+        }
     }
 
     #[test]

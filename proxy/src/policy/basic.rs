@@ -24,7 +24,7 @@ use http::{HeaderName, HeaderValue};
 use rand::Rng as _;
 use tokio::sync::oneshot;
 
-use super::aside::aside;
+use super::aside::{Lane, aside};
 use super::marks::Marks;
 use super::rate::{Key, Limit, RateLimit};
 use super::users::{PASSWORD_BYTES_MAX, Users};
@@ -160,7 +160,7 @@ impl Basic {
         let Some((sent, name, password)) = credentials(view) else {
             return Asked::Denied(self.challenge());
         };
-        let tag = self.tag(sent);
+        let tag = self.tag(&sent);
         let (tell, verdict) = oneshot::channel();
         let mut known = self.known();
         match known.get_mut(&tag) {
@@ -184,8 +184,10 @@ impl Basic {
                     client: view.client,
                     now,
                 };
-                if !aside(move || job.basic.check(&job)) {
+                if !aside(Lane::Hashes, move || job.basic.check(&job)) {
                     self.known().remove(&tag);
+                    // Nobody has looked at it.
+                    self.attempts.give_back(view.client, now);
                     return Asked::Denied(Denial::of(Reason::LoginBusy).come_back_in(1));
                 }
             }
@@ -305,8 +307,9 @@ impl FileRead {
     }
 }
 
-/// The one `Authorization` of a request, as it was sent, with name and password. `None` where there is none that is whole.
-fn credentials<'a>(view: &RequestView<'a>) -> Option<(&'a [u8], String, Vec<u8>)> {
+/// The one `Authorization` of a request, decoded, so that one user has one spelling; with name and password. `None` where
+/// there is none that is whole.
+fn credentials(view: &RequestView<'_>) -> Option<(Vec<u8>, String, Vec<u8>)> {
     let sent = view
         .headers
         .only(&AUTHORIZATION)
@@ -321,8 +324,11 @@ fn credentials<'a>(view: &RequestView<'a>) -> Option<(&'a [u8], String, Vec<u8>)
     let name = std::str::from_utf8(name)
         .ok()
         .filter(|name| !name.contains(char::is_control))?;
-    let password = password.get(1..)?;
-    (password.len() <= PASSWORD_BYTES_MAX).then(|| (sent, name.to_owned(), password.to_vec()))
+    let password = password
+        .get(1..)
+        .filter(|password| password.len() <= PASSWORD_BYTES_MAX)?;
+    let (name, password) = (name.to_owned(), password.to_vec());
+    Some((decoded, name, password))
 }
 
 /// Forgets whose time is over, and somebody if that is not enough.

@@ -85,6 +85,13 @@ pub struct Pass {
     gate: Option<Arc<Gate>>,
 }
 
+impl Pass {
+    /// Whether it leads through this gate.
+    pub fn is_of(&self, gate: &Arc<Gate>) -> bool {
+        self.gate.as_ref().is_some_and(|own| Arc::ptr_eq(own, gate))
+    }
+}
+
 /// A request that waits. It leaves the room when this is dropped.
 #[derive(Debug)]
 pub struct Waiting {

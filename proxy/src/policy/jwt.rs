@@ -23,7 +23,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::aside::aside;
+use super::aside::{Lane, aside};
 use super::jwks::{Algorithm, Keys};
 use super::marks::Marks;
 use super::{Denial, Reason};
@@ -63,8 +63,10 @@ pub struct Jwt {
 
 #[derive(Debug, Default)]
 struct File {
-    /// What it was like when it was read, or told to be unreadable.
-    seen: Option<Option<(SystemTime, u64)>>,
+    /// What it was like when it was read.
+    read: Option<(SystemTime, u64)>,
+    /// What it was like when it was told last that it cannot be read: once is enough.
+    told: Option<Option<(SystemTime, u64)>>,
 }
 
 /// What becomes of a request.
@@ -109,7 +111,7 @@ impl Jwt {
             };
         };
         let unix_s = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let unix_s = unix_s.map_or(0.0, |since| since.as_secs_f64());
+        let unix_s = unix_s.map_or(f64::INFINITY, |since| since.as_secs_f64());
         match self.claims(token, keys, unix_s) {
             Some(claims) => Token::Says(claims),
             None => Token::Denied(challenge(Reason::TokenRefused, "Bearer error=\"invalid_token\"")),
@@ -191,7 +193,7 @@ impl Jwt {
         self.looked.fetch_update(Relaxed, Relaxed, due).ok()?;
         let (tell, done) = oneshot::channel();
         let jwt = self.clone();
-        let taken = aside(move || {
+        let taken = aside(Lane::Files, move || {
             jwt.read();
             // Nobody may wait for it.
             let _ = tell.send(());
@@ -205,16 +207,19 @@ impl Jwt {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let found = std::fs::metadata(path).and_then(|found| Ok((found.modified()?, found.len())));
         let seen = found.ok();
-        if file.seen == Some(seen) {
+        if seen.is_some() && file.read == seen {
             return;
         }
-        file.seen = Some(seen);
         match Keys::load(path) {
             Ok(keys) => {
                 tracing::info!(path = %path.display(), "keys read");
                 self.keys.store(Some(Arc::new(keys)));
+                (file.read, file.told) = (seen, None);
             }
+            // Tried again each time: what was in the way need not show in the file's times.
+            Err(_) if file.told == Some(seen) => {}
             Err(error) => {
+                file.told = Some(seen);
                 let kept = self.keys.load().is_some();
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(path = %path.display(), error, kept, "keys cannot be read");

@@ -62,6 +62,9 @@ pub enum Key {
     Everybody,
 }
 
+/// More than a century: what is ahead of its time by more than can be told would never be refused.
+const SLACK_MAX_NS: u64 = u64::MAX / 4;
+
 /// A limit, and how much of it is used up.
 #[derive(Debug)]
 pub struct RateLimit {
@@ -98,7 +101,9 @@ impl RateLimit {
         };
         Self {
             step_ns,
-            slack_ns: step_ns.saturating_mul(u64::from(limit.burst.saturating_sub(1))),
+            slack_ns: step_ns
+                .saturating_mul(u64::from(limit.burst.saturating_sub(1)))
+                .min(SLACK_MAX_NS),
             buckets: Buckets::new(slots),
             limit,
         }
@@ -115,7 +120,10 @@ impl RateLimit {
         let address;
         let (namespace, key): (u64, &[u8]) = match &self.limit.key {
             Key::Everybody => (0, b""),
-            Key::Header(name) if view.headers.contains(name) => (1, view.header(name).unwrap_or_default()),
+            // Of several values nobody knows which one an endpoint takes: then the client counts.
+            Key::Header(name) if view.headers.only(name).is_some() => {
+                (1, view.headers.only(name).unwrap_or_default())
+            }
             Key::Client | Key::Header(_) => {
                 address = octets(view.client);
                 (CLIENTS, &address)
@@ -305,6 +313,31 @@ mod tests {
         assert!(take(&limit, "2001:db8:0:1::1", 0).within);
         assert!(take(&limit, "192.0.2.1", 0).within);
         assert!(!take(&limit, "::ffff:192.0.2.1", 0).within);
+    }
+
+    #[test]
+    fn of_a_header_that_comes_twice_none_is_the_key() {
+        let limit = limit(1.0, 1, Key::Header(HeaderName::from_static("x-api-key")));
+        let asked = |values: [&'static str; 2]| {
+            let name = HeaderName::from_static("x-api-key");
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(name.clone(), http::HeaderValue::from_static(value));
+            }
+            let view = RequestView {
+                client: "192.0.2.1".parse().ok(),
+                ..RequestView::of("GET", &headers)
+            };
+            limit.take(&view, Moment::from_micros(5)).within
+        };
+        assert!(asked(["random-1", "real"]));
+        assert!(!asked(["random-2", "real"]), "it is the client that counts");
+    }
+
+    #[test]
+    fn a_limit_beyond_all_time_still_refuses_in_the_end() {
+        let limit = limit(1e-9, u32::MAX, Key::Everybody);
+        assert!(limit.slack_ns < u64::MAX / 2);
     }
 
     #[test]

@@ -167,13 +167,13 @@ impl<'a> Exchange<'a> {
             self.copying.end(&mut self.flow, failure);
             let replayable = self.upload.is_kept();
             taken = match local::with(|l| l.fail(&mut self.flow, failure, replayable)) {
-                Some(Next::Elsewhere) => Ok(()),
+                Some(Next::Elsewhere) if self.seen == 0 => Ok(()),
                 Some(Next::Answer(status)) if status > 0 && self.seen == 0 => {
                     // Boxed: most requests need no room for it.
                     return Box::pin(self.tell(status)).await;
                 }
                 // What the client has seen cannot be taken back.
-                Some(Next::Answer(_)) | None => {
+                Some(_) | None => {
                     self.conclude(self.seen);
                     return Turn::Broken;
                 }

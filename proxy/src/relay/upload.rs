@@ -186,7 +186,8 @@ impl<'a> Upload<'a> {
         self.came += data.len() as u64;
         let fits = match self.framing {
             Framing::Length(length) => length <= REPLAY_BODY_MAX as u64 || kept.is_empty(),
-            Framing::None | Framing::Chunked => kept.len() + data.len() <= REPLAY_BODY_MAX,
+            // What comes before there is a head for it to follow is kept, however long: nobody else has it.
+            Framing::None | Framing::Chunked => kept.is_empty() || kept.len() + data.len() <= REPLAY_BODY_MAX,
         };
         self.keeps &= fits;
         if self.keeps {

@@ -20,11 +20,10 @@ use pingora_core::server::ShutdownWatch;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::arrive::{Arrival, arrive};
 use super::conn::Conn;
-use super::connections::Failed;
 use super::door::{Door, Visit};
 use super::entrance::{Entrant, Refused};
 use super::handshake::{Unsecured, secure};
@@ -198,10 +197,10 @@ where
         };
         let home = Arc::new(Home::default());
         let mut stream = Box::new(EdgeStream::new(conn, home.clone()));
-        let (mut first, mut served) = (true, 0);
+        let (mut first, mut served, mut opened_to_nothing) = (true, 0, None);
         loop {
             let Some(conn) = stream.conn_mut() else { return };
-            if !self.has_request(conn, first).await {
+            if !self.has_request(conn, first, opened_to_nothing).await {
                 return conn.part();
             }
             first = false;
@@ -211,7 +210,7 @@ where
                 None => None,
                 Some(guard) => match checked(guard, stream, &home).await {
                     Ok((same, head, bytes)) => {
-                        stream = same;
+                        (stream, opened_to_nothing) = (same, None);
                         served += 1;
                         let last = served >= guard.limits.requests;
                         match self.relayed(guard, &mut stream, &head, &bytes, last).await {
@@ -225,6 +224,7 @@ where
                     }
                     Err(Some(same)) => {
                         stream = same;
+                        opened_to_nothing.get_or_insert_with(Instant::now);
                         continue;
                     }
                     Err(None) => return,
@@ -264,12 +264,8 @@ where
             // A client that is gone already needs no answer.
             return Conn::new(tcp, client).ok();
         };
-        let Some(_greeting) = guard.door.greet(&guard.limits) else {
-            local::shaken(Err(Failed::TooMany));
-            return None;
-        };
         // Boxed: it is large, and over before the first request.
-        match Box::pin(secure(tcp, client, &tls, &guard.limits)).await {
+        match Box::pin(secure(tcp, client, &tls, &guard)).await {
             Ok((conn, handshake)) => {
                 local::shaken(Ok(handshake));
                 Some(conn)
@@ -299,7 +295,7 @@ where
         let is_http2 = match conn.agreed() {
             Some(agreed) => agreed.http2,
             None => {
-                if !self.has_request(&mut conn, true).await {
+                if !self.has_request(&mut conn, true, None).await {
                     return None;
                 }
                 http2::begins(&mut conn, &guard.limits).await
@@ -370,14 +366,22 @@ where
     }
 
     /// Waits for the first byte of the next request; after a shutdown only for that of the `first` one, and not for long.
-    /// False where none will be served any more.
-    async fn has_request(&mut self, conn: &mut Conn, first: bool) -> bool {
+    /// False where none will be served any more. Bytes of TLS that `opened_to_nothing` are no request and buy no time: it
+    /// runs since the first of them.
+    async fn has_request(
+        &mut self,
+        conn: &mut Conn,
+        first: bool,
+        opened_to_nothing: Option<Instant>,
+    ) -> bool {
         if conn.has_ahead() {
             return first || !*self.shutdown.borrow();
         }
+        let since = opened_to_nothing.unwrap_or_else(Instant::now);
+        let until_idle = since + (self.terms)().idle_timeout;
         tokio::select! {
             biased;
-            readable = timeout((self.terms)().idle_timeout, conn.readable(first)) => matches!(readable, Ok(Ok(()))),
+            readable = timeout_at(until_idle, conn.readable(first)) => matches!(readable, Ok(Ok(()))),
             () = async {
                 until(&mut self.shutdown).await;
                 if first {

@@ -14,10 +14,10 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 
+use super::accept::Guard;
 use super::conn::Conn;
 use super::connections::{Failed, Handshake};
 use super::socket::Socket;
-use crate::framing::Limits;
 use crate::tls::{Agreed, SEALED_BYTES_MAX, Termination, Version};
 
 /// The type of a record that begins a handshake. Source: RFC 8446 section 5.1.
@@ -40,9 +40,9 @@ pub(super) async fn secure(
     tcp: TcpStream,
     client: SocketAddr,
     tls: &Termination,
-    limits: &Limits,
+    guard: &Guard,
 ) -> Result<(Conn, Handshake), Unsecured> {
-    let deadline = Instant::now() + limits.head_timeout;
+    let deadline = Instant::now() + guard.limits.head_timeout;
     let gone = |_| Unsecured::Failed(Failed::Gone);
     tcp.set_nodelay(true).map_err(gone)?;
     let mut first = [0];
@@ -56,6 +56,10 @@ pub(super) async fn secure(
         Ok(Ok(_)) if first[0] != HANDSHAKE_RECORD => return Err(Unsecured::Failed(Failed::Malformed)),
         Ok(Ok(_)) => {}
     }
+    // Not before: who says nothing has a place among connections, and takes none among handshakes.
+    let Some(_greeting) = guard.door.greet(&guard.limits) else {
+        return Err(Unsecured::Failed(Failed::TooMany));
+    };
     match timeout_at(deadline, shake(tcp, tls)).await {
         Err(_) => Err(Unsecured::Failed(Failed::Slow)),
         Ok(Err(failed)) => Err(Unsecured::Failed(failed)),

@@ -135,7 +135,9 @@ where
                 client,
                 shared,
                 requests: 0,
+                under_way_max: usize::try_from(streams.saturating_add(RESETS_MAX)).unwrap_or(usize::MAX),
                 closing: false,
+                deaf_from: None,
             };
             // Bounded by the streams that may be under way, and those that may be taken back.
             let mut streams = JoinSet::new();
@@ -213,8 +215,12 @@ struct Serving<A> {
     client: SocketAddr,
     shared: Shared<A>,
     requests: u32,
+    /// What is under way beyond the streams that there may be are requests that were taken back and have not noticed.
+    under_way_max: usize,
     /// The client has been told that it is over.
     closing: bool,
+    /// From here on nothing new is begun: he has had time to hear of it, whatever he says.
+    deaf_from: Option<Instant>,
 }
 
 impl<A> Serving<A>
@@ -229,7 +235,7 @@ where
             if streams.is_empty() != rested {
                 rested = !rested;
                 let patience = match self.closing {
-                    true => GOODBYE_MAX,
+                    true => self.patience(),
                     false => terms().map(|(_, idle)| idle).unwrap_or_default(),
                 };
                 rests_until = Instant::now() + patience;
@@ -238,7 +244,12 @@ where
                 biased;
                 () = until(&mut shutdown), if !self.closing => self.say_goodbye(&mut rests_until),
                 accepted = self.connection.accept() => match accepted {
-                    Some(Ok((request, respond))) => self.begin(request, respond, streams),
+                    Some(Ok((request, respond))) => {
+                        if let Some((guard, _)) = terms() {
+                            self.follow(guard.limits);
+                        }
+                        self.begin(request, respond, streams);
+                    }
                     Some(Err(error)) => {
                         count_broken(&error);
                         if !error.is_io() {
@@ -258,7 +269,7 @@ where
             }
             // Also where another request is always there already.
             while streams.try_join_next().is_some() {}
-            if self.shared.meter.is_abused() {
+            if self.shared.meter.is_abused() || streams.len() > self.under_way_max {
                 count(Refusal::Http2Flood);
                 return self.give_up(GOODBYE_MAX).await;
             }
@@ -272,7 +283,20 @@ where
     fn say_goodbye(&mut self, rests_until: &mut Instant) {
         self.connection.graceful_shutdown();
         self.closing = true;
-        *rests_until = Instant::now() + GOODBYE_MAX;
+        self.deaf_from = Some(Instant::now() + GOODBYE_MAX);
+        *rests_until = Instant::now() + self.patience();
+    }
+
+    /// How long a connection that is over is kept for what lies here answered and has not left yet.
+    fn patience(&self) -> Duration {
+        GOODBYE_MAX.max(self.shared.limits.answer_timeout)
+    }
+
+    /// Holds the requests to come to the limits of now: a reload may have changed them.
+    fn follow(&mut self, limits: Limits) {
+        if *self.shared.limits != limits {
+            self.shared.limits = Arc::new(limits);
+        }
     }
 
     /// Ends the connection at once, and says why.
@@ -288,10 +312,14 @@ where
     fn begin(
         &mut self,
         request: Request<RecvStream>,
-        respond: SendResponse<Bytes>,
+        mut respond: SendResponse<Bytes>,
         streams: &mut JoinSet<()>,
     ) {
         self.requests += 1;
+        if self.deaf_from.is_some_and(|from| Instant::now() >= from) {
+            // To be sent again on another connection.
+            return respond.send_reset(Reason::REFUSED_STREAM);
+        }
         let (mut head, body) = request.into_parts();
         if let Err(refusal) = translate(&mut head, &self.shared.limits) {
             self.shared.meter.ended.fetch_add(1, Ordering::Relaxed);

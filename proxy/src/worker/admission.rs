@@ -151,7 +151,8 @@ impl Flow {
 impl Worker {
     /// Whether nothing is asked of the request before it goes where its route sends it.
     pub fn is_unpoliced(&self, listener: ListenerId, view: &RequestView<'_>) -> bool {
-        if !self.topology.is_policed() {
+        // A listener that is gone is served by the policy that it had.
+        if !self.topology.is_policed() && self.retired.is_empty() {
             return true;
         }
         let Some((settings, router)) = self.topology.listener(listener) else {
@@ -343,6 +344,11 @@ fn boxed(marks: Marks) -> Option<Box<Marks>> {
 /// Leads a request through the gates on its way that it has not passed yet.
 fn pass(gates: [Option<&Arc<Gate>>; GATES], class: Priority, cleared: &mut Cleared) -> Result<(), Stop> {
     for (index, (gate, place)) in gates.into_iter().zip(&mut cleared.passes).enumerate() {
+        // Whoever had to wait may be led elsewhere now, and a place there is another one.
+        let is_here = |pass: &Pass| gate.is_some_and(|gate| pass.is_of(gate));
+        if place.as_ref().is_some_and(|pass| !is_here(pass)) {
+            *place = None;
+        }
         let Some(gate) = gate.filter(|_| place.is_none()) else {
             continue;
         };
