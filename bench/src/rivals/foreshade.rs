@@ -12,11 +12,7 @@ pub(super) const RECIPE: Recipe = Recipe {
     program: "foreshade-proxy",
     install: "build it with `cargo build --release`",
     version: &["--version"],
-    cannot: |site, _| match site.protocol {
-        Protocol::Http1 | Protocol::Tcp => None,
-        Protocol::Https1 | Protocol::H2 => Some("it has no TLS yet"),
-        Protocol::H2c => Some("it has no HTTP/2 yet"),
-    },
+    cannot: |_, _| None,
     configuration: Some(("foreshade.yaml", |site, _| text(site))),
     arguments: |_, folder| {
         vec![
@@ -44,11 +40,20 @@ fn text(site: &Site) -> String {
         true => "protocol: tcp\n    cluster: shop",
         false => "routes: [{ cluster: shop }]",
     };
+    let secure = site.encryption().map_or_else(String::new, |tls| {
+        let (certificate, key) = (tls.certificate.display(), tls.key.display());
+        format!("\n    tls: {{ certificates: [{{ certFile: {certificate}, keyFile: {key} }}] }}")
+    });
+    // Over TLS it is spoken by itself, and the load says which of the two it wants.
+    let http2 = match site.protocol {
+        Protocol::H2c => "\n    http2: { enabled: true }",
+        Protocol::Http1 | Protocol::Https1 | Protocol::H2 | Protocol::Tcp => "",
+    };
     let mut text = format!(
         "apiVersion: foreshade/v1\n\
          workers: {}\n\
          admin: {{ address: {} }}\n\
-         listeners:\n  - name: web\n    address: {}\n    {spoken}\n\
+         listeners:\n  - name: web\n    address: {}{secure}{http2}\n    {spoken}\n\
          clusters:\n  - name: shop\n    cohort: {{ header: {USER_HEADER} }}\n    endpoints:\n",
         site.workers, site.admin, site.listen
     );

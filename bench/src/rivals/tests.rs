@@ -61,9 +61,10 @@ fn encryption_and_bytes_are_told_where_they_are_known() {
             insta::assert_snapshot!(format!("{}-{word}", contender.name()), text);
         }
     }
-    let text = found(Contender::Foreshade).configuration(&site(Protocol::Tcp, Setting::Defaults));
-    insta::assert_snapshot!("foreshade-tcp", text);
-    assert!(foreshade_proxy::config::parse(&text, "foreshade-tcp").is_ok());
+    let foreshade = |protocol| found(Contender::Foreshade).configuration(&site(protocol, Setting::Defaults));
+    insta::assert_snapshot!("foreshade-tcp", foreshade(Protocol::Tcp));
+    insta::assert_snapshot!("foreshade-h2", foreshade(Protocol::H2));
+    assert!(foreshade_proxy::config::parse(&foreshade(Protocol::Tcp), "foreshade-tcp").is_ok());
 }
 
 #[test]
@@ -94,7 +95,7 @@ fn who_cannot_do_something_says_so() {
     let cannot = |contender, protocol| found(contender).cannot(&site(protocol, Setting::Tuned));
     assert_eq!(cannot(Contender::Foreshade, Protocol::Http1), None);
     assert_eq!(cannot(Contender::Foreshade, Protocol::Tcp), None);
-    assert!(cannot(Contender::Foreshade, Protocol::H2).is_some());
+    assert_eq!(cannot(Contender::Foreshade, Protocol::H2), None);
     assert!(cannot(Contender::Bare, Protocol::Tcp).is_some());
     assert_eq!(cannot(Contender::Nginx, Protocol::H2), None);
     assert!(
