@@ -559,6 +559,46 @@ fn requests_that_are_taken_back_by_the_thousand_end_their_connection_and_nothing
     assert!(grown < 32 * 1024 * 1024, "{grown} bytes");
 }
 
+/// Before there is an endpoint nobody notices that a request was taken back, but how many there are is bounded.
+#[test]
+fn so_do_those_that_are_taken_back_while_they_wait_for_a_place() {
+    let endpoint = silent();
+    let clusters = only(endpoint.address);
+    let mut proxy = Proxy::start_with(|users, admin| {
+        format!(
+            "{}listeners:\n  - name: web\n    address: \"{users}\"\n    http2: {{ enabled: true }}\n    routes:\n      \
+             - {{ cluster: shop, timeout: 60s, concurrency: {{ limit: 1, queue: 100000, wait: 30s }} }}\n{clusters}",
+            preamble(admin)
+        )
+    });
+    run(async {
+        let first = Client::plain(proxy.users).await;
+        let mut send = first.send.clone().ready().await.unwrap();
+        let _place = send.send_request(request(Method::GET, "/"), true).unwrap();
+        while endpoint.head_so_far().is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let client = Client::plain(proxy.users).await;
+        let mut started = 0;
+        for _ in 0..10_000 {
+            let Ok(mut send) = client.send.clone().ready().await else {
+                break;
+            };
+            let Ok((_, mut body)) = send.send_request(request(Method::GET, "/"), false) else {
+                break;
+            };
+            started += 1;
+            // The proxy has it before it is taken back.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            body.send_reset(Reason::CANCEL);
+        }
+        assert!((100..2_000).contains(&started), "{started}");
+        let ended = client.driver.await.unwrap();
+        assert_eq!(ended.unwrap_err().reason(), Some(Reason::ENHANCE_YOUR_CALM));
+    });
+    proxy.wait_until("aware of it", |p| p.refused("http2_flood") >= 1);
+}
+
 #[test]
 fn so_do_those_that_are_taken_back_once_an_endpoint_has_them_and_answers_outweigh_them() {
     let endpoint = silent();
