@@ -642,13 +642,35 @@ clusters:
             let mut given_up = 0;
             // Deadlines are filed by slots, and are never reached early.
             while given_up == 0 {
-                worker.sweep(|_| given_up += 1);
+                worker.sweep(|_| false, |_| given_up += 1);
             }
             if seen {
                 assert!(!worker.first_byte(&mut flow, 200, false, true));
             }
             assert_eq!(worker.fail(&mut flow, Failure::Truncated, true), next);
         }
+    }
+
+    #[test]
+    fn an_answer_that_lies_there_unread_is_not_late() {
+        let mut worker = worker();
+        let mut flow = admit(&mut worker, "GET", "/shop").unwrap();
+        worker.start(&mut flow).unwrap();
+        worker.sent(&mut flow, -1, true);
+        let armed = flow.attempt.as_ref().and_then(|attempt| attempt.armed).unwrap();
+        let now = worker.clock.now();
+        worker.deadlines.renew(armed, now, |_| {});
+        let asked = std::cell::Cell::new(0);
+        while asked.get() < 2 {
+            let has_bytes = |_| {
+                asked.set(asked.get() + 1);
+                true
+            };
+            worker.sweep(has_bytes, |_| panic!("it is given up"));
+        }
+        assert!(!worker.first_byte(&mut flow, 200, false, true));
+        worker.answered(&mut flow, 200);
+        assert_eq!(seen(&mut worker, Class::Ok), 1);
     }
 
     #[test]

@@ -236,7 +236,8 @@ async fn sweep(armed: Arc<Notify>) {
         }
         tokio::time::sleep(deadline::SLOT).await;
         local::with(|l| {
-            l.worker.sweep(|socket| {
+            let has_bytes = |socket| foreshade_sys::unread(socket).is_ok_and(|bytes| bytes > 0);
+            l.worker.sweep(has_bytes, |socket| {
                 // The other side may have been faster, and then nothing is left to do.
                 let _ = foreshade_sys::shutdown(socket);
             });

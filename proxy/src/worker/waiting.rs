@@ -1,5 +1,8 @@
 //! Requests that wait for their first byte, and what becomes of those who have waited long enough.
 
+use std::os::fd::RawFd;
+use std::time::Duration;
+
 use foreshade_engine::balance::{Pick, Request, Tried};
 use foreshade_engine::failover::{Attempted, Stage, Verdict, verdict};
 use foreshade_engine::moment::Moment;
@@ -7,6 +10,9 @@ use rand::rngs::SmallRng;
 
 use super::{ClusterState, Worker};
 use crate::table::Snapshot;
+
+/// When an answer that lay there unread is looked for again.
+const UNREAD_PAUSE: Duration = Duration::from_millis(20);
 
 /// What a deadline knows of its request.
 #[derive(Clone, Copy, Debug)]
@@ -28,13 +34,17 @@ impl Worker {
     }
 
     /// Looks after the deadlines that have been reached: a request that can go elsewhere gives its connection up, one
-    /// that cannot waits on until its route's limit.
-    pub fn sweep(&mut self, mut shut_down: impl FnMut(std::os::fd::RawFd)) {
+    /// that cannot waits on until its route's limit. So does one whose connection `has_bytes`: its endpoint has answered in
+    /// time, and it is this worker that is late.
+    pub fn sweep(&mut self, has_bytes: impl Fn(RawFd) -> bool, mut shut_down: impl FnMut(RawFd)) {
         let now = self.clock.now();
         let (snapshot, clusters, rng) = (&self.snapshot, &mut self.clusters, &mut self.rng);
         self.deadlines.sweep(now, |entry| {
             let waiting = entry.what;
             if now < waiting.limit {
+                if has_bytes(entry.socket) {
+                    return Some((now + UNREAD_PAUSE).min(waiting.limit));
+                }
                 let state = clusters.get_mut(waiting.cluster);
                 let pick = state.and_then(|state| elsewhere(&waiting, snapshot, state, rng, now));
                 let Some(pick) = pick else {
