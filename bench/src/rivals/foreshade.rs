@@ -44,10 +44,12 @@ fn text(site: &Site) -> String {
         let (certificate, key) = (tls.certificate.display(), tls.key.display());
         format!("\n    tls: {{ certificates: [{{ certFile: {certificate}, keyFile: {key} }}] }}")
     });
-    // Over TLS it is spoken by itself, and the load says which of the two it wants.
+    // The load of HTTP/2 keeps its connections for as long as it likes: nginx is told so, too. Over TLS HTTP/2 is spoken
+    // by itself, and the load says which of the two it wants.
     let http2 = match site.protocol {
-        Protocol::H2c => "\n    http2: { enabled: true }",
-        Protocol::Http1 | Protocol::Https1 | Protocol::H2 | Protocol::Tcp => "",
+        Protocol::H2c => "\n    http2: { enabled: true }\n    limits: { requests: 100000000 }",
+        Protocol::H2 => "\n    limits: { requests: 100000000 }",
+        Protocol::Http1 | Protocol::Https1 | Protocol::Tcp => "",
     };
     let mut text = format!(
         "apiVersion: foreshade/v1\n\
