@@ -365,8 +365,12 @@ fn so_many_handshakes_are_under_way_and_no_more() {
     for one in &mut waiting {
         one.write_all(b"\x16").unwrap();
     }
-    assert!((0..10_000).any(|_| stage.connect("shop.example").is_err()));
+    // One of three is refused: so the other two are under way.
+    let mut third = connect(stage.proxy.users);
+    third.write_all(b"\x16").unwrap();
+    waiting.push(third);
     stage.counts_as("too_many");
+    assert!(stage.connect("shop.example").is_err());
     drop(waiting);
     stage.counts_as_two_gone();
     assert!(stage.connect("shop.example").is_ok());
@@ -376,7 +380,7 @@ impl Stage {
     fn counts_as_two_gone(&mut self) {
         let name = "foreshade_tls_handshakes_failed_total{reason=\"gone\"}";
         self.proxy
-            .wait_until("rid of both", |p| p.metric(name) == Some(2.0));
+            .wait_until("rid of both", |p| p.metric(name).is_some_and(|n| n >= 2.0));
     }
 }
 
