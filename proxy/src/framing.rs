@@ -66,9 +66,9 @@ pub struct Limits {
     pub requests: u32,
     /// Connections at one time, in all workers.
     pub connections: u32,
-    /// Of these, in their TLS handshake.
+    /// Connections in their TLS handshake.
     pub handshakes: u32,
-    /// Of these, from one address (IPv6: from one /64).
+    /// Connections from one address (IPv6: from one /64).
     pub connections_per_client: u32,
     /// Whether [`Limits::connections_per_client`] is not for loopback, private and link-local addresses: behind those
     /// there usually is a load balancer with many users.

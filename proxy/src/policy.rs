@@ -1,6 +1,5 @@
 //! What a listener and a route ask of a request before it goes anywhere: who may ask, how often, how many at
-//! once, by whose pages, with which password, and
-//! with whose token.
+//! once, by whose pages, with which password, and with whose token.
 //!
 //! A listener's policy is asked first and holds for whatever it hears, requests without a route included; then the
 //! route's. What is refused is answered here with a sentence, counted by its [`Reason`], and reaches no endpoint. Both
@@ -16,6 +15,7 @@ mod buckets;
 mod carry;
 pub mod cors;
 mod findings;
+mod followed;
 pub mod gate;
 pub mod jwks;
 pub mod jwt;
@@ -179,14 +179,13 @@ impl Policy {
         (!maintenance.spares(view.client)).then(|| maintenance.denial())
     }
 
-    /// Whether a request passes without anything being counted or changed, so that it can be asked again.
-    pub fn is_plain(&self, view: &RequestView<'_>) -> bool {
+    /// Whether it counts and changes nothing: it lets a request in or refuses it, which any engine can tell.
+    pub fn is_plain(&self) -> bool {
         self.rates.is_empty()
             && self.gate.is_none()
             && self.cors.is_none()
             && self.basic.is_none()
             && self.jwt.is_none()
-            && self.denies(view).is_none()
     }
 
     /// What it asks, a line each.

@@ -120,10 +120,9 @@ pub(crate) async fn serve(conn: &mut Conn, arrived: Arrived<'_>, terms: Terms<'_
         return Turn::HandOver;
     };
     let Scratch { lines, room, buffers } = &mut scratch;
-    let agreed = conn.agreed().cloned();
     let peer = Peer {
         address: Some(conn.client().ip()),
-        tls: agreed.as_deref(),
+        tls: conn.agreed().map(|agreed| &**agreed),
     };
     let terms = Terms {
         last: terms.last || !arrived.head.keep_alive,

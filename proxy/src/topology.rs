@@ -16,9 +16,9 @@ use foreshade_engine::spec::{ClusterSpec, EndpointSpec, HealthPolicy};
 
 use self::ids::{ClusterId, EndpointId, Ids, ListenerId};
 use crate::config::{Cluster, Config, Endpoint, Listener};
-use crate::policy::carry_over;
+use crate::policy::{Policy, carry_over};
 use crate::recorder::Place;
-use crate::route::Router;
+use crate::route::{Route, Router};
 use crate::tcp;
 
 /// A checked configuration, made ready for requests. Shared by all workers, never changed.
@@ -30,7 +30,8 @@ pub struct Topology {
     generation: u64,
     ids: Ids,
     places: HashMap<EndpointId, Place>,
-    is_policed: bool,
+    /// By listener: a policy there counts or changes something, so that a request may be one for the full path.
+    policed: Vec<bool>,
 }
 
 impl Topology {
@@ -51,7 +52,11 @@ impl Topology {
         let routers = config.listeners.iter().map(|l| Router::new(&l.routes)).collect();
         let places = ids.places();
         Arc::new(Self {
-            is_policed: is_policed(&config),
+            policed: config
+                .listeners
+                .iter()
+                .map(|l| is_policed(l, &config.clusters))
+                .collect(),
             config,
             routers,
             generation,
@@ -70,9 +75,13 @@ impl Topology {
         self.generation
     }
 
-    /// Whether anything is asked of any request before it goes anywhere.
-    pub fn is_policed(&self) -> bool {
-        self.is_policed
+    /// Whether a policy of this listener, or of a route of it, counts or changes anything; also of one that is gone.
+    pub fn is_policed(&self, id: ListenerId) -> bool {
+        let index = self.ids.listeners.iter().position(|l| *l == id);
+        index
+            .and_then(|index| self.policed.get(index))
+            .copied()
+            .unwrap_or(true)
     }
 
     /// A listener and its routes.
@@ -184,8 +193,9 @@ fn endpoint_spec(endpoint: &Endpoint) -> EndpointSpec {
     }
 }
 
-fn is_policed(config: &Config) -> bool {
-    let listeners = config.listeners.iter();
-    let mut policies = listeners.flat_map(|l| l.routes.iter().map(|route| &route.policy).chain([&l.policy]));
-    policies.any(Option::is_some) || config.clusters.iter().any(|cluster| cluster.gate.is_some())
+fn is_policed(listener: &Listener, clusters: &[Cluster]) -> bool {
+    let is_gated = |index: usize| clusters.get(index).is_some_and(|cluster| cluster.gate.is_some());
+    let asks = |policy: &Option<Arc<Policy>>| policy.as_ref().is_some_and(|policy| !policy.is_plain());
+    let is_asked = |route: &Route| asks(&route.policy) || route.clusters().any(is_gated);
+    asks(&listener.policy) || listener.routes.iter().any(is_asked)
 }

@@ -628,17 +628,23 @@ clusters:
         assert_eq!(in_flight(&mut worker), 0);
     }
 
+    /// A request whose attempt's time is up, and nobody has looked yet.
+    fn overdue(worker: &mut Worker) -> Flow {
+        let mut flow = admit(worker, "GET", "/shop").unwrap();
+        worker.start(&mut flow).unwrap();
+        worker.sent(&mut flow, -1, true);
+        let armed = flow.attempt.as_ref().and_then(|attempt| attempt.armed).unwrap();
+        let now = worker.clock.now();
+        worker.deadlines.renew(armed, now, |_| {});
+        flow
+    }
+
     /// The sweep may decide for another endpoint while the answer's head lies in the kernel already.
     #[test]
     fn nothing_follows_an_answer_whose_head_the_user_has_seen() {
         for (seen, next) in [(false, Next::Elsewhere), (true, Next::Answer(0))] {
             let mut worker = worker();
-            let mut flow = admit(&mut worker, "GET", "/shop").unwrap();
-            worker.start(&mut flow).unwrap();
-            worker.sent(&mut flow, -1, true);
-            let armed = flow.attempt.as_ref().and_then(|attempt| attempt.armed).unwrap();
-            let now = worker.clock.now();
-            worker.deadlines.renew(armed, now, |_| {});
+            let mut flow = overdue(&mut worker);
             let mut given_up = 0;
             // Deadlines are filed by slots, and are never reached early.
             while given_up == 0 {
@@ -654,12 +660,7 @@ clusters:
     #[test]
     fn an_answer_that_lies_there_unread_is_not_late() {
         let mut worker = worker();
-        let mut flow = admit(&mut worker, "GET", "/shop").unwrap();
-        worker.start(&mut flow).unwrap();
-        worker.sent(&mut flow, -1, true);
-        let armed = flow.attempt.as_ref().and_then(|attempt| attempt.armed).unwrap();
-        let now = worker.clock.now();
-        worker.deadlines.renew(armed, now, |_| {});
+        let mut flow = overdue(&mut worker);
         let asked = std::cell::Cell::new(0);
         while asked.get() < 2 {
             let has_bytes = |_| {

@@ -1439,10 +1439,8 @@ fn http_2_is_spoken_over_tls_and_in_the_clear_where_that_is_asked_for() {
     assert_eq!(off.listeners[0].http2, None);
     assert!(off.terminations().all(|tls| !tls.settings().http2));
     assert_eq!(in_the_clear("").listeners[0].http2, None);
-    assert_eq!(
-        in_the_clear("    http2: { streams: 7 }\n").listeners[0].http2,
-        None
-    );
+    let idle = parse(&with("    routes:\n", "    http2: { streams: 7 }\n    routes:\n")).unwrap_err();
+    assert!(idle.to_string().contains("streams has no effect"), "{idle}");
     let on = in_the_clear("    http2: { enabled: true, streams: 7 }\n");
     assert_eq!(on.listeners[0].http2, Some(7));
 }

@@ -77,15 +77,8 @@ impl Scripted {
         address: SocketAddr,
         script: impl Fn(&mut TcpStream) + Send + Sync + Clone + 'static,
     ) -> Self {
-        let listener = TcpListener::bind(address).expect("a free port");
-        let address = listener.local_addr().expect("its address");
         let (seen, heads) = mpsc::channel();
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (script, seen) = (script.clone(), seen.clone());
-                std::thread::spawn(move || serve(stream, &script, &seen));
-            }
-        });
+        let address = serving_at(address, move |stream| serve(stream, &script, &seen));
         Self { address, heads }
     }
 
@@ -105,7 +98,11 @@ impl Scripted {
 /// # Panics
 /// When no port is free.
 pub fn serving(script: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    serving_at(SocketAddr::from(([127, 0, 0, 1], 0)), script)
+}
+
+fn serving_at(address: SocketAddr, script: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> SocketAddr {
+    let listener = TcpListener::bind(address).expect("a free port");
     let address = listener.local_addr().expect("its address");
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {

@@ -19,7 +19,7 @@ const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nConnectio
 const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone";
 
 fn proxy(endpoint: SocketAddr, more: &str) -> Proxy {
-    proxy_of(endpoint, false, more)
+    proxy_of(endpoint, true, more)
 }
 
 /// One worker, so that all requests find the same connections.

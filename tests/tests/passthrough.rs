@@ -6,7 +6,7 @@
 )]
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -51,15 +51,20 @@ impl Server {
         Self { address, certificate }
     }
 
-    /// Who answers a client of this server who asks for `name`.
-    fn asked_for(&self, name: &str, proxy: SocketAddr) -> Result<String, String> {
+    /// A client who trusts this server and asks for `name`.
+    fn client(&self, name: &str) -> ClientConnection {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
         let config = ClientConfig::builder()
             .with_root_certificates(roots)
             .with_no_client_auth();
         let name = ServerName::try_from(name.to_owned()).unwrap();
-        let mut tls = ClientConnection::new(Arc::new(config), name).unwrap();
+        ClientConnection::new(Arc::new(config), name).unwrap()
+    }
+
+    /// Who answers a client of this server who asks for `name`.
+    fn asked_for(&self, name: &str, proxy: SocketAddr) -> Result<String, String> {
+        let mut tls = self.client(name);
         let mut tcp = connect(proxy);
         let mut stream = Stream::new(&mut tls, &mut tcp);
         stream.write_all(b"who?").map_err(|error| error.to_string())?;
@@ -153,13 +158,7 @@ fn what_is_no_tls_is_told_so_and_counted() {
 fn a_hello_that_comes_byte_by_byte_is_carried_whole() {
     let server = Server::start("the shop", &["shop.example"]);
     let proxy = proxy(server.address, server.address, "");
-    let mut roots = RootCertStore::empty();
-    roots.add(server.certificate.clone()).unwrap();
-    let config = ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from("shop.example").unwrap();
-    let mut tls = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut tls = server.client("shop.example");
     let mut hello = Vec::new();
     tls.write_tls(&mut hello).unwrap();
     let mut tcp = connect(proxy.users);
@@ -211,10 +210,15 @@ fn openssl_is_served_and_is_told_what_it_got_wrong() {
 fn a_connection_to_who_is_gone_is_broken_and_not_ended() {
     let server = Server::start("nobody", &["shop.example"]);
     let gone = foreshade_tests::proxy::free_address();
-    let proxy = proxy(gone, gone, "");
-    assert!(server.asked_for("shop.example", proxy.users).is_err());
-    let moved =
-        proxy.metric("foreshade_endpoint_attempts_total{cluster=\"shop\",endpoint=\"a\",class=\"refused\"}");
-    assert_eq!(moved.map(|n| n >= 0.0), Some(true));
-    assert!(TcpStream::connect(proxy.users).is_ok());
+    let mut proxy = proxy(gone, gone, "");
+    let mut user = connect(proxy.users);
+    let mut hello = Vec::new();
+    server.client("shop.example").write_tls(&mut hello).unwrap();
+    user.write_all(&hello).unwrap();
+    assert!(
+        user.read_to_end(&mut Vec::new()).is_err(),
+        "it looks as if all had been said"
+    );
+    let refused = "foreshade_endpoint_attempts_total{cluster=\"shop\",endpoint=\"a\",class=\"refused\"}";
+    proxy.wait_until("charged", |p| p.metric(refused).is_some_and(|n| n >= 1.0));
 }

@@ -1,6 +1,6 @@
 //! The store goes away under a running controller: users are served by the plan that the proxy has, the controller says
-//! that it cannot act, and goes on by itself when the store is back. With a real etcd, and with a file on a real disk that
-//! is full; what cannot be had here is said.
+//! that it cannot act, and goes on by itself when the store is back. With a real etcd, and with a file on a full
+//! disk (a tmpfs); what cannot be had here is said.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,

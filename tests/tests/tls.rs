@@ -294,7 +294,7 @@ fn renewed_certificates_are_shown_to_newcomers_and_nobody_is_cut_off() {
 
 #[test]
 fn sessions_are_resumed_by_any_worker_and_after_a_reload_that_changes_no_certificate() {
-    let mut stage = Stage::start("", "");
+    let stage = Stage::start("", "");
     let client = stage.client();
     let visit = |proxy: &Proxy| {
         let mut stream = secure(proxy.users, "shop.example", &client).unwrap();
@@ -306,7 +306,6 @@ fn sessions_are_resumed_by_any_worker_and_after_a_reload_that_changes_no_certifi
     for _ in 0..8 {
         assert_eq!(visit(&stage.proxy), Some(HandshakeKind::Resumed));
     }
-    stage.proxy.wait_until("aware of it", |_| true);
     assert!(stage.resumed() >= 8.0);
     let changed = (stage.config)(&stage.proxy).replace("grace: 20s", "grace: 21s");
     let (status, answer) = stage.proxy.reload(&changed);
@@ -470,7 +469,7 @@ fn a_listener_learns_tls_by_a_reload_and_keeps_whom_it_has() {
 
 #[test]
 fn an_idle_connection_costs_little_memory() {
-    /// What the issue of this work allows in user space, twice: the allocator rounds up, and this build is not optimised.
+    /// Forty KiB in user space, twice: the allocator rounds up, and this build is not optimised.
     const EACH_BYTES_MAX: u64 = 2 * 40 * 1024;
     const MANY: usize = 400;
     let stage = Stage::start("", "");

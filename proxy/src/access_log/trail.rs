@@ -27,7 +27,7 @@ pub struct Times {
     pub first_byte: Option<Duration>,
     /// The client took this long to send its request's head.
     pub request: Option<Duration>,
-    /// Spent on attempts before the last one.
+    /// Until the last attempt began: attempts before it, a short body, and waits that a policy asked for.
     pub retries: Option<Duration>,
     /// Until the last attempt had a connection.
     pub connect: Option<Duration>,

@@ -163,6 +163,13 @@ fn entrance(
     mistakes: &mut Mistakes,
 ) -> Entrance {
     let http2 = listener.http2.streams(true).is_some();
+    let is_idle =
+        listener.http2.streams.is_some() && listener.http2.streams(listener.tls.is_some()).is_none();
+    if is_idle && listener.protocol == raw::Protocol::Http {
+        let here = listener.name.as_ref().and_then(At::place);
+        let what = "http2: streams has no effect: HTTP/2 is not spoken here";
+        mistakes.add(Mistake::at(here, what).expected("enabled: true, or tls"));
+    }
     Entrance {
         address: bind(listener, taken, world.resolve, mistakes),
         tls: match listener.tls.take() {
@@ -192,6 +199,9 @@ fn listener(
         Some(routes) => route::routes(routes.value, clusters, mistakes),
         None => tcp::without_routes(raw.protocol, name, sound, mistakes),
     };
+    if let (Some(Some(policy)), Some(routes)) = (&policy, &routes) {
+        policy::check_logins(policy, routes, name, mistakes);
+    }
     let asked = tcp::Asked {
         name,
         protocol: raw.protocol,

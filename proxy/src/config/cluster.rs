@@ -119,7 +119,7 @@ pub(super) fn cluster(
         slow_start: raw.slow_start.0,
         idle_timeout: raw.idle_timeout.0,
         gate: match &raw.concurrency {
-            Some(raw) => Some(policy::gate(raw)?),
+            Some(raw) => Some(policy::gate(&raw.value)?),
             None => None,
         },
         proxy_protocol: announced(raw.proxy_protocol.value),

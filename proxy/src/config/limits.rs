@@ -37,9 +37,9 @@ section! {
     requests "requests": default Count<1, 1_000_000_000> = Count(defaults().requests);
     /// Connections at one time, in all workers together. Beyond: 503.
     connections "connections": default Count<1, 10_000_000> = Count(defaults().connections);
-    /// Of these, in their TLS handshake. Beyond: closed without a word.
+    /// Connections in their TLS handshake. Beyond: closed without a word.
     handshakes "handshakes": default Count<1, 10_000_000> = Count(defaults().handshakes);
-    /// Of these, from one client: an IPv4 address, or an IPv6 /64. Beyond: 429.
+    /// Connections from one client: an IPv4 address, or an IPv6 /64. Beyond: 429.
     connections_per_client "connectionsPerClient": default Count<1, 10_000_000> = Count(defaults().connections_per_client);
     /// Whether connectionsPerClient is not for loopback, private and link-local addresses: there it usually is a load
     /// balancer, with many users behind it.

@@ -19,8 +19,8 @@ use crate::policy::jwt::{self, Jwt};
 use crate::policy::maintenance::Maintenance;
 use crate::policy::rate::{Key, LIMITS_MAX, Limit, RateLimit};
 use crate::policy::{Class, Gate, Policy, Priority, gate};
-use crate::route::Match;
 use crate::route::answer::BODY_BYTES_MAX;
+use crate::route::{Match, Route};
 
 /// A policy as it was written.
 pub(super) struct Written {
@@ -68,11 +68,33 @@ impl Written {
     }
 }
 
+/// A request has one `Authorization`, for its listener and for its route.
+pub(super) fn check_logins(
+    listener: &Policy,
+    routes: &[Route],
+    name: Option<Place>,
+    mistakes: &mut Mistakes,
+) {
+    let is_at_odds = |own: &Policy| {
+        (listener.basic.is_some() && own.jwt.is_some()) || (listener.jwt.is_some() && own.basic.is_some())
+    };
+    for route in routes {
+        if route.policy.as_deref().is_some_and(is_at_odds) {
+            let route = route.called();
+            let what = format!(
+                "route {route}: of jwt and basicAuth the listener asks for the other, so nobody gets in"
+            );
+            mistakes.add(Mistake::at(name, what).expected("either basicAuth or jwt"));
+        }
+    }
+}
+
 /// Checks a policy: nothing where nothing was written, `None` where something is wrong, and reported.
 pub(super) fn policy(written: Written, mistakes: &mut Mistakes) -> Option<Option<Arc<Policy>>> {
     let access = written.access.map(|raw| access(raw, mistakes));
     let rates = rates(written.rates, mistakes);
     if let (Some(raw), Some(timeout)) = (&written.concurrency, written.timeout)
+        && raw.value.queue.0 > 0
         && raw.value.wait.0 >= timeout
     {
         let what = "wait is not below the timeout of the route";

@@ -139,19 +139,24 @@ section! {
     routes "routes": optional At<List<At<Route>, 1>>;
 }
 
+/// Requests of one HTTP/2 connection that may be under way where nothing is said.
+const STREAMS: u32 = 128;
+
 section! {
     /// HTTP/2 with clients.
     Http2 "an http2 section":
     /// Whether it is spoken. Where left out: over TLS, and not in the clear, where clients have to know beforehand.
     enabled "enabled": optional bool;
-    /// Requests of one connection that may be under way at a time. Beyond: refused, to be sent again.
-    streams "streams": default Count<1, 1000> = Count(128);
+    /// Requests of one connection that may be under way at a time, 128 where left out. Beyond: refused, to be sent again.
+    streams "streams": optional Count<1, 1000>;
 }
 
 impl Http2 {
     /// How many requests of one connection may be under way; `None` where it is not spoken.
     pub(super) fn streams(&self, over_tls: bool) -> Option<u32> {
-        self.enabled.unwrap_or(over_tls).then_some(self.streams.0)
+        self.enabled
+            .unwrap_or(over_tls)
+            .then(|| self.streams.as_ref().map_or(STREAMS, |count| count.0))
     }
 }
 
@@ -182,7 +187,7 @@ section! {
     /// Idle connections to endpoints are closed after this. Stay below what the endpoints grant.
     idle_timeout "idleTimeout": default Limit = seconds(50);
     /// How many requests its endpoints have to serve at a time, and what becomes of more; any number where left out.
-    concurrency "concurrency": optional Concurrency;
+    concurrency "concurrency": optional At<Concurrency>;
     /// The PROXY protocol by which its endpoints are told who the client is: v1 or v2. Of clusters that serve tcp or
     /// tls-passthrough only.
     proxy_protocol "proxyProtocol": default At<Announce> = Announce::Off;

@@ -82,12 +82,17 @@ pub(super) fn check_effect(raw: &raw::Listener, mistakes: &mut Mistakes) {
     let of_http = [
         ("routes", of_routes),
         ("tls", here.filter(|_| raw.tls.is_some())),
-        ("http2", here.filter(|_| raw.http2.enabled == Some(true))),
+        (
+            "http2",
+            here.filter(|_| raw.http2.enabled == Some(true) || raw.http2.streams.is_some()),
+        ),
         (
             "trustedProxies",
             raw.trusted_proxies.items.first().and_then(At::place),
         ),
         ("forwarded", raw.forwarded.place()),
+        ("path", here.filter(|_| raw.path.changes_anything())),
+        ("relay", here.filter(|_| raw.relay.is_some())),
         ("access", here.filter(|_| raw.access.is_some())),
         ("rateLimits", raw.rate_limits.items.first().and_then(At::place)),
         ("maintenance", here.filter(|_| raw.maintenance.is_some())),
@@ -160,6 +165,9 @@ pub(super) fn check_announced(
     let routed = listeners.iter().flatten().flat_map(|listener| &listener.routes);
     let routed: Vec<usize> = routed.flat_map(Route::clusters).collect();
     for (index, cluster) in clusters.iter().enumerate() {
+        if let Some(gate) = &cluster.concurrency {
+            check_gate(index, gate, listeners, mistakes);
+        }
         if announced(cluster.proxy_protocol.value).is_some() && routed.contains(&index) {
             let what =
                 "proxyProtocol: a route of http goes to this cluster, whose connections many clients share";
@@ -170,5 +178,25 @@ pub(super) fn check_announced(
                     .hint(hint),
             );
         }
+    }
+}
+
+/// A cluster's gate is for requests, and a wait before it has to leave them time for an answer.
+fn check_gate(
+    index: usize,
+    gate: &At<raw::Concurrency>,
+    listeners: &[Option<Listener>],
+    mistakes: &mut Mistakes,
+) {
+    let mut known = listeners.iter().flatten();
+    if known.any(|listener| !listener.is_http() && listener.clusters().contains(&index)) {
+        let what = "concurrency: connections that are carried go to this cluster, and pass no gate";
+        mistakes.add(Mistake::at(gate.place(), what).expected("limits.connections of the listener"));
+    }
+    let routes = listeners.iter().flatten().flat_map(|listener| &listener.routes);
+    let mut to_it = routes.filter(|route| route.clusters().any(|cluster| cluster == index));
+    if gate.value.queue.0 > 0 && to_it.any(|route| gate.value.wait.0 >= route.timeout) {
+        let what = "wait is not below the timeout of a route to this cluster";
+        mistakes.add(Mistake::at(gate.place(), what).expected("a wait that leaves time for an answer"));
     }
 }

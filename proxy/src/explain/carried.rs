@@ -1,4 +1,4 @@
-//! The same of a connection that is carried and not read: whom it is for, and who serves it.
+//! Explains where a connection goes that is carried and not read: whom it is for, and who serves it.
 
 use std::fmt;
 
@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{Explanation, Question};
 use crate::cohort;
 use crate::config::{Config, Listener, Protocol};
+use crate::route::without_port;
 
 /// Where a connection goes.
 #[derive(Debug, Serialize)]
@@ -40,8 +41,7 @@ pub(super) fn through(
     question: &Question,
     authority: &str,
 ) -> Explanation {
-    let name = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
-    let name = Some(name.to_ascii_lowercase()).filter(|name| !name.is_empty());
+    let name = Some(without_port(authority).to_ascii_lowercase()).filter(|name| !name.is_empty());
     let (protocol, server_name, found) = match &listener.protocol {
         Protocol::Http => ("http", None, None),
         Protocol::Tcp { cluster } => ("tcp", None, Some(Ok(*cluster))),

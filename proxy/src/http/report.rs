@@ -26,7 +26,8 @@ use crate::worker::{Admission, Flow};
 #[derive(Debug)]
 pub(super) struct Report {
     inner: report::Report,
-    /// The request's head as it came, which shares its bytes with pingora's; empty where there is no log.
+    /// The request's head as it came; empty where there is no log. Of HTTP/1.1 it shares its bytes with pingora's, of
+    /// HTTP/2 it is written for this.
     head: Bytes,
     /// What the client has been told so far; 0 for nothing.
     status: u16,

@@ -13,7 +13,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
@@ -25,6 +25,7 @@ use rand::Rng as _;
 use tokio::sync::oneshot;
 
 use super::aside::{Lane, aside};
+use super::followed::Followed;
 use super::marks::Marks;
 use super::rate::{Key, Limit, RateLimit};
 use super::users::{PASSWORD_BYTES_MAX, Users};
@@ -85,13 +86,8 @@ enum Known {
 #[derive(Debug, Default)]
 struct FileRead {
     users: Option<Users>,
-    stamp: Option<Stamp>,
-    /// What the file was like when it was told last that it cannot be read: once is enough.
-    told: Option<Option<Stamp>>,
+    file: Followed,
 }
-
-/// When a file was written, and its length.
-type Stamp = (SystemTime, u64);
 
 /// Whether credentials are right.
 #[derive(Clone, Debug)]
@@ -283,27 +279,11 @@ impl Proof {
 impl FileRead {
     /// Reads the file if it has changed. True where there are other users now.
     fn refresh(&mut self, path: &std::path::Path) -> bool {
-        let found = std::fs::metadata(path).and_then(|found| Ok((found.modified()?, found.len())));
-        let stamp = found.ok();
-        if stamp.is_some() && stamp == self.stamp {
+        let Some(users) = self.file.news(path, self.users.is_some(), Users::load) else {
             return false;
-        }
-        match Users::load(path) {
-            Ok(users) => {
-                tracing::info!(path = %path.display(), "users read");
-                (self.users, self.stamp, self.told) = (Some(users), stamp, None);
-                true
-            }
-            Err(error) => {
-                if self.told != Some(stamp) {
-                    self.told = Some(stamp);
-                    let error = &error as &dyn std::error::Error;
-                    let kept = self.users.is_some();
-                    tracing::error!(path = %path.display(), error, kept, "users cannot be read: nobody new is let in");
-                }
-                false
-            }
-        }
+        };
+        self.users = Some(users);
+        true
     }
 }
 

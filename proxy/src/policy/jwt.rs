@@ -24,6 +24,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::aside::{Lane, aside};
+use super::followed::Followed;
 use super::jwks::{Algorithm, Keys};
 use super::marks::Marks;
 use super::{Denial, Reason};
@@ -58,15 +59,7 @@ pub struct Jwt {
     keys: ArcSwapOption<Keys>,
     /// Microseconds on the proxy's clock when the file was looked at; 0 for never.
     looked: AtomicU64,
-    file: Mutex<File>,
-}
-
-#[derive(Debug, Default)]
-struct File {
-    /// What it was like when it was read.
-    read: Option<(SystemTime, u64)>,
-    /// What it was like when it was told last that it cannot be read: once is enough.
-    told: Option<Option<(SystemTime, u64)>>,
+    file: Mutex<Followed>,
 }
 
 /// What becomes of a request.
@@ -205,25 +198,9 @@ impl Jwt {
     fn read(&self) {
         let path = &self.settings.keys_file;
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = std::fs::metadata(path).and_then(|found| Ok((found.modified()?, found.len())));
-        let seen = found.ok();
-        if seen.is_some() && file.read == seen {
-            return;
-        }
-        match Keys::load(path) {
-            Ok(keys) => {
-                tracing::info!(path = %path.display(), "keys read");
-                self.keys.store(Some(Arc::new(keys)));
-                (file.read, file.told) = (seen, None);
-            }
-            // Tried again each time: what was in the way need not show in the file's times.
-            Err(_) if file.told == Some(seen) => {}
-            Err(error) => {
-                file.told = Some(seen);
-                let kept = self.keys.load().is_some();
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(path = %path.display(), error, kept, "keys cannot be read");
-            }
+        let kept = self.keys.load().is_some();
+        if let Some(keys) = file.news(path, kept, Keys::load) {
+            self.keys.store(Some(Arc::new(keys)));
         }
     }
 

@@ -1,4 +1,4 @@
-//! What policies change in the answer to a request, whoever gives it.
+//! What policies change in a request before an endpoint gets it, and in its answer, whoever gives it.
 //!
 //! Made for one request, and applied after what its route changes: what protects users is not for a list of edits to undo.
 
@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 use crate::edit::Head;
 use crate::fields::Fields;
 
-/// Changes of an answer's headers, in the order in which they are made.
+/// Changes of headers, in the order in which they are made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Marks(Vec<Mark>);
 

@@ -6,7 +6,7 @@
 //! bounds; a checksum among them has to be right.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::str::{FromStr, SplitAsciiWhitespace};
+use std::str::FromStr;
 
 use super::Ends;
 use super::crc32c::crc32c;
@@ -121,19 +121,15 @@ fn line_ends(line: &[u8]) -> Result<Option<Ends>, Refusal> {
 }
 
 fn written_ends<A: FromStr + Into<IpAddr>>(text: &str) -> Option<Ends> {
-    fn address<A: FromStr + Into<IpAddr>>(words: &mut SplitAsciiWhitespace<'_>) -> Option<IpAddr> {
-        words.next()?.parse::<A>().ok().map(Into::into)
-    }
-    // One space between two words, and none around them.
-    let spaces = text.bytes().filter(|byte| byte.is_ascii_whitespace()).count();
-    let mut words = text.split_ascii_whitespace();
-    let (client, server) = (address::<A>(&mut words)?, address::<A>(&mut words)?);
+    let address = |word: &str| word.parse::<A>().ok().map(Into::<IpAddr>::into);
+    // One space between two words, and none around them: between two spaces stands nothing, which is no address.
+    let mut words = text.split(' ');
+    let (client, server) = (address(words.next()?)?, address(words.next()?)?);
     let (client_port, server_port) = (port(words.next()?)?, port(words.next()?)?);
-    (words.next().is_none() && spaces == 3 && text.bytes().filter(|byte| *byte == b' ').count() == 3)
-        .then_some(Ends {
-            client: SocketAddr::new(client, client_port),
-            server: SocketAddr::new(server, server_port),
-        })
+    words.next().is_none().then_some(Ends {
+        client: SocketAddr::new(client, client_port),
+        server: SocketAddr::new(server, server_port),
+    })
 }
 
 /// A port in decimal, without a sign or a zero before it.

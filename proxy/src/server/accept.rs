@@ -157,14 +157,14 @@ fn admit(tcp: TcpStream, client: SocketAddr, terms: &Terms) -> Option<Entrant> {
         return Some(Entrant::at_no_door(tcp, client));
     };
     Entrant::at(guard.listener, (tcp, client), &guard.door, &guard.limits)
-        .map_err(|refused| turn_back(&refused, client, terms))
+        .map_err(|refused| turn_back(&refused, terms))
         .ok()
 }
 
 /// Tells somebody who has just connected why he is not let in.
-fn turn_back((tcp, refusal): &Refused, client: SocketAddr, terms: &Terms) {
+fn turn_back((tcp, client, refusal): &Refused, terms: &Terms) {
     count(*refusal);
-    log(*refusal, client, Trail::default(), b"");
+    log(*refusal, *client, Trail::default(), b"");
     let in_the_clear = terms.guard.as_ref().is_none_or(Guard::is_in_the_clear);
     if refusal.status() > 0 && in_the_clear {
         // A new connection takes so much at once. If not, it closes without a word; so it does where TLS is spoken.
@@ -245,12 +245,10 @@ where
 
     /// The client's connection, once he is known. `None` where he is not let in.
     async fn introduced(&self, entrant: Entrant) -> Option<(TcpStream, SocketAddr, Option<Visit>)> {
-        let (terms, peer) = ((self.terms)(), entrant.peer());
+        let terms = (self.terms)();
         let limits = terms.guard.as_ref().map(|guard| guard.limits.clone());
         let introduced = entrant.introduced(&limits.unwrap_or_default()).await;
-        let guest = introduced
-            .map_err(|refused| turn_back(&refused, peer, &terms))
-            .ok()?;
+        let guest = introduced.map_err(|refused| turn_back(&refused, &terms)).ok()?;
         Some((guest.tcp, guest.client, guest.visit))
     }
 

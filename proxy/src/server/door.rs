@@ -1,8 +1,9 @@
 //! How many connections there may be, how many of one client, and how many in their handshake: counted where they are
 //! accepted, and nowhere else.
 //!
-//! Shared by all workers of a listener, because the kernel spreads one client's connections over them. Touched twice in
-//! the life of a connection, never by a request. An IPv6 client counts by his /64: that is what one subscriber is given.
+//! Shared by all workers of a listener, because the kernel spreads one client's connections over them. Touched when
+//! a connection begins, is named, is greeted and ends, never by a request. An IPv6 client counts by his /64: that is
+//! what one subscriber is given.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -46,9 +47,7 @@ impl Door {
             false => Err(Refusal::ConnectionsTooMany),
         }
     }
-}
 
-impl Door {
     /// Lets a client begin his handshake, unless too many are in theirs for `limits`. It is over when the greeting is
     /// dropped.
     pub fn greet(self: &Arc<Self>, limits: &Limits) -> Option<Greeting> {

@@ -37,8 +37,8 @@ pub(crate) struct Guest {
     pub(crate) visit: Option<Visit>,
 }
 
-/// Where somebody was refused.
-pub(crate) type Refused = (TcpStream, Refusal);
+/// Where somebody was refused: his connection, who he is as far as that is known, and why.
+pub(crate) type Refused = (TcpStream, SocketAddr, Refusal);
 
 impl Entrant {
     /// Somebody at a listener that counts nobody and is told of nobody.
@@ -74,13 +74,8 @@ impl Entrant {
                 visit: Some(visit),
                 announced,
             }),
-            Err(refusal) => Err(Box::new((tcp, refusal))),
+            Err(refusal) => Err(Box::new((tcp, peer, refusal))),
         }
-    }
-
-    /// Who has connected: the client, or who tells of him.
-    pub(crate) fn peer(&self) -> SocketAddr {
-        self.peer
     }
 
     /// Finds out who the client is, and lets him in.
@@ -101,7 +96,7 @@ impl Entrant {
         match Box::pin(settings.take(&guest.tcp)).await {
             Ok(Some(ends)) => (guest.client, guest.server) = (ends.client, Some(ends.server)),
             Ok(None) => {}
-            Err(refusal) => return Err(Box::new((guest.tcp, refusal))),
+            Err(refusal) => return Err(Box::new((guest.tcp, guest.client, refusal))),
         }
         let named = guest
             .visit
@@ -109,7 +104,7 @@ impl Entrant {
             .map_or(Ok(()), |visit| visit.name(guest.client.ip(), limits));
         match named {
             Ok(()) => Ok(guest),
-            Err(refusal) => Err(Box::new((guest.tcp, refusal))),
+            Err(refusal) => Err(Box::new((guest.tcp, guest.client, refusal))),
         }
     }
 }

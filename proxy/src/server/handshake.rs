@@ -1,15 +1,15 @@
 //! From an accepted connection to one that speaks TLS, or to a counted reason why it does not.
 //!
 //! A client owes the whole handshake within the time of a head, from the moment he is let in: a TLS client speaks first,
-//! and one who does not is holding a place. How many may be in it at a time is bounded beside [`super::door`]. Who speaks
+//! and one who does not is holding a place. How many may be in it at a time is bounded by [`super::door`]. Who speaks
 //! plain HTTP to a port of TLS is told so in plain HTTP; a wrong scheme in a link is the commonest reason, and an alert
 //! would tell its author nothing.
 
 use std::io;
 use std::net::SocketAddr;
 
+use rustls::Error;
 use rustls::server::Acceptor;
-use rustls::{AlertDescription, Error};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
@@ -18,13 +18,12 @@ use super::accept::Guard;
 use super::conn::Conn;
 use super::connections::{Failed, Handshake};
 use super::socket::Socket;
+use crate::framing::Refusal;
+use crate::tcp::hello::alert;
 use crate::tls::{Agreed, SEALED_BYTES_MAX, Termination, Version};
 
 /// The type of a record that begins a handshake. Source: RFC 8446 section 5.1.
 const HANDSHAKE_RECORD: u8 = 0x16;
-
-/// A fatal alert before anything was agreed on: record type, version, length, level. Source: RFC 8446 sections 5.1 and 6.
-const FATAL_ALERT: [u8; 6] = [0x15, 0x03, 0x03, 0x00, 0x02, 0x02];
 
 /// A connection that was not secured.
 #[derive(Debug)]
@@ -71,9 +70,8 @@ async fn shake(tcp: TcpStream, tls: &Termination) -> Result<(Socket, Handshake),
     let hello = LazyConfigAcceptor::new(Acceptor::default(), tcp).await;
     let hello = hello.map_err(|error| why(&error))?;
     if !tls.knows(hello.client_hello().server_name()) {
-        let alert = [&FATAL_ALERT[..], &[u8::from(AlertDescription::UnrecognisedName)]].concat();
         // A new connection takes so much at once. If not, it closes without a word.
-        let _ = hello.io.try_write(&alert);
+        let _ = hello.io.try_write(&alert(Refusal::NameUnknown));
         return Err(Failed::NameUnknown);
     }
     let accepted = hello.into_stream_with(tls.config().clone(), |connection| {

@@ -136,7 +136,6 @@ where
                 shared,
                 requests: 0,
                 under_way_max: usize::try_from(streams.saturating_add(RESETS_MAX)).unwrap_or(usize::MAX),
-                closing: false,
                 deaf_from: None,
             };
             // Bounded by the streams that may be under way, and those that may be taken back.
@@ -217,9 +216,7 @@ struct Serving<A> {
     requests: u32,
     /// What is under way beyond the streams that there may be are requests that were taken back and have not noticed.
     under_way_max: usize,
-    /// The client has been told that it is over.
-    closing: bool,
-    /// From here on nothing new is begun: he has had time to hear of it, whatever he says.
+    /// The client has been told that it is over, and from here on nothing new is begun: he has had time to hear of it.
     deaf_from: Option<Instant>,
 }
 
@@ -234,15 +231,15 @@ where
         loop {
             if streams.is_empty() != rested {
                 rested = !rested;
-                let patience = match self.closing {
-                    true => self.patience(),
-                    false => terms().map(|(_, idle)| idle).unwrap_or_default(),
+                let patience = match self.deaf_from {
+                    Some(_) => self.patience(),
+                    None => terms().map(|(_, idle)| idle).unwrap_or_default(),
                 };
                 rests_until = Instant::now() + patience;
             }
             tokio::select! {
                 biased;
-                () = until(&mut shutdown), if !self.closing => self.say_goodbye(&mut rests_until),
+                () = until(&mut shutdown), if self.deaf_from.is_none() => self.say_goodbye(&mut rests_until),
                 accepted = self.connection.accept() => match accepted {
                     Some(Ok((request, respond))) => {
                         if let Some((guard, _)) = terms() {
@@ -261,7 +258,7 @@ where
                 },
                 Some(_) = streams.join_next() => {}
                 () = sleep_until(rests_until), if streams.is_empty() => {
-                    if self.closing {
+                    if self.deaf_from.is_some() {
                         return;
                     }
                     self.say_goodbye(&mut rests_until);
@@ -271,9 +268,9 @@ where
             while streams.try_join_next().is_some() {}
             if self.shared.meter.is_abused() || streams.len() > self.under_way_max {
                 count(Refusal::Http2Flood);
-                return self.give_up(GOODBYE_MAX).await;
+                return self.give_up().await;
             }
-            if self.requests >= self.shared.limits.requests && !self.closing {
+            if self.requests >= self.shared.limits.requests && self.deaf_from.is_none() {
                 self.say_goodbye(&mut rests_until);
             }
         }
@@ -282,7 +279,6 @@ where
     /// Tells the client that no more will be served, and gives him time to take it in.
     fn say_goodbye(&mut self, rests_until: &mut Instant) {
         self.connection.graceful_shutdown();
-        self.closing = true;
         self.deaf_from = Some(Instant::now() + GOODBYE_MAX);
         *rests_until = Instant::now() + self.patience();
     }
@@ -300,11 +296,11 @@ where
     }
 
     /// Ends the connection at once, and says why.
-    async fn give_up(&mut self, within: Duration) {
+    async fn give_up(&mut self) {
         self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
         let told = poll_fn(|cx| self.connection.poll_closed(cx));
         // Whoever does not read it is not waited for.
-        let _ = timeout_at(Instant::now() + within, told).await;
+        let _ = timeout_at(Instant::now() + GOODBYE_MAX, told).await;
         sleep(LAST_WORD).await;
     }
 

@@ -159,16 +159,7 @@ impl Passage {
         loop {
             tokio::select! {
                 biased;
-                turn = turn(&mut self.pump) => {
-                    latest = Instant::now();
-                    self.look(latest);
-                    match turn {
-                        Turn::Moved => {}
-                        Turn::Done => return End::Said,
-                        Turn::ClientBroke => return End::ClientBroke,
-                        Turn::EndpointBroke => return End::EndpointBroke,
-                    }
-                }
+                // First: a transfer that never pauses would leave them no turn.
                 () = &mut timer => {
                     let (due, why) = self.due(begun, latest, leave_by);
                     if due <= Instant::now() {
@@ -180,6 +171,16 @@ impl Passage {
                     let grace = local::with(|l| l.worker.topology().config().grace);
                     leave_by = Some(Instant::now() + grace.unwrap_or_default());
                     timer.as_mut().reset(self.due(begun, latest, leave_by).0);
+                }
+                turn = turn(&mut self.pump) => {
+                    latest = Instant::now();
+                    self.look(latest);
+                    match turn {
+                        Turn::Moved => {}
+                        Turn::Done => return End::Said,
+                        Turn::ClientBroke => return End::ClientBroke,
+                        Turn::EndpointBroke => return End::EndpointBroke,
+                    }
                 }
             }
         }

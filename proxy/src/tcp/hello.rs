@@ -217,7 +217,7 @@ impl<'a> Reader<'a> {
 }
 
 /// The alert that tells a client why, as a whole record. Source: RFC 8446 section 6.2.
-pub(super) fn alert(refusal: Refusal) -> [u8; 7] {
+pub(crate) fn alert(refusal: Refusal) -> [u8; 7] {
     const ALERT: u8 = 21;
     const FATAL: u8 = 2;
     const DECODE_ERROR: u8 = 50;

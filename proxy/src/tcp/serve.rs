@@ -41,11 +41,11 @@ pub(crate) async fn serve(
     closing: watch::Receiver<bool>,
 ) -> JoinSet<()> {
     let begin = |tcp, peer| {
-        let visitor = Visitor::new(listener, protocol(listener)?.1, peer);
+        let mut visitor = Visitor::new(listener, protocol(listener)?.1, peer);
         match Entrant::at(listener, (tcp, peer), &door, &limits(listener)) {
             Ok(entrant) => Some(receive(entrant, visitor, closing.clone())),
             Err(refused) => {
-                turn_back(*refused, &visitor);
+                turn_back(*refused, &mut visitor);
                 None
             }
         }
@@ -86,7 +86,9 @@ async fn admit(
 ) -> Option<impl Future<Output = ()> + Send> {
     let limits = limits(visitor.listener);
     let introduced = entrant.introduced(&limits).await;
-    let guest = introduced.map_err(|refused| turn_back(*refused, &visitor)).ok()?;
+    let guest = introduced
+        .map_err(|refused| turn_back(*refused, &mut visitor))
+        .ok()?;
     // A client that is gone already is found out about when something is sent to him.
     let _ = guest.tcp.set_nodelay(true);
     keep_alive(&guest.tcp);
@@ -169,7 +171,8 @@ async fn alert(guest: Guest, refusal: Refusal, visitor: &Visitor) {
 }
 
 /// Refuses somebody of whom no word has been read that he would understand.
-fn turn_back((tcp, refusal): Refused, visitor: &Visitor) {
+fn turn_back((tcp, client, refusal): Refused, visitor: &mut Visitor) {
+    visitor.ends.client = client;
     refuse(refusal, visitor);
     abort(&tcp);
 }

@@ -18,7 +18,7 @@ use super::files::parse;
 /// The header that tells an endpoint of a client's verified certificate.
 pub static CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
-/// Longest value of it. A certificate with more names than that is told by its digest and subject alone.
+/// Longest value of it. Names for which there is no room are left out.
 const VALUE_BYTES_MAX: usize = 4 * 1024;
 
 /// A version of TLS.

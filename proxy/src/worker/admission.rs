@@ -151,8 +151,8 @@ impl Flow {
 impl Worker {
     /// Whether nothing is asked of the request before it goes where its route sends it.
     pub fn is_unpoliced(&self, listener: ListenerId, view: &RequestView<'_>) -> bool {
-        // A listener that is gone is served by the policy that it had.
-        if !self.topology.is_policed() && self.retired.is_empty() {
+        // One that is gone is served by the policy that it had.
+        if !self.topology.is_policed(listener) {
             return true;
         }
         let Some((settings, router)) = self.topology.listener(listener) else {
@@ -165,7 +165,7 @@ impl Worker {
             .chain(route.and_then(|route| route.policy.as_ref()));
         let is_gated =
             || route.is_some_and(|route| route.clusters().any(|cluster| self.gate(cluster).is_some()));
-        policies.all(|policy| policy.is_plain(view)) && !is_gated()
+        policies.all(|policy| policy.is_plain()) && !is_gated()
     }
 
     /// Finds the request's route, and what becomes of it. What is answered here, and what has no route, is counted.

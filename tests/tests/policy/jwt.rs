@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use foreshade_tests::recording::{Recording, requests};
 
 use crate::stand::{Answer, Stand};
@@ -54,8 +56,7 @@ impl Drop for Issuer {
 }
 
 fn base64url(bytes: &[u8]) -> String {
-    let text = crate::basic::base64(bytes);
-    text.trim_end_matches('=').replace('+', "-").replace('/', "_")
+    URL_SAFE_NO_PAD.encode(bytes)
 }
 
 fn ask(stand: &Stand, token: &str) -> Answer {

@@ -8,7 +8,6 @@ use std::time::Duration;
 use foreshade_tests::proxy::{PATIENCE, Proxy, preamble};
 use foreshade_tests::wire::{Scripted, connect, read_until};
 
-/// More than all buffers on the way hold.
 const MIB: usize = 1024 * 1024;
 
 fn proxy(relay: bool, endpoint: &Scripted) -> Proxy {

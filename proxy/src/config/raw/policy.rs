@@ -1,4 +1,4 @@
-//! The keys of a policy, which listeners and routes have alike: who is let in, how often, how many at once, by whose
+//! The keys of a policy, of routes and most of them of listeners, too: who is let in, how often, how many at once, by whose
 //! pages, with which password, and with whose token.
 
 use foreshade_contract::Name;

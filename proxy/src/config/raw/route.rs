@@ -216,6 +216,13 @@ section! {
     duplicate_slashes "duplicateSlashes": default DuplicateSlashes = DuplicateSlashes::Merge;
 }
 
+impl Paths {
+    /// Whether it says anything else than what holds anyway.
+    pub(in crate::config) fn changes_anything(&self) -> bool {
+        self.encoded_slashes != EncodedSlashes::Refuse || self.duplicate_slashes != DuplicateSlashes::Merge
+    }
+}
+
 impl Choice for EncodedSlashes {
     const ALL: &'static [(&'static str, Self)] = &[
         ("refuse", Self::Refuse),

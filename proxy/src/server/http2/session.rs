@@ -312,8 +312,7 @@ impl Custom for Session {
                     end
                 }
                 HttpTask::Body(piece, end) => {
-                    // The end is said once, below.
-                    self.send(piece.unwrap_or_default(), false).await?;
+                    self.send(piece.unwrap_or_default(), end).await?;
                     end
                 }
                 HttpTask::Trailer(Some(trailers)) => {
