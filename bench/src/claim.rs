@@ -35,6 +35,16 @@ pub enum Claim {
     NoGetLongerThan(#[serde(deserialize_with = "duration")] Duration),
     /// No request fails.
     NothingFails,
+    /// At least `share` of the requests that are begun during the fault, from `after` its onset, is answered: where not all
+    /// can be.
+    Answered {
+        /// 0 to 1.
+        #[serde(deserialize_with = "share")]
+        share: f64,
+        /// From the onset.
+        #[serde(deserialize_with = "duration")]
+        after: Duration,
+    },
     /// No request fails but POSTs that the endpoint had read and lost: nobody could have saved those.
     OnlyLostPostsFail,
     /// Less than `share` of its usual traffic reaches the faulty endpoint, within `within` of the onset and until the
@@ -73,13 +83,21 @@ pub enum Claim {
 
 impl fmt::Display for Claim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let percent = |share: f64| format!("{} %", share * 100.0);
+        // Tenths of a percent: 0.55 is 55 %, and not 55.00000000000001.
+        let percent = |share: f64| format!("{} %", (share * 1e3).round() / 10.0);
         match self {
             Self::P99Back { times, within } => write!(f, "p99 under {times} x healthy within {within:?}"),
             Self::P99NeverAbove { times } => write!(f, "p99 never above {times} x healthy"),
             Self::NoGetFails => f.write_str("no GET fails"),
             Self::NoGetLongerThan(limit) => write!(f, "no GET waits more than {limit:?}"),
             Self::NothingFails => f.write_str("no request fails"),
+            Self::Answered { share, after } => {
+                write!(
+                    f,
+                    "{} answered from {after:?} after the onset to the end of the fault",
+                    percent(*share)
+                )
+            }
             Self::OnlyLostPostsFail => f.write_str("nothing fails but POSTs that died with the endpoint"),
             Self::TrafficUnder { share, within } => {
                 write!(
@@ -113,6 +131,7 @@ pub fn judge(claim: &Claim, run: &Run) -> Verdict {
         Claim::NoGetFails => run.fails(|record| !record.post, 0),
         Claim::NoGetLongerThan(limit) => run.no_get_longer_than(*limit),
         Claim::NothingFails => run.fails(|_| true, 0),
+        Claim::Answered { share, after } => run.answered(*share, *after),
         Claim::OnlyLostPostsFail => run.only_lost_posts_fail(),
         Claim::TrafficUnder { share, within } => run.traffic_under(*share, *within),
         Claim::OnlyPathMoves(path) => run.only_path_moves(*path),

@@ -46,6 +46,8 @@ pub struct Hello {
     pub version: String,
     /// The plan in force.
     pub plan: Option<PlanId>,
+    /// It takes plans in pieces.
+    pub pieces: bool,
 }
 
 /// First attempts of requests that the router drew to one arm.

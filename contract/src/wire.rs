@@ -7,6 +7,7 @@
 //! Plans and reports travel as bytes inside of their envelopes. So a controller encodes a plan once for all its proxies,
 //! and a plan that cannot be read is refused by name, while the link goes on.
 
+mod pieces;
 mod plan;
 mod report;
 mod talk;
@@ -19,6 +20,7 @@ use crate::pair::{Arm, Epoch, Generation, PairId};
 use crate::plan::{PlanError, PlanId};
 use crate::units::UnitError;
 
+pub use self::pieces::{Gathering, Pieces};
 pub use self::plan::{decode_plan, encode_delta, encode_plan};
 pub use self::report::{PIECE_BYTES, encode_report, report_pieces};
 pub use self::talk::{Downward, Unreadable, Upward, Welcome};

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use foreshade_contract::report::Health;
 use foreshade_contract::wire::proto::link_client::LinkClient;
 use foreshade_contract::wire::proto::{Down, PlanId as ProtoId, Up, down};
-use foreshade_contract::wire::{Upward, report_pieces};
+use foreshade_contract::wire::{Gathering, Upward, report_pieces};
 use foreshade_contract::{
     Arm, BootId, Hello, PairId, PairReport, PlanId, Report, Risk, Round, Share, Status,
 };
@@ -216,6 +216,7 @@ async fn play(
         proxy: format!("edge-{n}").parse().expect("a name"),
         version: String::new(),
         plan: None,
+        pieces: true,
     });
     say.send(hello.message()).await.expect("room");
     let said = futures_util::stream::unfold(said, |mut said: mpsc::Receiver<Up>| async {
@@ -229,8 +230,12 @@ async fn play(
     }
     drop(report);
     let mut turn = Some(turn);
+    let mut gathering = Gathering::default();
     while let Ok(Some(message)) = hears.message().await {
-        let Some(plan) = named(&message) else { continue };
+        let message = gathering.take(message).expect("pieces that fit");
+        let Some(plan) = message.as_ref().and_then(named) else {
+            continue;
+        };
         let status = Upward::Status(Status {
             plan: Some(plan),
             persisted: true,

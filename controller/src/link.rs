@@ -214,10 +214,9 @@ impl Link for Door {
             Ok(_) => return Err(Status::invalid_argument("the first message is a hello")),
             Err(error) => return Err(Status::invalid_argument(format!("the hello is refused: {error}"))),
         };
-        let plan = hello.plan;
         let seat = links.registry.seat(&hello, peer)?;
         tracing::info!(proxy = %hello.proxy, peer = peer.map(tracing::field::display), "proxy joined");
-        let stream = Downstream::new(links, &seat, plan).into_stream();
+        let stream = Downstream::new(links, &seat, &hello).into_stream();
         tokio::spawn(listen(links.clone(), seat, hello, incoming));
         Ok(Response::new(Box::pin(stream)))
     }

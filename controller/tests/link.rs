@@ -12,12 +12,13 @@ use std::time::Duration;
 use foreshade_contract::report::{Reason, Refused, Segment};
 use foreshade_contract::wire::proto::link_client::LinkClient;
 use foreshade_contract::wire::proto::{Down, Up, down, up};
-use foreshade_contract::wire::{Downward, Upward};
+use foreshade_contract::wire::{Downward, Gathering, PIECE_BYTES, Upward};
 use foreshade_contract::{
     Arm, BootId, Epoch, Generation, Hello, PairId, PairPlan, PairReport, Plan, PlanId, Report, Round, Share,
     Status,
 };
 use foreshade_controller::link::{Arrival, Arrived, Links, NotNewer, Settings, Tls, Token, serve};
+use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -114,23 +115,36 @@ impl Bench {
     }
 }
 
+fn hello(name: &str, plan: Option<PlanId>) -> Hello {
+    Hello {
+        boot: BootId(7),
+        proxy: name.parse().unwrap(),
+        version: "played".to_owned(),
+        plan,
+        pieces: true,
+    }
+}
+
 /// A proxy that is played.
 struct Player {
     say: mpsc::Sender<Up>,
     hears: Streaming<Down>,
+    /// What has come of a message in pieces.
+    gathering: Gathering,
+    /// The longest message that came, in bytes.
+    longest: usize,
     /// The plan that it says is in force.
     plan: Option<Plan>,
 }
 
 impl Player {
     async fn join(channel: Channel, name: &str, plan: Option<PlanId>) -> Result<Self, tonic::Status> {
-        Self::join_with(LinkClient::new(channel), name, plan, None).await
+        Self::join_with(LinkClient::new(channel), hello(name, plan), None).await
     }
 
     async fn join_with(
         client: LinkClient<Channel>,
-        name: &str,
-        plan: Option<PlanId>,
+        hello: Hello,
         token: Option<&str>,
     ) -> Result<Self, tonic::Status> {
         let (say, said) = mpsc::channel(16);
@@ -138,13 +152,7 @@ impl Player {
             let up = said.recv().await?;
             Some((up, said))
         });
-        let hello = Upward::Hello(Hello {
-            boot: BootId(7),
-            proxy: name.parse().unwrap(),
-            version: "played".to_owned(),
-            plan,
-        });
-        say.send(hello.message()).await.unwrap();
+        say.send(Upward::Hello(hello).message()).await.unwrap();
         let mut request = Request::new(said);
         if let Some(token) = token {
             let value = format!("Bearer {token}").parse().unwrap();
@@ -157,15 +165,27 @@ impl Player {
         Ok(Self {
             say,
             hears,
+            gathering: Gathering::default(),
+            longest: 0,
             plan: None,
         })
     }
 
     /// The next message about plans, and whether it is a difference.
     async fn hear(&mut self) -> (PlanId, bool) {
-        let message = timeout(PATIENCE, self.hears.message()).await.unwrap().unwrap();
-        let is_delta = matches!(message.as_ref().unwrap().body, Some(down::Body::Delta(_)));
-        let next = match Downward::read(message.unwrap()).unwrap() {
+        let message = loop {
+            let message = timeout(PATIENCE, self.hears.message())
+                .await
+                .unwrap()
+                .unwrap()
+                .unwrap();
+            self.longest = self.longest.max(message.encoded_len());
+            if let Some(whole) = self.gathering.take(message).unwrap() {
+                break whole;
+            }
+        };
+        let is_delta = matches!(message.body, Some(down::Body::Delta(_)));
+        let next = match Downward::read(message).unwrap() {
             Downward::Plan(plan) => plan,
             Downward::Delta(delta) => self.plan.as_ref().unwrap().with(delta).unwrap(),
             Downward::Welcome(_) => panic!("welcome twice"),
@@ -270,6 +290,31 @@ async fn a_proxy_that_does_not_read_keeps_nobody_waiting_and_gets_the_newest_pla
     }
     assert!(heard < 19, "it was spared some: {heard}");
     assert_eq!(slow.plan, quick.plan);
+}
+
+#[tokio::test]
+async fn a_long_plan_comes_in_pieces_and_whole_to_an_older_proxy() {
+    let bench = Bench::new().await;
+    let mut newer = bench.joins("newer", None).await;
+    let older = Hello {
+        pieces: false,
+        ..hello("older", None)
+    };
+    let client = LinkClient::new(bench.channel().await);
+    let mut older = Player::join_with(client, older, None).await.unwrap();
+    let mut one = pairs(3_000, 10);
+    one[7].frozen = true;
+    // The whole, a difference of one pair, and one of all.
+    for (generation, pairs) in [(1, pairs(3_000, 10)), (2, one), (3, pairs(3_000, 20))] {
+        bench.links.publish(plan(generation, pairs)).unwrap();
+        for player in [&mut newer, &mut older] {
+            assert_eq!(player.hear().await.0, id(1, generation));
+        }
+    }
+    assert_eq!(newer.plan.as_ref(), Some(&*plan(3, pairs(3_000, 20))));
+    assert_eq!(newer.plan, older.plan);
+    assert!(newer.longest < PIECE_BYTES + 64, "{}", newer.longest);
+    assert!(older.longest > 2 * PIECE_BYTES, "{}", older.longest);
 }
 
 #[tokio::test]
@@ -418,7 +463,7 @@ async fn without_the_token_nobody_joins() {
         (Some("a-long-secret-indeed"), true),
     ] {
         let client = LinkClient::new(bench.channel().await);
-        let joined = Player::join_with(client, "edge", None, token).await;
+        let joined = Player::join_with(client, hello("edge", None), token).await;
         let code = joined.as_ref().err().map(tonic::Status::code);
         assert_eq!(code, (!is_let_in).then_some(Code::Unauthenticated));
     }

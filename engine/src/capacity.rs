@@ -4,7 +4,9 @@
 //! to carry what one of its primaries carries, because that is what it was built for; beyond that it may carry a tenth
 //! more than it has been seen to carry well. Either number is pulled down by what is seen: an endpoint that says "I am
 //! full" or becomes half as slow again loses three tenths of what it carries now, and regains a tenth per second
-//! (additive increase in share, multiplicative decrease, as congestion control has it).
+//! (additive increase in share, multiplicative decrease, as congestion control has it). As there, one loss is one cut:
+//! what was begun before a cut says nothing about the load after it, however late it comes back, and while the queue at
+//! the endpoint shrinks the cut was deep enough (RFC 6582, the "recover" point of NewReno).
 //!
 //! Cold: the presumption. Idle: the highest load seen well is forgotten with a half-life of an hour. Burst: a cut
 //! needs two cuts' time to show its effect, so there is one per half second at most.
@@ -28,6 +30,12 @@ const CUT: f64 = 0.7;
 
 /// Least time between two cuts.
 const CUT_EVERY: Duration = Duration::from_millis(500);
+
+/// How long the answers to what was begun before a cut are waited for: some may never come.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+/// What may be left of the queue, after one round of it, for the cut to have been deep enough.
+const SHRUNK: f64 = 0.9;
 
 /// How fast a cut is regained, per second.
 const REGAIN: f64 = 0.10;
@@ -54,7 +62,47 @@ pub(crate) struct Capacity {
     known_good_rps: f64,
     /// What a cut has left, until it is regained.
     ceiling_rps: Option<f64>,
-    cut_at: Option<Moment>,
+    cut: Option<Cut>,
+}
+
+/// The last cut, while its effect is not seen yet.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    at: Moment,
+    /// Since when the answers of this round are awaited.
+    round_at: Moment,
+    /// What was in flight then.
+    queue: u32,
+    /// How many of those are not answered yet, if they are answered in turn.
+    awaited: u32,
+}
+
+impl Cut {
+    fn new(now: Moment, seen: &Assessment) -> Self {
+        Self {
+            at: now,
+            round_at: now,
+            queue: seen.in_flight,
+            awaited: seen.in_flight,
+        }
+    }
+
+    /// Takes a tick. Says whether what is seen now is an effect of the cut: all that was begun before it is back, and yet
+    /// the queue has not become shorter.
+    fn step(&mut self, now: Moment, seen: &Assessment) -> bool {
+        self.awaited = self.awaited.saturating_sub(seen.tick.total);
+        if self.awaited > 0 && now.since(self.round_at) < DRAIN_MAX {
+            return false;
+        }
+        if f64::from(seen.in_flight) < SHRUNK * f64::from(self.queue) {
+            *self = Self {
+                at: self.at,
+                ..Self::new(now, seen)
+            };
+            return false;
+        }
+        now.since(self.at) >= CUT_EVERY
+    }
 }
 
 impl Capacity {
@@ -64,7 +112,7 @@ impl Capacity {
             configured_rps,
             known_good_rps: 0.0,
             ceiling_rps: None,
-            cut_at: None,
+            cut: None,
         }
     }
 
@@ -76,11 +124,15 @@ impl Capacity {
     /// Takes a tick of the endpoint.
     pub(crate) fn step(&mut self, now: Moment, dt: f64, seen: &Assessment, policy: &ShiftPolicy) {
         self.known_good_rps *= (-dt / HALF_LIFE.as_secs_f64()).exp2();
+        let shows = self.cut.as_mut().is_none_or(|cut| cut.step(now, seen));
         if is_full(&seen.tick) {
-            if self.cut_at.is_none_or(|at| now.since(at) >= CUT_EVERY) {
-                let carried = self.ceiling_rps.unwrap_or(f64::INFINITY).min(seen.rps);
+            if shows {
+                let carried = self
+                    .ceiling_rps
+                    .unwrap_or(f64::INFINITY)
+                    .min(carried_rps(seen, dt));
                 self.ceiling_rps = Some((carried * CUT).max(LEAST_RPS));
-                self.cut_at = Some(now);
+                self.cut = Some(Cut::new(now, seen));
             }
             return;
         }
@@ -130,6 +182,13 @@ pub(crate) fn fitting(room_rps: f64, taken_rps: f64, demand_rps: f64) -> Share {
     } else {
         Share::clamped(left / demand_rps)
     }
+}
+
+/// What an endpoint that is full carries: what it answers. The mean over some seconds lags where users have just been
+/// moved, so that what it served in this tick counts where it is more.
+fn carried_rps(seen: &Assessment, dt: f64) -> f64 {
+    seen.rps
+        .max(f64::from(seen.tick.served) / dt.max(f64::MIN_POSITIVE))
 }
 
 fn is_full(tick: &TickEvidence) -> bool {
@@ -201,6 +260,58 @@ mod tests {
             capacity.step(at(n * 100), 0.1, &seen, &policy);
         }
         assert!((capacity.room_rps(0.0, &policy) - 800.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_was_begun_before_a_cut_is_no_reason_for_another() {
+        let policy = ShiftPolicy::default();
+        let mut capacity = Capacity::new(Some(1000.0));
+        let mut seen = known(0.0);
+        (seen.rps, seen.in_flight) = (200.0, 300);
+        seen.tick = tick(20, 0, 3.0);
+        let mut after = |seen: &Assessment, from_ms: u64, ticks: u64| {
+            for n in 0..ticks {
+                capacity.step(at(from_ms + n * 100), 0.1, seen, &policy);
+            }
+            capacity.room_rps(0.0, &policy)
+        };
+        assert!(
+            (after(&seen, 0, 15) - 140.0).abs() < 1e-9,
+            "15 ticks of 20 answers are one round"
+        );
+        assert!(
+            (after(&seen, 1_500, 2) - 98.0).abs() < 1e-9,
+            "and the queue is as long as it was"
+        );
+        seen.in_flight = 200;
+        assert!(
+            (after(&seen, 1_700, 17) - 98.0).abs() < 1e-9,
+            "here it has become shorter"
+        );
+        seen.in_flight = 199;
+        assert!(
+            (after(&seen, 3_400, 12) - 68.6).abs() < 1e-9,
+            "and here it has not"
+        );
+        seen.tick.total = 0;
+        assert!((after(&seen, 4_600, 20) - 68.6).abs() < 1e-9);
+        seen.tick.served = 20;
+        assert!(
+            after(&seen, 6_600, 60) < 68.0,
+            "what never comes back is not awaited for ever"
+        );
+    }
+
+    #[test]
+    fn a_burst_is_measured_by_itself_and_not_by_the_seconds_before_it() {
+        let policy = ShiftPolicy::default();
+        let mut capacity = Capacity::new(None);
+        let mut seen = known(0.0);
+        seen.rps = 50.0;
+        seen.tick = tick(40, 0, 3.0);
+        capacity.step(at(0), 0.1, &seen, &policy);
+        let room = capacity.room_rps(1000.0, &policy);
+        assert!((room - 280.0).abs() < 1e-9, "it answers 400 per second: {room}");
     }
 
     #[test]

@@ -348,6 +348,7 @@ impl ClusterEngine {
             granted: granted.map_or(Share::ONE, |granted| fitting(granted, taken, demand_rps)),
             ablations: self.ablations,
             frozen: tick.mode != Mode::Normal || pair.guidance.frozen,
+            may_grow: tick.mode == Mode::Panic && !pair.guidance.frozen,
             guidance: pair.guidance,
             policy: &self.spec.shift,
         };

@@ -1,4 +1,5 @@
-//! When too little is left: nobody is kept out, nothing is repeated, nothing more is moved.
+//! When too little is left: nobody is kept out, nothing is repeated, and nothing more is moved but to a shadow that is
+//! well.
 //!
 //! With most endpoints in trouble, avoiding them sends everything to the few that are left, and they follow. Envoy's panic
 //! threshold counts healthy hosts; here it is capacity against demand, because two of ten hosts may carry the night's

@@ -19,9 +19,10 @@
 //! `ramp` (how fast), `cap` (how far at most), `recovery` (what brings it back), `memory` (how long to wait, and what
 //! was learnt), `class` (one route class alone), `loss` (the measure that they share).
 //!
-//! In common cause and in panic shares stay as they are, except that the users of a primary that is gone still move to
-//! a shadow that is not: that cannot make anything worse. No traffic: nothing moves and nothing returns. A pause of
-//! the whole process is no evidence; the caller's time stands still in it.
+//! In common cause and in panic shares stay as they are, except that the users of a primary that is gone still move
+//! to a shadow that is not: that cannot make anything worse. In panic others, too, may still move to a shadow that
+//! is well, as far as it can carry them: where too little is left, what is left is to be used. No traffic: nothing
+//! moves and nothing returns. A pause of the whole process is no evidence; the caller's time stands still in it.
 //!
 //! A controller's plan (`cluster::Guidance`) may bound the share, keep it, or set it. What is set holds instead of all the
 //! above but one: the users of a primary that is gone fail over, and come back to what is set on proof.
@@ -83,6 +84,8 @@ pub(crate) struct Sight<'a> {
     pub(crate) granted: Share,
     /// Shares stay as they are.
     pub(crate) frozen: bool,
+    /// Of shares that stay, those may still grow whose shadow is well.
+    pub(crate) may_grow: bool,
     /// What the controller's plan says.
     pub(crate) guidance: Guidance,
     pub(crate) policy: &'a ShiftPolicy,
@@ -93,6 +96,10 @@ impl Sight<'_> {
     /// The primary is gone, the shadow is not, and nobody forbids it.
     fn fails_over(&self) -> bool {
         self.primary.is_dead() && self.shadow_available && self.guidance.failover
+    }
+
+    fn is_held(&self) -> bool {
+        self.frozen && !(self.may_grow && self.shadow.risk.value() < self.policy.engage)
     }
 }
 
@@ -303,7 +310,7 @@ impl Shift {
                 if cap.value() < 1.0 { cap_bound } else { Bound::None },
             );
         }
-        if sight.frozen {
+        if sight.is_held() {
             return (self.phase(), cap, Bound::Mode);
         }
         let worth = ramp::is_worth_it(sight.shadow.risk, episode.worst);

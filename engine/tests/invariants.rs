@@ -204,6 +204,23 @@ fn when_everything_hangs_nobody_storms() {
     });
 }
 
+// Primary and standby together can serve 980 of 1200 requests per second at the very best, and the standby alone 700.
+#[test]
+fn where_not_all_can_be_served_the_standby_serves_what_it_can() {
+    let scenario = Scenario::named("small_standby").unwrap();
+    over(&scenario, 1..9, |record, checks| {
+        let during = at(ONSET_S + 3)..at(HEALED_S);
+        let asked = record.within(during.clone());
+        let served = asked.iter().filter(|request| request.is_served()).count();
+        let part = served as f64 / asked.len() as f64;
+        checks.that(part > 0.55, || format!("{:.0} % are served", part * 100.0));
+        let shadow = record.attempts_per_s(1, during);
+        checks.that(shadow < 770.0, || {
+            format!("the standby is asked for {shadow} per second")
+        });
+    });
+}
+
 // Invariant 15.
 #[test]
 fn in_panic_everybody_serves_by_what_is_left() {

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use foreshade_contract::report::{Reason, Refused, Unapplied};
 use foreshade_contract::wire::proto::Down;
-use foreshade_contract::wire::{Downward, Unreadable, Upward};
+use foreshade_contract::wire::{Downward, Gathering, Unreadable, Upward};
 use foreshade_contract::{BootId, Hello, Name, Plan, PlanId, Report, Status};
 use rand::RngExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -175,6 +175,7 @@ impl Link {
             proxy: self.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             plan: self.keeper.id(),
+            pieces: true,
         }));
         let mut incoming = match timeout(DIAL_PATIENCE, dial::join(&self.settings, outgoing)).await {
             Ok(Ok(incoming)) => incoming,
@@ -208,11 +209,18 @@ impl Link {
     async fn talk(&mut self, outbox: &Outbox, incoming: &mut Streaming<Down>) -> Result<(), tonic::Status> {
         let mut reports = interval(REPORT_EVERY);
         reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut gathering = Gathering::default();
         loop {
             tokio::select! {
                 message = incoming.message() => match message? {
                     Some(message) => {
-                        self.hear(message).await;
+                        let refused = |source| Unreadable { plan: None, source };
+                        let read = match gathering.take(message) {
+                            Ok(None) => continue,
+                            Ok(Some(whole)) => Downward::read(whole),
+                            Err(error) => Err(refused(error)),
+                        };
+                        self.hear(read).await;
                         self.report(outbox).await;
                     }
                     None => return Ok(()),
@@ -226,8 +234,8 @@ impl Link {
     }
 
     /// Carries out what the controller says, or notes why not.
-    async fn hear(&mut self, message: Down) {
-        let weighed = match Downward::read(message) {
+    async fn hear(&mut self, message: Result<Downward, Unreadable>) {
+        let weighed = match message {
             Ok(Downward::Welcome(welcome)) => {
                 self.keeper.heard(welcome.epoch);
                 return;

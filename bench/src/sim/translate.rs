@@ -14,6 +14,7 @@ use foreshade_engine::model::load::{Load, Profile};
 use foreshade_engine::model::scenario::{self as virtual_, Probes};
 use foreshade_engine::moment::Moment;
 
+use crate::farm::QUEUE;
 use crate::farm::fault::{Fault, Kind};
 use crate::load::mix::Mix;
 use crate::load::schedule::Rate;
@@ -74,6 +75,8 @@ pub fn translate(scenario: &Scenario, setup: Setup) -> virtual_::Scenario {
     let length = scenario.length_max();
     let mut modelled = virtual_::Scenario::site(&shadows, 0);
     modelled.cores = vec![f64::from(scenario.service.cores); modelled.spec.endpoints.len()];
+    modelled.slow_keeps_core = true;
+    modelled.crowd_max = scenario.service.cores as usize + QUEUE;
     modelled.load = load(scenario);
     modelled.faults = faults(scenario, &pairs);
     modelled.probes = Some(PROBES);

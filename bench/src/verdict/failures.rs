@@ -1,7 +1,9 @@
 //! Claims about requests that failed, and about writes.
 
+use std::time::Duration;
+
 use super::Verdict;
-use crate::load::record::Record;
+use crate::load::record::{Record, Span, micros};
 use crate::run::Run;
 
 impl Run {
@@ -21,6 +23,22 @@ impl Run {
             measured += &format!(" (first: {method}, {}, {at_s:+.2} s)", first.outcome);
         }
         Verdict::new(!asked.is_empty() && failed.len() as u64 <= allowed, measured)
+    }
+
+    /// At least `share` of what is begun during the fault, from `after` its onset, is answered.
+    pub(crate) fn answered(&self, share: f64, after: Duration) -> Verdict {
+        let span = Span {
+            from_us: self.fault.from_us + micros(after),
+            ..self.fault
+        };
+        let asked = self.records.within(span);
+        if asked.is_empty() {
+            return Verdict::new(false, "nobody asked");
+        }
+        let answered = asked.iter().filter(|record| !record.outcome.failed()).count();
+        let part = answered as f64 / asked.len() as f64;
+        let measured = format!("{:.1} %, {answered} of {}", part * 100.0, asked.len());
+        Verdict::new(part >= share, measured)
     }
 
     pub(crate) fn only_lost_posts_fail(&self) -> Verdict {
@@ -68,10 +86,12 @@ impl Run {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::tests::holds;
     use crate::claim::{Claim, judge};
     use crate::farm::ledger::{LedgerReport, Missing};
-    use crate::load::record::{Outcome, Records};
+    use crate::load::record::{Outcome, Record, Records};
     use crate::run::tests::{played, steady};
 
     #[test]
@@ -87,6 +107,34 @@ mod tests {
         let last = run.timeline.0.last_mut().unwrap();
         last.counts.get_mut("b").unwrap().posts_lost = 1;
         assert!(holds(&Claim::OnlyLostPostsFail, &run));
+    }
+
+    #[test]
+    fn what_cannot_all_be_answered_is_counted_while_it_lasts() {
+        let answered = |share, after| Claim::Answered {
+            share,
+            after: Duration::from_secs(after),
+        };
+        let mut run = played(|_| 10, steady);
+        let mut records = run.records.all().to_vec();
+        let fault = run.fault;
+        let during = |record: &Record| (fault.from_us..fault.to_us).contains(&record.intended_us);
+        let late = |record: &Record| record.intended_us >= fault.from_us + 2_000_000;
+        let mut turn = 0;
+        for record in records.iter_mut().filter(|record| during(record)) {
+            turn += 1;
+            if !late(record) || turn % 4 == 0 {
+                record.outcome = Outcome::CUT;
+            }
+        }
+        run.records = Records::from(records);
+        assert!(holds(&answered(0.74, 2), &run));
+        assert!(!holds(&answered(0.76, 2), &run));
+        assert!(
+            !holds(&answered(0.74, 0), &run),
+            "all of the first two seconds failed"
+        );
+        assert!(!holds(&answered(0.0, 3_600), &run), "nothing is not all");
     }
 
     #[test]

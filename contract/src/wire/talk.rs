@@ -61,6 +61,7 @@ impl Upward {
                 proxy: hello.proxy.to_string(),
                 version: cut(&hello.version, VERSION_BYTES_MAX),
                 plan: hello.plan.map(Into::into),
+                pieces: hello.pieces,
             }),
             Self::Report(report) => proto::up::Body::Report(encode_report(report)),
             Self::Status(status) => proto::up::Body::Status(status.into()),
@@ -120,6 +121,8 @@ impl Downward {
                 let id = delta.id.map(PlanId::from);
                 delta.try_into().map(Self::Delta).map_err(unreadable(id))
             }
+            // Whoever takes them gathers them before this.
+            proto::down::Body::Piece(_) => Err(unreadable(None)(WireError::Missing("piece.rest"))),
         }
     }
 
@@ -152,6 +155,7 @@ impl TryFrom<proto::Hello> for Hello {
             proxy: name("hello.proxy", &hello.proxy)?,
             version: hello.version,
             plan: hello.plan.map(Into::into),
+            pieces: hello.pieces,
         })
     }
 }

@@ -151,13 +151,15 @@ fn pair_report() -> impl Strategy<Value = PairReport> {
 }
 
 fn upward() -> impl Strategy<Value = Upward> {
-    let hello = (1..u64::MAX, pair_id(), "[ -~]{0,64}", prop::option::of(plan_id()));
-    let hello = hello.prop_map(|(boot, name, version, plan)| {
+    let plan = prop::option::of(plan_id());
+    let hello = (1..u64::MAX, pair_id(), "[ -~]{0,64}", plan, any::<bool>());
+    let hello = hello.prop_map(|(boot, name, version, plan, pieces)| {
         Upward::Hello(Hello {
             boot: BootId(boot),
             proxy: name.primary,
             version,
             plan,
+            pieces,
         })
     });
     let report = (

@@ -3,15 +3,16 @@
 //! The transport asks for the next message only when most of the one before has left. Nothing waits in between: a proxy
 //! that takes a minute for a plan misses those of that minute and gets the newest. Whole plans are large, and a
 //! thousand proxies that come back at once want one each; so only [`LARGE_AT_ONCE`] of them are under way together,
-//! each for [`LARGE_PATIENCE`] at most: who takes longer still gets his, and no longer keeps others from theirs.
+//! each for [`LARGE_PATIENCE`] at most: who takes longer still gets his, and no longer keeps others from theirs. They go
+//! in pieces to proxies that take these, so that no link keeps a buffer as long as a plan.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use foreshade_contract::PlanId;
 use foreshade_contract::report::{Reason, Refused};
 use foreshade_contract::wire::proto::{Down, down};
-use foreshade_contract::wire::{Downward, Welcome};
+use foreshade_contract::wire::{Downward, Pieces, Welcome};
+use foreshade_contract::{Hello, PlanId};
 use futures_util::{Stream, stream};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -46,13 +47,16 @@ pub(super) struct Downstream {
     whole: bool,
     /// When to send again what could not be carried out.
     again: Option<Instant>,
+    /// Whether the proxy takes pieces, and those of the last message that it has not had yet.
+    takes_pieces: bool,
+    pieces: Option<Pieces>,
     /// Dropped when the next message is asked for: then the one before has left.
     under_way: Option<oneshot::Sender<()>>,
 }
 
 impl Downstream {
-    /// To a proxy that has this plan.
-    pub(super) fn new(links: &Links, seat: &Arc<Seat>, base: Option<PlanId>) -> Self {
+    /// To the proxy that has said this.
+    pub(super) fn new(links: &Links, seat: &Arc<Seat>, hello: &Hello) -> Self {
         Self {
             welcome: Some(Welcome {
                 version: links.settings.version.clone(),
@@ -62,9 +66,11 @@ impl Downstream {
             answers: seat.answer.subscribe(),
             links: links.clone(),
             seat: seat.clone(),
-            base,
+            base: hello.plan,
             whole: false,
             again: None,
+            takes_pieces: hello.pieces,
+            pieces: None,
             under_way: None,
         }
     }
@@ -82,7 +88,10 @@ impl Downstream {
 
     /// The next message, when there is one. `None` when the link has ended.
     async fn next(&mut self) -> Option<Down> {
-        self.under_way = None;
+        if let Some(piece) = self.pieces.as_mut().and_then(Iterator::next) {
+            return Some(piece);
+        }
+        (self.pieces, self.under_way) = (None, None);
         if let Some(welcome) = self.welcome.take() {
             return Some(Downward::Welcome(welcome).message());
         }
@@ -118,7 +127,21 @@ impl Downstream {
         self.whole = matches!(message.body, Some(down::Body::Plan(_)));
         (self.base, self.again) = (Some(newest.id()), None);
         self.links.registry.sent(&self.seat, newest.id());
-        message
+        self.first_piece(message)
+    }
+
+    fn first_piece(&mut self, message: Down) -> Down {
+        if !self.takes_pieces {
+            return message;
+        }
+        match Pieces::of(message) {
+            Ok(pieces) => {
+                let pieces = self.pieces.insert(pieces);
+                // What is cut is longer than a piece.
+                pieces.next().unwrap_or_default()
+            }
+            Err(message) => message,
+        }
     }
 
     /// The proxy has said what became of what was sent.

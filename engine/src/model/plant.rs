@@ -43,6 +43,8 @@ pub(super) struct Plant {
     lives: Vec<u16>,
     seen: Vec<Seen>,
     load: Load,
+    slow_keeps_core: bool,
+    crowd_max: usize,
     chance: Chance,
 }
 
@@ -59,6 +61,8 @@ impl Plant {
             lives: vec![0; count],
             seen: vec![Seen::default(); count],
             load: scenario.load.clone(),
+            slow_keeps_core: scenario.slow_keeps_core,
+            crowd_max: scenario.crowd_max,
             chance: Chance::new(seed ^ 0x9E37_79B9_7F4A_7C15),
         };
         for endpoint in 0..count {
@@ -148,6 +152,13 @@ impl Plant {
             timers.at(now_us + REFUSAL_US, Timer::End(ticket, Answer::Refused));
             return false;
         }
+        if self.servers[endpoint].crowd() >= self.crowd_max {
+            timers.at(
+                now_us + REFUSAL_US,
+                Timer::End(ticket, Answer::Failed(Failure::Status(503))),
+            );
+            return false;
+        }
         let seen = &mut self.seen[endpoint];
         seen.by_path[arrival.path.min(PATHS_SEEN - 1)] += 1;
         seen.posts += u64::from(arrival.post);
@@ -159,8 +170,13 @@ impl Plant {
         let failing = condition.failing.filter(|failing| chance.falls(failing.share));
         let mut work_us = self.load.work_us(arrival.path, chance);
         let some = condition.slow_some.filter(|(_, share)| chance.falls(*share));
-        let slow = condition.slow * some.map_or(1.0, |(factor, _)| factor);
-        let mut wait_us = work_us * (slow - 1.0);
+        let (busy, waits) = slowed(
+            self.slow_keeps_core,
+            condition.slow,
+            some.map_or(1.0, |(factor, _)| factor),
+        );
+        let mut wait_us = work_us * busy * (waits - 1.0);
+        work_us *= busy;
         if let Some(network) = condition.network {
             wait_us += network_us(&network, chance);
         }
@@ -210,7 +226,8 @@ impl Plant {
     /// wait, and its part of the failures. `None` where it gets no answer at all.
     pub(super) fn price_us(&self, now_us: u64, endpoint: usize, path: usize) -> Option<f64> {
         let condition = self.condition(endpoint, path, now_us);
-        if condition.refuse || condition.hang.is_some() || condition.capacity <= 0.0 {
+        let full = self.servers[endpoint].crowd() >= self.crowd_max;
+        if full || condition.refuse || condition.hang.is_some() || condition.capacity <= 0.0 {
             return None;
         }
         let work_us = self.load.median.as_secs_f64() * 1e6;
@@ -223,9 +240,9 @@ impl Plant {
         let some = condition
             .slow_some
             .map_or(0.0, |(factor, share)| share * (factor - 1.0));
-        let slow = condition.slow * (1.0 + some);
+        let (busy, waits) = slowed(self.slow_keeps_core, condition.slow, 1.0 + some);
         Some(
-            work_us * (crowding + slow - 1.0)
+            work_us * busy * (crowding + waits - 1.0)
                 + network_us
                 + condition.body.as_secs_f64() * 1e6
                 + failing * FAILURE_US,
@@ -302,6 +319,16 @@ impl Plant {
             })
             .max_by_key(|(from, _)| *from)
             .map_or(Release::Answered, |(_, release)| release)
+    }
+}
+
+/// By how much more work a request is, and by how much longer it takes then, where its endpoint is `slow` and the
+/// request itself `waits`.
+fn slowed(keeps_core: bool, slow: f64, waits: f64) -> (f64, f64) {
+    if keeps_core {
+        (slow, waits)
+    } else {
+        (1.0, waits * slow)
     }
 }
 

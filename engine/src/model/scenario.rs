@@ -28,6 +28,11 @@ pub struct Scenario {
     /// Requests that an endpoint works on at full speed at once, by endpoint index. What it can carry is this many
     /// divided by the mean time of a request.
     pub cores: Vec<f64>,
+    /// A slow request keeps its part of the processor until it is answered, as one thread per request does. If not, it
+    /// waits beside it for something else.
+    pub slow_keeps_core: bool,
+    /// Requests that an endpoint takes in at once; who comes later is turned away with 503.
+    pub crowd_max: usize,
     /// Its users.
     pub load: Load,
     /// What goes wrong.
@@ -77,6 +82,8 @@ impl Scenario {
         Self {
             // 16 / 5.7 ms is 2800 requests per second, nine times the usual load of one primary.
             cores: vec![16.0; spec.endpoints.len()],
+            slow_keeps_core: false,
+            crowd_max: usize::MAX,
             spec,
             load: Load::default(),
             faults: Vec::new(),
@@ -144,6 +151,15 @@ impl Scenario {
                 fault(0, Kind::errors(0.05)),
                 Fault::new(4, Kind::Slow(3.0), 0, HEALED_S),
             ]),
+            // 1200 requests per second of 5.7 ms keep 6.8 cores busy. The primary can serve 280 of them, its standby 700.
+            "small_standby" => Self {
+                slow_keeps_core: true,
+                crowd_max: 1_040,
+                ..Self::one_pair(60).with([
+                    fault(0, Kind::Slow(10.0)),
+                    Fault::new(1, Kind::Capacity(0.25), 0, 60),
+                ])
+            },
             "return" => Self::healthy(60).with([fault(0, Kind::Slow(10.0))]),
             "flapping" => Self::healthy(90)
                 .with([Fault::new(0, Kind::Slow(10.0), ONSET_S, 72).flapping(Duration::from_secs(5))]),
@@ -164,7 +180,7 @@ impl Scenario {
 }
 
 /// The names that [`Scenario::named`] knows.
-pub const NAMES: [&str; 22] = [
+pub const NAMES: [&str; 23] = [
     "healthy",
     "slow10",
     "slow3",
@@ -184,6 +200,7 @@ pub const NAMES: [&str; 22] = [
     "one_pair_errors5",
     "bad_standby",
     "slow_standby",
+    "small_standby",
     "return",
     "flapping",
     "waves",

@@ -98,6 +98,11 @@ impl Server {
         self.running.drain().map(|Reverse((_, job))| job).collect()
     }
 
+    /// Requests that are being worked on.
+    pub(super) fn crowd(&self) -> usize {
+        self.running.len()
+    }
+
     /// Requests that are being worked on, for each core that is left.
     pub(super) fn crowding(&self) -> f64 {
         self.running.len() as f64 / (self.cores * self.capacity).max(f64::MIN_POSITIVE)

@@ -85,7 +85,7 @@ impl Cap {
 
     /// The cap and what it is due to.
     pub(super) fn step(&mut self, sight: &Sight<'_>, limits: Limits, worst: Risk) -> (Share, Bound) {
-        if !sight.frozen {
+        if !sight.is_held() {
             // What hits most endpoints hits the shadow too; moving its users back would help nobody.
             self.by_risk = by_shadow_risk(sight, worst, self.by_risk);
         }

@@ -57,6 +57,7 @@ impl Bench {
             capacity: self.capacity,
             granted: Share::ONE,
             frozen: self.frozen,
+            may_grow: false,
             guidance: Guidance::NONE,
             policy: &self.policy,
             ablations: Ablations::default(),
