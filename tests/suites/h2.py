@@ -8,13 +8,16 @@ many cases ran; none at all is a failure, as is any case that did not pass.
 
 import sys
 
-from frames import PREFACE, Wire, headers, ping, rst_stream, settings
-from h2_cases import CASES, UNSPECIFIC
+from frames import END_HEADERS, PREFACE, Wire, data, headers, ping, request, rst_stream, settings
+from h2_cases import CASES, MAX_FRAME, UNSPECIFIC
 from place import Endpoint, Proxy
 
 # So that one stream more than there may be is no long list.
 LISTENER = "http2: { streams: 16 }"
 LISTENER_IN_THE_CLEAR = "http2: { enabled: true, streams: 16 }"
+
+# 32 MiB: more than all windows, and what two sockets between proxy and endpoint can hold.
+OVERRUN_FRAMES = 2048
 
 
 def play(wire, steps):
@@ -76,6 +79,17 @@ def without_acknowledgement(port, tls):
         return None if came == {"PONG", "200"} else f"{came}"
 
 
+def overrun(port, tls):
+    """Section 6.9.1: more data than there is room for. Nobody takes the body, so no room comes back for long."""
+    with Wire(port, tls) as wire:
+        wire.send(headers(1, request("POST", "/unread"), END_HEADERS))
+        for _ in range(OVERRUN_FRAMES):
+            if not wire.send(data(1, bytes(MAX_FRAME), 0)):
+                break
+        reaction = wire.reaction()
+        return None if reaction in ("RST FLOW_CONTROL_ERROR", "GOAWAY FLOW_CONTROL_ERROR") else reaction
+
+
 def main():
     endpoint = Endpoint()
     ran, failed, coarse = 0, [], {}
@@ -85,6 +99,7 @@ def main():
             found = [(f"{case[0]} {case[1]}", verdict(case, proxy.port, tls, coarse))
                      for case in CASES]
             found.append(("3.4 a preface of another protocol", preface(proxy.port, tls)))
+            found.append(("6.9.1 more data than there is room for", overrun(proxy.port, tls)))
             found.append(("6.5.3 settings without acknowledgement", without_acknowledgement(proxy.port, tls)))
             served = proxy.get() if not tls else 200
             assert served == 200, f"at the end HTTP/1.1 got {served}"

@@ -2,8 +2,8 @@
 one.
 
 The endpoint is a thread of the suite: it takes a whole request before it answers, keeps what is asked for under
-`/held` for ever, and answers a megabyte under `/large`. The proxy is the program that was built, with a configuration
-of its own.
+`/held` for ever, reads no body under `/unread`, and answers a megabyte under `/large`. The proxy is the program that
+was built, with a configuration of its own.
 """
 
 import http.client
@@ -62,6 +62,10 @@ class Answering(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def answer(self):
+        if self.path.startswith("/unread"):
+            time.sleep(PATIENCE_S)
+            self.close_connection = True
+            return
         self.take_body()
         if self.path.startswith("/held"):
             self.rfile.read(1)
