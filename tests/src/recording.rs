@@ -71,6 +71,13 @@ impl Recording {
         seen.iter_mut().flat_map(Connection::news).copied().collect()
     }
 
+    /// Of each connection, what came since the last call, if anything did.
+    pub fn take_each(&self) -> Vec<Vec<u8>> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = seen.iter_mut().map(|connection| connection.news().to_vec());
+        news.filter(|bytes| !bytes.is_empty()).collect()
+    }
+
     /// Of each connection on which something came since the last call, all that ever came: what was cut off on one says
     /// nothing of how another begins, and what follows it on the same one is read as its continuation.
     pub fn take_whole(&self) -> Vec<Vec<u8>> {

@@ -30,7 +30,9 @@ pub fn translate(head: &mut Parts, limits: &Limits) -> Result<(), Refusal> {
     if head.method.as_str().len() > METHOD_MAX {
         return Err(Refusal::Method);
     }
-    if !matches!(head.uri.scheme().map(Scheme::as_str), Some("http" | "https")) {
+    let scheme = head.uri.scheme().map(Scheme::as_str);
+    // Where there is no `:authority`, but `Host` alone, the library has looked at the scheme and dropped it.
+    if !matches!(scheme, Some("http" | "https") | None) {
         return Err(Refusal::Target);
     }
     let target = target(head, limits)?;
@@ -149,6 +151,12 @@ mod tests {
         assert_eq!(head.headers[HOST], "shop.example:8443");
         assert_eq!(head.headers[COOKIE], "a=1; b=2");
         assert_eq!((head.headers.len(), head.headers.contains_key(TE)), (3, false));
+        // As intermediaries tell what came in HTTP/1.1. Source: RFC 7540 section 8.1.2.3.
+        let head = translated("GET", "/a", &[("host", "a.example")]).unwrap();
+        assert_eq!(
+            (head.uri.path(), &head.headers[HOST]),
+            ("/a", &HeaderValue::from_static("a.example"))
+        );
         let star = request("OPTIONS", "https://a.example/", &[]);
         let mut parts = star.uri.into_parts();
         parts.path_and_query = Some(PathAndQuery::from_static("*"));
@@ -164,7 +172,7 @@ mod tests {
         for (method, uri, lines, refusal) in [
             ("CONNECT", url, &[][..], Refusal::MethodRefused),
             ("TRACE", url, &[], Refusal::MethodRefused),
-            ("GET", "/", &[("host", "a.example")], Refusal::Target),
+            ("GET", "/", &[], Refusal::HostMissing),
             ("GET", "ftp://a.example/", &[], Refusal::Target),
             ("GET", "https://a@a.example/", &[], Refusal::HostMalformed),
             ("GET", url, &[("host", "b.example")], Refusal::HostConflict),

@@ -6,6 +6,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod http2;
 mod passed;
 mod refused;
 
