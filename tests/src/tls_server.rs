@@ -218,6 +218,16 @@ fn answer(stream: &mut Stream, path: &str, sent: &[u8]) -> io::Result<bool> {
         None if sent.is_empty() => b"ok\n".to_vec(),
         None => sum(sent).into_bytes(),
     };
+    if path == "/upgrade" {
+        stream.write_all(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+        )?;
+        let mut buffer = [0; 4096];
+        while let n @ 1.. = stream.read(&mut buffer)? {
+            stream.write_all(&buffer[..n])?;
+        }
+        return Ok(false);
+    }
     match path {
         "/until-close" | "/cut-off" => {
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;

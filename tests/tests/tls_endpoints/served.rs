@@ -7,7 +7,7 @@ use foreshade_tests::nginx::Nginx;
 use foreshade_tests::proxy::free_address;
 use foreshade_tests::recording::{Recording, requests};
 use foreshade_tests::tls_server::{body, sum};
-use foreshade_tests::wire::{connect, exchange};
+use foreshade_tests::wire::{connect, exchange, read_until};
 
 use crate::stage::{BOTH, NAME, Stage, done, one, start};
 
@@ -120,6 +120,22 @@ fn an_answer_that_ends_with_its_connection_is_whole_only_where_tls_says_so() {
         assert!(whole.ends_with("ok\n\r\n0\r\n\r\n"), "relay {relay}: {whole}");
         let cut = asked("/cut-off");
         assert!(!cut.ends_with("0\r\n\r\n"), "relay {relay}: {cut}");
+    }
+}
+
+#[test]
+fn another_protocol_is_spoken_on_after_an_upgrade() {
+    let stage = Stage::new();
+    let server = stage.server();
+    let proxy = stage.before(server.address, true);
+    let mut stream = connect(proxy.users);
+    let asked = "GET /upgrade HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    stream.write_all(asked.as_bytes()).unwrap();
+    let head = read_until(&mut stream, "\r\n\r\n");
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    for word in ["one\n", "another\n"] {
+        stream.write_all(word.as_bytes()).unwrap();
+        assert_eq!(read_until(&mut stream, "\n"), word);
     }
 }
 
