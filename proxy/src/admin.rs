@@ -223,6 +223,8 @@ async fn show_metrics(State(admin): State<Admin>) -> Result<impl IntoResponse, R
         handshakes: admin.connections.handshakes(),
         handshakes_failed: admin.connections.failed(),
         certificates: certificates(view.topology.config()),
+        secured: metrics::tls::secured(view.topology.config()),
+        shown: metrics::tls::shown(view.topology.config()),
         access_log: admin.access_log.as_ref().map(Writing::counts).unwrap_or_default(),
         admin_refused: admin.keys.refused(),
         link: admin.link.as_ref().map(|link| link.borrow().clone()),

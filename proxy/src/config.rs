@@ -35,7 +35,9 @@ mod tcp;
 
 mod tls;
 
-use std::collections::BTreeSet;
+mod secured;
+
+use std::collections::{BTreeSet, HashMap};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
@@ -63,7 +65,9 @@ use crate::policy::{Gate, Policy};
 use crate::proxy_protocol::{ProxyProtocol, Version};
 use crate::route::Route;
 use crate::tcp::ServerNames;
+use crate::tls::origination::{self, Destination, Origination};
 use crate::tls::{Settings, Termination};
+use crate::upstream::connect::To;
 
 /// How long a connection rests between two requests where nothing is said: as long as browsers keep one.
 const IDLE_HTTP: Duration = Duration::from_secs(60);
@@ -111,10 +115,18 @@ pub fn parse_again(config: &Config, answers: &Answers) -> Result<Config, Mistake
         Some(known) => Ok(known.clone()),
         None => Termination::load(settings, SystemTime::now()),
     };
+    let known_outside = |settings: &origination::Settings| {
+        let known = config.originations().find(|known| known.settings() == settings);
+        known.map_or_else(
+            || Origination::load(settings, SystemTime::now()),
+            |known| Ok(known.clone()),
+        )
+    };
     let world = World {
         resolve: &by_system,
         answers,
         terminate: &known,
+        originate: &known_outside,
     };
     read(&source.text, &source.origin, &world)
 }
@@ -137,6 +149,7 @@ pub fn parse_with(
         resolve,
         answers,
         terminate: &|settings| Termination::load(settings, SystemTime::now()),
+        originate: &|settings| Origination::load(settings, SystemTime::now()),
     };
     read(text, origin, &world)
 }
@@ -196,15 +209,26 @@ impl Config {
         self.listeners.iter().filter_map(|listener| listener.tls.as_ref())
     }
 
+    /// What the clusters that speak TLS do it with.
+    pub fn originations(&self) -> impl Iterator<Item = &Arc<Origination>> {
+        self.clusters.iter().filter_map(|cluster| cluster.tls.as_ref())
+    }
+
+    /// All files of certificates, keys and authorities.
+    pub fn tls_files(&self) -> impl Iterator<Item = &Path> {
+        let inside = self.terminations().flat_map(|tls| tls.files());
+        inside.chain(self.originations().flat_map(|tls| tls.files()))
+    }
+
     /// What is not wrong, and not as it should be.
     pub fn warnings(&self) -> impl Iterator<Item = &str> {
-        self.terminations()
-            .flat_map(|tls| tls.warnings())
-            .map(String::as_str)
+        let inside = self.terminations().flat_map(|tls| tls.warnings());
+        let outside = self.originations().flat_map(|tls| tls.warnings());
+        inside.chain(outside).map(String::as_str)
     }
 
     /// The same, where certificates that are those of `before` are the very same object: with it stay the keys of its
-    /// tickets, so that clients of before need no whole handshake.
+    /// tickets, so that clients of before need no whole handshake; and of an endpoint its tickets and connections.
     #[must_use]
     pub fn keeping(mut self, before: &Self) -> Self {
         for tls in self
@@ -214,6 +238,11 @@ impl Config {
         {
             if let Some(same) = before.terminations().find(|known| known.is_same_as(tls)) {
                 *tls = same.clone();
+            }
+        }
+        for cluster in &mut self.clusters {
+            if let Some(known) = before.clusters.iter().find(|known| known.name == cluster.name) {
+                cluster.keep(known);
             }
         }
         self
@@ -312,6 +341,38 @@ pub struct Cluster {
     pub gate: Option<Arc<Gate>>,
     /// How endpoints are told of clients before the first byte; not at all where `None`.
     pub proxy_protocol: Option<Version>,
+    /// What its endpoints are spoken to in TLS with; in the clear where `None`.
+    pub tls: Option<Arc<Origination>>,
+}
+
+impl Cluster {
+    /// The way to one of its endpoints.
+    pub fn to(&self, endpoint: &Endpoint) -> To {
+        To {
+            address: endpoint.address,
+            limit: self.connect_timeout,
+            tls: endpoint.tls.clone(),
+        }
+    }
+
+    /// Endpoints of which nothing has changed since `known` keep what is remembered of them; the others their counts.
+    fn keep(&mut self, known: &Self) {
+        let places: HashMap<_, _> = known
+            .endpoints
+            .iter()
+            .map(|e| ((&e.name, e.address), e))
+            .collect();
+        for endpoint in &mut self.endpoints {
+            let before = places.get(&(&endpoint.name, endpoint.address));
+            let before = before.and_then(|before| before.tls.as_ref());
+            if let (Some(tls), Some(before)) = (&mut endpoint.tls, before) {
+                *tls = match tls == before {
+                    true => before.clone(),
+                    false => Arc::new(tls.counted_on(before)),
+                };
+            }
+        }
+    }
 }
 
 /// One endpoint.
@@ -329,6 +390,8 @@ pub struct Endpoint {
     pub weight: f64,
     /// Requests per second it can carry, where known.
     pub capacity_rps: Option<f64>,
+    /// How TLS is spoken with it; in the clear where `None`.
+    pub tls: Option<Arc<Destination>>,
 }
 
 /// What a user is recognised by.

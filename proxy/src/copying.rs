@@ -64,6 +64,7 @@ impl Copying {
         match failure {
             Failure::Refused
             | Failure::ConnectFailed
+            | Failure::Handshake(_)
             | Failure::Reset
             | Failure::ResetUnused
             | Failure::Garbage

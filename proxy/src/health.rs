@@ -13,23 +13,25 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rand::RngExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use crate::config::{Endpoint, Probe};
+use crate::outcome::Failure;
 use crate::proxy_protocol::{self, Version};
 use crate::recorder::Place;
+use crate::tls::handshakes::HandshakeFailure;
 use crate::topology::Topology;
 use crate::topology::ids::EndpointId;
+use crate::upstream::Unreached;
+use crate::upstream::connect::To;
 
 /// Longest head of an answer, in bytes. Servers grant 8 KiB by custom; twice that is generous.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -60,10 +62,10 @@ impl Dropped {
 }
 
 /// One endpoint's probe.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Schedule {
     endpoint: EndpointId,
-    address: SocketAddr,
+    to: To,
     probe: Probe,
     /// The header that the endpoint expects first: that it is nobody's connection.
     told: Option<Version>,
@@ -110,7 +112,10 @@ fn schedules(topology: &Topology) -> Vec<Schedule> {
         let of = |(endpoint, e): (usize, &Endpoint)| {
             Some(Schedule {
                 endpoint: topology.endpoint_id(Place { cluster, endpoint })?,
-                address: e.address,
+                to: To {
+                    limit: check.timeout,
+                    ..config.to(e)
+                },
                 probe: check.probe.clone(),
                 told: config.proxy_protocol,
                 interval: check.interval,
@@ -129,12 +134,20 @@ async fn keep_probing(schedule: Schedule, results: mpsc::Sender<ProbeResult>, dr
     let mut ticks = interval_at(first, period);
     // A probe that takes longer than the interval must not be followed by a burst.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut passed_before = None;
+    let address = schedule.to.address;
+    let (mut passed_before, mut distrusted) = (None, None);
     loop {
         ticks.tick().await;
-        let (passed, latency) = probe_once(&schedule).await;
+        let (passed, latency, why) = probe_once(&schedule).await;
         if passed_before.replace(passed) != Some(passed) {
-            tracing::debug!(address = %schedule.address, passed, "probe changed its mind");
+            tracing::debug!(%address, passed, "probe changed its mind");
+        }
+        // A certificate is in somebody's hands, who wants to know; and it does not come and go with the load.
+        if let Some(why) = why.filter(|why| distrusted.replace(*why) != Some(*why)) {
+            tracing::warn!(%address, reason = why.label(), "an endpoint fails its TLS handshake");
+        }
+        if passed && distrusted.take().is_some() {
+            tracing::info!(%address, "an endpoint passes its TLS handshake again");
         }
         match results.try_send(ProbeResult {
             endpoint: schedule.endpoint,
@@ -150,24 +163,38 @@ async fn keep_probing(schedule: Schedule, results: mpsc::Sender<ProbeResult>, dr
     }
 }
 
-async fn probe_once(schedule: &Schedule) -> (bool, Duration) {
+/// Whether the probe passed, how long it took, and why there was no TLS if that is why it failed.
+async fn probe_once(schedule: &Schedule) -> (bool, Duration, Option<HandshakeFailure>) {
     let asked_at = Instant::now();
     let answer = timeout(schedule.timeout, ask(schedule)).await;
-    let passed = matches!(answer, Ok(Ok(true)));
-    (passed, asked_at.elapsed())
+    let latency = asked_at.elapsed();
+    match answer {
+        Ok(Ok(passed)) => (passed, latency, None),
+        Ok(Err(error)) => (false, latency, distrust(&error)),
+        Err(_) => (false, latency, None),
+    }
+}
+
+/// Why the handshake of a probe failed, if that is why it did.
+fn distrust(error: &io::Error) -> Option<HandshakeFailure> {
+    match error.get_ref()?.downcast_ref()? {
+        Unreached(Failure::Handshake(why)) => Some(*why),
+        Unreached(_) => None,
+    }
 }
 
 async fn ask(schedule: &Schedule) -> io::Result<bool> {
-    let mut stream = TcpStream::connect(schedule.address).await?;
+    let mut greeting = Vec::new();
     if let Some(version) = schedule.told {
-        let mut header = Vec::new();
-        proxy_protocol::write(version, None, &mut header);
-        stream.write_all(&header).await?;
+        proxy_protocol::write(version, None, &mut greeting);
     }
+    let connected = schedule.to.connect(&greeting).await;
+    let mut stream = connected.map_err(|failure| io::Error::other(Unreached(failure)))?;
     let Probe::Http { path, host } = &schedule.probe else {
+        stream.part();
         return Ok(true);
     };
-    let host = host.clone().unwrap_or_else(|| schedule.address.to_string());
+    let host = host.clone().unwrap_or_else(|| schedule.to.address.to_string());
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: foreshade-probe/{}\r\nAccept: */*\r\n\
          Connection: close\r\n\r\n",

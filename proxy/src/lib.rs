@@ -41,6 +41,7 @@ mod report;
 pub mod request;
 pub mod rewrite;
 pub mod route;
+mod socket;
 pub mod table;
 pub mod tally;
 pub mod tcp;

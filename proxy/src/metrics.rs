@@ -15,7 +15,7 @@ mod operations;
 mod page;
 mod policy;
 mod process;
-mod tls;
+pub mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +61,10 @@ pub struct Extra {
     pub handshakes_failed: Vec<(&'static str, u64)>,
     /// The certificates that clients are shown, and by which listener.
     pub certificates: Vec<(String, Certificate)>,
+    /// The endpoints that are spoken to in TLS.
+    pub secured: Vec<tls::Secured>,
+    /// The certificates that endpoints are shown, and by which cluster.
+    pub shown: Vec<(String, Certificate)>,
     /// What became of the access log's lines.
     pub access_log: access_log::Counts,
     /// Requests of operators without the token.
@@ -96,6 +100,7 @@ pub fn render(view: &View, extra: &Extra) -> String {
     policy::write(&mut page, view);
     operations::write(&mut page, extra);
     tls::write(&mut page, extra);
+    tls::write_endpoints(&mut page, extra);
     link::write(&mut page, extra, view);
     write_clusters(&mut page, &clusters);
     write_carried(&mut page, &clusters);

@@ -43,7 +43,6 @@ mod noise;
 
 mod lane;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +57,7 @@ use self::limits::Limits;
 use self::rule::Slot;
 pub use self::rule::{Reason, Rule, is_safe};
 pub use self::tee::{Primary, Tee};
+use crate::upstream::connect::To;
 
 /// Copies that may wait for the mirror's thread to take them up. It takes up one in microseconds.
 const JOBS_MAX: usize = 512;
@@ -81,12 +81,10 @@ pub struct LaneKey {
 }
 
 /// Where a copy goes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Target {
     /// The endpoint.
-    pub address: SocketAddr,
-    /// Time to connect.
-    pub connect_timeout: Duration,
+    pub to: To,
     /// Its idle connections are closed after this.
     pub idle_timeout: Duration,
 }

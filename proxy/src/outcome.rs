@@ -8,6 +8,7 @@ use foreshade_engine::failover::Stage;
 use foreshade_engine::outcome::Class;
 
 use crate::framing::Refusal;
+use crate::tls::handshakes::HandshakeFailure;
 
 /// Why an attempt brought no answer, or an answer that is not wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub enum Failure {
     Refused,
     /// No connection within the time for it, or no way there.
     ConnectFailed,
+    /// A connection, and no TLS on it.
+    Handshake(HandshakeFailure),
     /// A kept connection was dead, and not one byte of an answer came.
     StaleConnection,
     /// The connection broke before the answer's head was complete.
@@ -80,9 +83,9 @@ impl Failure {
     /// What follows.
     pub fn consequence(self) -> Consequence {
         use Failure::{
-            AttemptTimeout, ClientBroke, ClientGone, ClientRefused, ClientSlow, ConnectFailed, Garbage, Idle,
-            Internal, Lifetime, NobodyLeft, Refused, Reset, ResetUnused, RouteTimeout, StaleConnection,
-            Status, Truncated,
+            AttemptTimeout, ClientBroke, ClientGone, ClientRefused, ClientSlow, ConnectFailed, Garbage,
+            Handshake, Idle, Internal, Lifetime, NobodyLeft, Refused, Reset, ResetUnused, RouteTimeout,
+            StaleConnection, Status, Truncated,
         };
         let sent = Some(Stage::Sent);
         let (class, stage, status, reason) = match self {
@@ -92,6 +95,12 @@ impl Failure {
                 Some(Stage::NeverSent),
                 502,
                 "connect_failed",
+            ),
+            Handshake(_) => (
+                Class::ConnectFailed,
+                Some(Stage::NeverSent),
+                502,
+                "handshake_failed",
             ),
             // Bytes may have been written before the end was seen, so the careful reading applies.
             StaleConnection => (

@@ -18,7 +18,6 @@ pub(crate) mod leave;
 pub mod listen;
 pub(crate) mod local;
 mod pace;
-mod socket;
 pub mod stream;
 mod work;
 

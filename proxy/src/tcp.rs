@@ -8,6 +8,7 @@
 //!   ([`hello`], [`names`]);
 //! - [`carry`]: attempts, until there is a connection to an endpoint, and what the policy is told from there on;
 //! - [`pump`]: both directions, with back-pressure, and half-closed where one side has said everything;
+//! - [`sealed`]: one direction where TLS is spoken with the endpoint;
 //! - [`lend`]: what bytes pass through: a buffer, or a pipe in the kernel for what is large. Both are the worker's, and
 //!   borrowed while bytes move: a connection that rests holds none.
 //!
@@ -19,6 +20,7 @@ pub mod hello;
 mod lend;
 mod names;
 mod pump;
+mod sealed;
 mod serve;
 mod told;
 

@@ -1,4 +1,5 @@
-//! TLS for clients: which certificates a listener shows, to whom, and what it asks of whoever connects.
+//! TLS for clients: which certificates a listener shows, to whom, and what it asks of whoever connects. Towards endpoints
+//! it is [`origination`].
 //!
 //! A [`Termination`] is made out of files once, when a configuration is read, and shared by all workers; nothing in it
 //! ever changes but the keys of its tickets. So a certificate that is renewed makes another termination: who connects
@@ -16,6 +17,10 @@ mod files;
 
 mod names;
 
+pub mod origination;
+
+pub mod handshakes;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
@@ -27,8 +32,8 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 
 pub use self::agreed::{Agreed, CLIENT_CERTIFICATE, Version};
-pub use self::files::Fault;
 use self::files::Reading;
+pub use self::files::{Fault, SYSTEM_AUTHORITIES};
 use self::names::Names;
 
 /// The provider of all cryptography, whatever the process's default is.
@@ -53,6 +58,14 @@ pub struct Settings {
     pub clients: Option<ClientCertificates>,
     /// Whether HTTP/2 is offered, before HTTP/1.1.
     pub http2: bool,
+}
+
+impl Settings {
+    /// What is blamed for a fault that only shows when everything is put together.
+    fn first(&self) -> &Path {
+        let first = self.certificates.first();
+        first.map_or(Path::new(""), |files| &files.certificate)
+    }
 }
 
 /// Where a certificate is.
@@ -120,7 +133,7 @@ impl Termination {
         let (digest, warnings) = reading.end()?;
         let names = Arc::new(names.ok_or_else(Vec::new)?);
         let config =
-            config(settings, roots, &names).map_err(|error| vec![Fault::of_all(settings, &error)])?;
+            config(settings, roots, &names).map_err(|error| vec![Fault::of_all(settings.first(), &error)])?;
         Ok(Arc::new(Self {
             settings: settings.clone(),
             certificates: certificates.into_iter().map(|read| read.shown).collect(),
@@ -183,16 +196,21 @@ impl fmt::Debug for Termination {
     }
 }
 
+/// All from the oldest one on.
+fn versions(oldest: Version) -> Vec<&'static SupportedProtocolVersion> {
+    match oldest {
+        Version::Tls12 => vec![&TLS13, &TLS12],
+        Version::Tls13 => vec![&TLS13],
+    }
+}
+
 fn config(
     settings: &Settings,
     roots: Option<RootCertStore>,
     names: &Arc<Names>,
 ) -> Result<ServerConfig, rustls::Error> {
-    let versions: &[&SupportedProtocolVersion] = match settings.min_version {
-        Version::Tls12 => &[&TLS13, &TLS12],
-        Version::Tls13 => &[&TLS13],
-    };
-    let builder = ServerConfig::builder_with_provider(PROVIDER.clone()).with_protocol_versions(versions)?;
+    let builder = ServerConfig::builder_with_provider(PROVIDER.clone())
+        .with_protocol_versions(&versions(settings.min_version))?;
     let builder = match (&settings.clients, roots) {
         (Some(clients), Some(roots)) => {
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), PROVIDER.clone());

@@ -20,6 +20,7 @@ use crate::policy::{Policy, carry_over};
 use crate::recorder::Place;
 use crate::route::{Route, Router};
 use crate::tcp;
+use crate::upstream::connect::To;
 
 /// A checked configuration, made ready for requests. Shared by all workers, never changed.
 #[derive(Debug)]
@@ -124,6 +125,12 @@ impl Topology {
     /// An endpoint by its place.
     pub fn endpoint(&self, place: Place) -> Option<&Endpoint> {
         self.cluster(place.cluster)?.endpoints.get(place.endpoint)
+    }
+
+    /// The way to an endpoint.
+    pub fn to(&self, place: Place) -> Option<To> {
+        let (cluster, endpoint) = (self.cluster(place.cluster)?, self.endpoint(place)?);
+        Some(cluster.to(endpoint))
     }
 
     /// Who the endpoint at this place is.

@@ -6,9 +6,7 @@ pub mod dial;
 pub mod network;
 pub mod pool;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
 use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
@@ -17,9 +15,11 @@ use pingora_error::{Error, ErrorSource, ErrorType};
 use crate::framing::Refusal;
 use crate::outcome::Failure;
 use crate::recorder::Place;
+use crate::tls::handshakes::HandshakeFailure;
 use crate::topology::Topology;
 use crate::topology::ids::EndpointId;
 
+use self::connect::{Socket, To};
 use self::dial::Dial;
 use self::pool::Pool;
 
@@ -36,23 +36,38 @@ pub struct Peers {
 #[derive(Debug)]
 struct Way {
     endpoint: EndpointId,
-    address: SocketAddr,
-    connect_timeout: Duration,
+    /// Counted by one worker, so that lending it touches nothing that others write.
+    to: Arc<To>,
     peer: HttpPeer,
 }
+
+/// One attempt's way without pingora.
+#[derive(Debug)]
+pub(crate) struct Reached {
+    /// The endpoint.
+    pub(crate) endpoint: EndpointId,
+    /// A connection on which nothing is under way, or where one can be had.
+    pub(crate) socket: Result<Socket, Arc<To>>,
+}
+
+/// Why there is no connection, where pingora carries it.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.consequence().reason)]
+pub(crate) struct Unreached(pub(crate) Failure);
 
 impl Peers {
     /// Peers for all endpoints of a topology, with the connections of a pool.
     pub fn new(topology: &Topology, pool: &Arc<Pool>) -> Self {
         let way = |place| {
-            let address = topology.endpoint(place)?.address;
+            let to = topology.to(place)?;
             Some(Way {
                 endpoint: topology.endpoint_id(place)?,
-                address,
-                connect_timeout: topology.cluster(place.cluster)?.connect_timeout,
+                // In the clear, as far as pingora knows: what it is lent has been secured.
+                //
                 // Without any timeouts: pingora's hold for every single call and cost a timer each; ours are in
                 // `deadline` and `dial`.
-                peer: HttpPeer::new(address, false, String::new()),
+                peer: HttpPeer::new(to.address, false, String::new()),
+                to: Arc::new(to),
             })
         };
         let sizes = topology.sizes().into_iter().enumerate();
@@ -65,19 +80,32 @@ impl Peers {
         }
     }
 
-    /// The way of one attempt to an endpoint, and the endpoint's address.
-    pub fn dial(&self, place: Place) -> Option<(Dial, SocketAddr)> {
-        let way = self.clusters.get(place.cluster)?.get(place.endpoint)?;
-        Some((self.dial_by(way), way.address))
+    /// The way of one attempt to an endpoint.
+    pub fn dial(&self, place: Place) -> Option<Dial> {
+        self.way(place).map(|way| self.dial_by(way))
+    }
+
+    /// A kept connection to an endpoint, or where a new one can be had.
+    pub(crate) fn reach(&self, place: Place) -> Option<Reached> {
+        let way = self.way(place)?;
+        let kept = self.pool.take(way.endpoint, &way.to);
+        Some(Reached {
+            endpoint: way.endpoint,
+            socket: kept.ok_or_else(|| way.to.clone()),
+        })
+    }
+
+    fn way(&self, place: Place) -> Option<&Way> {
+        self.clusters.get(place.cluster)?.get(place.endpoint)
     }
 
     fn dial_by(&self, way: &Way) -> Dial {
-        Dial::new(way.endpoint, way.connect_timeout, self.pool.clone())
+        Dial::new(way.endpoint, way.to.clone(), self.pool.clone())
     }
 
     /// A box for one attempt of a request with these headers, and what will tell which connection it got.
     pub fn peer(&self, place: Place, headers: &HeaderMap) -> Option<(Box<HttpPeer>, Arc<Dial>)> {
-        let way = self.clusters.get(place.cluster)?.get(place.endpoint)?;
+        let way = self.way(place)?;
         let dial = Arc::new(self.dial_by(way));
         let mut peer = Box::new(way.peer.clone());
         peer.options.custom_l4 = Some(dial.clone());
@@ -109,10 +137,9 @@ pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// What it means that no connection came about.
 pub(crate) fn connect_failure(error: &Error) -> Failure {
-    match error.etype() {
-        ErrorType::ConnectRefused => Failure::Refused,
-        _ => Failure::ConnectFailed,
-    }
+    let cause = error.cause.as_deref();
+    let told = cause.and_then(|cause| cause.downcast_ref::<Unreached>());
+    told.map_or(Failure::ConnectFailed, |told| told.0)
 }
 
 /// Why the client's body was refused, if that is what broke the exchange off.
@@ -128,6 +155,7 @@ pub(crate) fn exchange_failure(error: &Error, reused: bool, answered: bool) -> F
     if let Some(refusal) = refusal(error) {
         return Failure::ClientRefused(refusal);
     }
+    let cause = || error.cause.as_deref()?.downcast_ref::<std::io::Error>();
     match (error.esource(), error.etype()) {
         (ErrorSource::Downstream, ReadError | WriteError | ConnectionClosed | ErrorType::WriteTimedout) => {
             Failure::ClientGone
@@ -139,7 +167,10 @@ pub(crate) fn exchange_failure(error: &Error, reused: bool, answered: bool) -> F
         (ErrorSource::Upstream, ConnectionClosed | ReadError | WriteError) if reused => {
             Failure::StaleConnection
         }
-        (ErrorSource::Upstream, _) => Failure::Reset,
+        // What the connection was told of it was counted there.
+        (ErrorSource::Upstream, _) => cause()
+            .and_then(HandshakeFailure::after)
+            .map_or(Failure::Reset, Failure::Handshake),
         (ErrorSource::Internal | ErrorSource::Unset, _) => Failure::Internal,
     }
 }

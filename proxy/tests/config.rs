@@ -441,7 +441,7 @@ fn an_unknown_key_gets_a_hint() {
     shop.yaml:11:45: unknown key "shadw" in an endpoint
        11 |       - { name: b, address: 127.0.0.1:9002, shadw: a-standby }
           |                                             ^^^^^
-           expected: one of name, address, shadow, region, weight, capacity
+           expected: one of name, address, serverName, shadow, region, weight, capacity
            hint: did you mean "shadow"?
 
     shop.yaml: 1 mistake

@@ -103,6 +103,8 @@ impl Folder {
         let authority = self.authority("clients");
         authority.issue("shop.example", &["shop.example", "*.shop.example"]);
         authority.issue("api.example", &["api.example"]);
+        authority.issue_client("proxy");
+        self.authority("endpoints");
         // An OCSP response that says that all is well, and of nobody.
         self.file("shop.example.ocsp", [0x30, 0x03, 0x0a, 0x01, 0x00]);
         example.replace("/etc/foreshade/tls", &self.0.display().to_string())
@@ -123,6 +125,18 @@ impl Authority {
     pub fn issue(&self, name: &str, hosts: &[&str]) -> Files {
         let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
         let params = CertificateParams::new(hosts).expect("names of hosts");
+        self.sign(name, &params)
+    }
+
+    /// The same, of which the time is over.
+    ///
+    /// # Panics
+    /// When one of them is no host.
+    pub fn issue_expired(&self, name: &str, hosts: &[&str]) -> Files {
+        let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let mut params = CertificateParams::new(hosts).expect("names of hosts");
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2021, 1, 1);
         self.sign(name, &params)
     }
 

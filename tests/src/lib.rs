@@ -11,8 +11,10 @@
 pub mod certificates;
 pub mod controller;
 pub mod dns;
+pub mod nginx;
 pub mod promtool;
 pub mod proxy;
 pub mod recording;
 pub mod tidy;
+pub mod tls_server;
 pub mod wire;

@@ -56,7 +56,11 @@ pub(super) fn json(line: &mut Vec<u8>, record: &Record<'_>, began: &Stamped, que
         record.reason.label().as_bytes(),
         FIELD_BYTES_MAX,
     );
-    text(line, b",\"detail\":\"", record.detail.as_bytes(), FIELD_BYTES_MAX);
+    let detail = match record.detail {
+        "" => record.reason.detail(),
+        detail => detail,
+    };
+    text(line, b",\"detail\":\"", detail.as_bytes(), FIELD_BYTES_MAX);
     for (key, bytes) in [
         (&b",\"bytes_in\":"[..], record.bytes_in),
         (b",\"bytes_out\":", record.bytes_out),

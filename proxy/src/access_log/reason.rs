@@ -46,12 +46,21 @@ impl Reason {
             Self::Failed(failure) => failure.consequence().reason,
         }
     }
+
+    /// What is to be said beside it.
+    pub fn detail(self) -> &'static str {
+        match self {
+            Self::Failed(Failure::Handshake(why)) => why.label(),
+            _ => "",
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::framing::Refusal;
+    use crate::tls::handshakes::HandshakeFailure;
 
     #[test]
     fn every_reason_is_told_of_in_the_document() {
@@ -59,6 +68,7 @@ mod tests {
         let failures = [
             Refused,
             ConnectFailed,
+            Handshake(HandshakeFailure::Expired),
             StaleConnection,
             Reset,
             ResetUnused,

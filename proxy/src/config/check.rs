@@ -12,7 +12,7 @@ use foreshade_settings::{At, List, Mistake, Mistakes, Names, Resolve, address, q
 use super::dns::Answers;
 use super::mirror::Clusters;
 use super::text::route::Network;
-use super::tls::{Terminate, termination};
+use super::tls::{Originate, Terminate, termination};
 use super::{
     Admin, AdminAddress, Config, IDLE_HTTP, IDLE_TCP, Listener, Source, cluster, follow, policy, raw, route,
     tcp,
@@ -29,6 +29,8 @@ pub(super) struct World<'a> {
     pub(super) answers: &'a Answers,
     /// How files of certificates become what TLS is spoken with.
     pub(super) terminate: &'a Terminate<'a>,
+    /// The same, for what is spoken with endpoints.
+    pub(super) originate: &'a Originate<'a>,
 }
 
 /// What a listener needs beside its keys. `None` for what is wrong, and reported.
@@ -91,7 +93,7 @@ pub(super) fn config(
     let clusters: Vec<_> = clusters
         .items
         .into_iter()
-        .map(|raw| cluster::cluster(raw, (&taken, follows), world.answers, mistakes))
+        .map(|raw| cluster::cluster(raw, (&taken, follows), world, mistakes))
         .collect();
     let servers = file.dns.servers.items.iter();
     let servers: Vec<_> = servers

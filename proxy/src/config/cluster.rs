@@ -11,9 +11,11 @@ use std::net::SocketAddr;
 use foreshade_contract::Share;
 use foreshade_engine::spec::ShiftPolicy;
 use foreshade_settings::{At, List, Mistake, Mistakes, Names, Place, quoted};
+use rustls::pki_types::ServerName;
 
-use super::check::overlap;
-use super::dns::{self, Answers, DnsName};
+use super::check::{World, overlap};
+use super::dns::{self, DnsName};
+use super::secured::secured;
 use super::tcp::announced;
 use super::text::Origin;
 use super::{Cluster, CohortKey, HealthCheck, Probe, Segment, SegmentRule, policy, raw};
@@ -23,6 +25,8 @@ pub(super) struct Member {
     pub(super) raw: raw::Endpoint,
     pub(super) standby: bool,
     pub(super) origin: Option<At<Origin>>,
+    /// What its certificate has to bear; its address where `None`.
+    pub(super) server_name: Option<ServerName<'static>>,
 }
 
 impl Member {
@@ -35,14 +39,14 @@ impl Member {
     }
 
     /// The name that stands for its addresses.
-    fn named(&self) -> Option<&DnsName> {
+    pub(super) fn named(&self) -> Option<&DnsName> {
         match &self.origin.as_ref()?.value {
             Origin::Fixed(_) => None,
             Origin::Named(name) => Some(name),
         }
     }
 
-    fn called(&self) -> String {
+    pub(super) fn called(&self) -> String {
         self.raw
             .name
             .as_ref()
@@ -55,22 +59,12 @@ impl Member {
 pub(super) fn cluster(
     raw: raw::Cluster,
     (listening, follows): (&[(SocketAddr, String)], bool),
-    answers: &Answers,
+    world: &World<'_>,
     mistakes: &mut Mistakes,
 ) -> Option<Cluster> {
     let endpoints = raw.endpoints.unwrap_or_else(List::unread);
     let (whole, sound) = (endpoints.whole && raw.shadows.whole, endpoints.sound);
-    let endpoints = endpoints.items.into_iter().map(|endpoint| (endpoint, false));
-    let shadows = raw.shadows.items.into_iter().map(|shadow| (shadow.into(), true));
-    let members: Vec<_> = endpoints
-        .chain(shadows)
-        .map(|(mut raw, standby): (raw::Endpoint, bool)| Member {
-            origin: raw.address.take(),
-            raw,
-            standby,
-        })
-        .collect();
-
+    let mut members = members(endpoints.items, raw.shadows.items);
     let names = Names::collect(
         "endpoint or shadow",
         members.iter().map(|member| member.raw.name.as_ref()),
@@ -91,6 +85,13 @@ pub(super) fn cluster(
     }
     check_addresses(&members, &shadows, listening, mistakes);
     check_names(&members, mistakes);
+    let tls = secured(
+        raw.tls,
+        raw.name.as_ref().and_then(At::place),
+        &mut members,
+        world,
+        mistakes,
+    );
 
     let shift = shift(&raw.shift, mistakes);
     let health = match raw.health {
@@ -102,7 +103,12 @@ pub(super) fn cluster(
         name: raw.name?.value,
         names: members.iter().filter_map(|m| m.named().cloned()).collect(),
         endpoints: if members.iter().all(|m| m.origin.is_some()) {
-            dns::expand(members, &shadows, listening, answers)?
+            dns::expand(
+                members,
+                &shadows,
+                listening,
+                (world.answers, tls.as_ref()?.as_ref()),
+            )?
         } else {
             return None;
         },
@@ -123,7 +129,20 @@ pub(super) fn cluster(
             None => None,
         },
         proxy_protocol: announced(raw.proxy_protocol.value),
+        tls: tls?,
     })
+}
+
+fn members(endpoints: Vec<raw::Endpoint>, shadows: Vec<raw::Shadow>) -> Vec<Member> {
+    let endpoints = endpoints.into_iter().map(|endpoint| (endpoint, false));
+    let shadows = shadows.into_iter().map(|shadow| (shadow.into(), true));
+    let member = |(mut raw, standby): (raw::Endpoint, bool)| Member {
+        origin: raw.address.take(),
+        raw,
+        standby,
+        server_name: None,
+    };
+    endpoints.chain(shadows).map(member).collect()
 }
 
 /// No endpoint shadows itself, and every shadow is the end of the line.

@@ -11,6 +11,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use foreshade_contract::Name;
 use foreshade_engine::spec::Role;
@@ -18,6 +19,7 @@ use foreshade_engine::spec::Role;
 use super::Endpoint;
 use super::cluster::{Member, is_own};
 use super::text::Origin;
+use crate::tls::origination::{Destination, Origination};
 
 /// Most addresses of one name that become endpoints. Who needs more has a balancer behind the name.
 pub const ADDRESSES_MAX: usize = 64;
@@ -59,12 +61,12 @@ pub struct Found {
 pub struct Answers(pub HashMap<DnsName, Vec<Found>>);
 
 /// Makes endpoints of a cluster's members: primaries first, as in the file. `shadows` are the members' shadows by position,
-/// `listening` this proxy's own addresses.
+/// `listening` this proxy's own addresses, `tls` what they are spoken to with.
 pub(super) fn expand(
     members: Vec<Member>,
     shadows: &[Option<usize>],
     listening: &[(SocketAddr, String)],
-    answers: &Answers,
+    (answers, tls): (&Answers, Option<&Arc<Origination>>),
 ) -> Option<Vec<Endpoint>> {
     let groups = groups(&members, listening, answers);
     let starts: Vec<usize> = groups
@@ -98,6 +100,11 @@ pub(super) fn expand(
                 region: member.raw.region.clone(),
                 weight: member.raw.weight.0 * found.weight,
                 capacity_rps: member.raw.capacity.map(|rate| rate.0),
+                tls: tls.map(|tls| {
+                    let name = member.server_name.clone();
+                    let name = name.unwrap_or_else(|| found.address.ip().into());
+                    Arc::new(Destination::new(tls, name))
+                }),
             });
         }
     }

@@ -22,8 +22,8 @@ use super::operations::{
     AccessLogKeys as AccessLog, AdminKeys as Admin, RequestIdKeys as RequestId, TraceKeys as Trace,
 };
 use super::text::route::Network;
-use super::text::{Authority, Content, Cookie, Header, Origin, Target};
-use super::tls::ListenerTls;
+use super::text::{Authority, Content, Cookie, Header, Host, Origin, Target};
+use super::tls::{ClusterTls, ListenerTls};
 use crate::client::ToldBy;
 
 use self::route::Paths;
@@ -180,7 +180,7 @@ section! {
     /// How traffic moves to shadows. The defaults are meant to fit.
     shift "shift": nested Shift;
     /// Time to establish a connection. More than any round trip on earth, less than the second after which a lost SYN
-    /// is sent again: a connection that takes longer goes to another endpoint.
+    /// is sent again: a connection that takes longer goes to another endpoint. A handshake of TLS has as much once more.
     connect_timeout "connectTimeout": default Limit = millis(500);
     /// Ramp of a new or returning endpoint; 0s for none.
     slow_start "slowStart": default Span = seconds(10);
@@ -191,6 +191,8 @@ section! {
     /// The PROXY protocol by which its endpoints are told who the client is: v1 or v2. Of clusters that serve tcp or
     /// tls-passthrough only.
     proxy_protocol "proxyProtocol": default At<Announce> = Announce::Off;
+    /// TLS with its endpoints, shadows and health checks included. In the clear where left out.
+    tls "tls": optional At<ClusterTls>;
 }
 
 section! {
@@ -200,6 +202,8 @@ section! {
     name "name": required At<Name>;
     /// Where it is. Each address of a name is an endpoint of its own, for as long as the name has it.
     address "address": required At<Origin>;
+    /// Name that its certificate has to bear, where that is not the cluster's tls.serverName.
+    server_name "serverName": optional At<Host>;
     /// Name of the shadow that takes over, or of another endpoint of the cluster.
     shadow "shadow": optional At<Reference>;
     /// Region, shown to operators.
@@ -217,6 +221,8 @@ section! {
     name "name": required At<Name>;
     /// Where it is. Each address of a name is an endpoint of its own, for as long as the name has it.
     address "address": required At<Origin>;
+    /// Name that its certificate has to bear, where that is not the cluster's tls.serverName.
+    server_name "serverName": optional At<Host>;
     /// Region, shown to operators.
     region "region": optional Name;
     /// Relative weight.
@@ -230,6 +236,7 @@ impl From<Shadow> for Endpoint {
         let Shadow {
             name,
             address,
+            server_name,
             region,
             weight,
             capacity,
@@ -237,6 +244,7 @@ impl From<Shadow> for Endpoint {
         Self {
             name,
             address,
+            server_name,
             shadow: None,
             region,
             weight,

@@ -151,9 +151,11 @@ e: { http: { path: '/healthz?key=s3cret' }, to: { path: /healthz } }
     const HARMLESS: &str = "
         accessLog.to admin.tokenFile
         clusters.cohort.cookie clusters.cohort.header clusters.endpoints.name clusters.endpoints.region
-        clusters.endpoints.shadow clusters.health.http.host clusters.health.http.path clusters.name
+        clusters.endpoints.serverName clusters.endpoints.shadow clusters.health.http.host clusters.health.http.path
+        clusters.name
         clusters.segments.match.cookie.name clusters.segments.match.header.name clusters.segments.name
-        clusters.shadows.name clusters.shadows.region
+        clusters.shadows.name clusters.shadows.region clusters.shadows.serverName
+        clusters.tls.caFile clusters.tls.certFile clusters.tls.keyFile clusters.tls.serverName
         follow.name follow.planFile follow.tls.caFile follow.tls.certFile follow.tls.keyFile
         follow.tls.serverName follow.tokenFile
         listeners.rateLimits.key.header listeners.rateLimits.name

@@ -168,6 +168,9 @@ pub(super) fn check_announced(
         if let Some(gate) = &cluster.concurrency {
             check_gate(index, gate, listeners, mistakes);
         }
+        if let Some(tls) = &cluster.tls {
+            check_sealed_once(index, tls.place(), listeners, mistakes);
+        }
         if announced(cluster.proxy_protocol.value).is_some() && routed.contains(&index) {
             let what =
                 "proxyProtocol: a route of http goes to this cluster, whose connections many clients share";
@@ -178,6 +181,23 @@ pub(super) fn check_announced(
                     .hint(hint),
             );
         }
+    }
+}
+
+/// What a client has sealed for the endpoint itself is not sealed once more.
+fn check_sealed_once(
+    index: usize,
+    tls: Option<Place>,
+    listeners: &[Option<Listener>],
+    mistakes: &mut Mistakes,
+) {
+    let mut known = listeners.iter().flatten();
+    let passes =
+        |l: &Listener| matches!(l.protocol, Protocol::TlsPassthrough(_)) && l.clusters().contains(&index);
+    if known.any(passes) {
+        let what = "tls: a listener of tls-passthrough goes to this cluster, whose clients speak TLS with it themselves";
+        mistakes
+            .add(Mistake::at(tls, what).expected("no tls here, or a listener that opens what clients send"));
     }
 }
 

@@ -1,4 +1,4 @@
-//! The keys of a listener's TLS, and the files that they name.
+//! The keys of TLS, a listener's and a cluster's, and the files that they name.
 //!
 //! Unlike secrets that are needed now and then, certificates and keys are read with the configuration: a key that does not
 //! fit, found at three in the morning by a client, would be found too late. So a file that is missing, expired or of
@@ -9,10 +9,17 @@ use std::sync::Arc;
 
 use foreshade_settings::{AbsolutePath, At, List, Mistake, Mistakes, Place, choice, section};
 
-use crate::tls::{CertificateFiles, ClientCertificates, Fault, Settings, Termination, Version};
+use super::text::Host;
+use crate::tls::origination::{self, Origination, Verify};
+use crate::tls::{
+    CertificateFiles, ClientCertificates, Fault, SYSTEM_AUTHORITIES, Settings, Termination, Version,
+};
 
 /// How settings become what a listener speaks TLS with: by reading files, or by knowing what was in them.
 pub(super) type Terminate<'a> = dyn Fn(&Settings) -> Result<Arc<Termination>, Vec<Fault>> + 'a;
+
+/// The same for what a cluster's endpoints are spoken to with.
+pub(super) type Originate<'a> = dyn Fn(&origination::Settings) -> Result<Arc<Origination>, Vec<Fault>> + 'a;
 
 section! {
     /// TLS, where a listener speaks it.
@@ -46,6 +53,27 @@ section! {
     /// Whether a client without a certificate is refused. One that is shown is verified in any case.
     required "required": default bool = true;
 }
+
+section! {
+    /// TLS, where it is spoken with endpoints.
+    ClusterTls "a cluster's tls section":
+    /// File with the authorities that vouch for its endpoints, in PEM; those that this machine trusts where left out.
+    ca_file "caFile": optional At<AbsolutePath>;
+    /// File with the proxy's own certificate and those above it, in PEM, which endpoints are shown that ask for one; with
+    /// keyFile.
+    cert_file "certFile": optional At<AbsolutePath>;
+    /// File with its key, in PEM, without a passphrase; with certFile.
+    key_file "keyFile": optional At<AbsolutePath>;
+    /// Name that an endpoint's certificate has to bear, and that it is asked for (SNI); the host of its address where left
+    /// out. An endpoint may have its own.
+    server_name "serverName": optional Host;
+    /// What an endpoint's certificate has to prove: its name, or only that an authority vouches for it. Nothing less.
+    verify "verify": default Verify = Verify::Name;
+    /// The oldest version of TLS that is spoken.
+    min_version "minVersion": default Version = Version::Tls12;
+}
+
+choice!(Verify: "name" Name, "authority" Authority);
 
 choice!(Version: "1.2" Tls12, "1.3" Tls13);
 
@@ -91,14 +119,49 @@ pub(super) fn termination(
         clients,
         http2,
     };
-    match terminate(&settings) {
-        Ok(termination) => Some(termination),
-        Err(faults) => {
-            faults
-                .into_iter()
-                .for_each(|fault| mistakes.add(mistake(fault, &places)));
-            None
+    let made = terminate(&settings);
+    made.map_err(|faults| blame(faults, &places, mistakes)).ok()
+}
+
+/// What a cluster's endpoints are spoken to with. `cluster` is where its name is, to blame for what has no place.
+pub(super) fn origination(
+    keys: ClusterTls,
+    cluster: Option<Place>,
+    originate: &Originate<'_>,
+    mistakes: &mut Mistakes,
+) -> Option<Arc<Origination>> {
+    let mut places = vec![(PathBuf::from(SYSTEM_AUTHORITIES), "tls", cluster)];
+    let own = match (keys.cert_file, keys.key_file) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) => Some(CertificateFiles {
+            certificate: noted(Some(certificate), "certFile", &mut places)?,
+            key: noted(Some(key), "keyFile", &mut places)?,
+            staple: None,
+        }),
+        (Some(alone), None) | (None, Some(alone)) => {
+            let what = "a certificate and its key come together";
+            mistakes.add(Mistake::at(alone.place(), what).expected("certFile and keyFile, or neither"));
+            return None;
         }
+    };
+    let settings = origination::Settings {
+        authorities: match keys.ca_file {
+            Some(file) => Some(noted(Some(file), "caFile", &mut places)?),
+            None => None,
+        },
+        own,
+        min_version: keys.min_version,
+        verify: keys.verify,
+        // HTTP/1.1 goes without saying.
+        protocols: &[],
+    };
+    let made = originate(&settings);
+    made.map_err(|faults| blame(faults, &places, mistakes)).ok()
+}
+
+fn blame(faults: Vec<Fault>, places: &[Named], mistakes: &mut Mistakes) {
+    for fault in faults {
+        mistakes.add(mistake(fault, places));
     }
 }
 

@@ -1,5 +1,7 @@
 //! Health checks against real sockets: what passes, what fails, what is dropped, and what never blocks.
 
+use std::net::SocketAddr;
+
 use std::collections::HashSet;
 
 use proptest::prelude::*;
@@ -27,7 +29,11 @@ fn schedule(address: SocketAddr, probe: Probe) -> Schedule {
         endpoint: topology(&[(["127.0.0.1:2", "127.0.0.1:3"].map(|a| a.parse().unwrap()), None)])
             .endpoint_id(place)
             .unwrap(),
-        address,
+        to: To {
+            address,
+            limit: PATIENCE,
+            tls: None,
+        },
         probe,
         told: None,
         interval: Duration::from_millis(5),
@@ -146,7 +152,7 @@ async fn a_listener_that_says_nothing_passes_the_tcp_probe() {
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_hangs_fails_after_its_time() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (passed, latency) = probe_once(&schedule(listener.local_addr().unwrap(), http())).await;
+    let (passed, latency, _) = probe_once(&schedule(listener.local_addr().unwrap(), http())).await;
     assert!(!passed);
     assert!(latency >= PATIENCE);
 }

@@ -25,7 +25,7 @@ use pingora_proxy::Session;
 
 use super::exchange::{Exchange, body_fits, is_replayable};
 use crate::upstream::dial::Lent;
-use crate::upstream::{connect_failure, is_hop_by_hop};
+use crate::upstream::is_hop_by_hop;
 
 /// Whether a request can go the short way.
 pub(super) fn is_plain(session: &mut Session) -> bool {
@@ -98,12 +98,12 @@ async fn attempt(
     exchange: &mut Exchange,
     closing: &ShutdownWatch,
 ) -> Result<()> {
-    let (dial, address) = exchange.start(|local, place| local.peers.dial(place))?;
-    let lent = match dial.lend(address).await {
+    let dial = exchange.start(|local, place| local.peers.dial(place))?;
+    let lent = match dial.lend().await {
         Ok(lent) => lent,
-        Err(mut error) => {
-            error.as_up();
-            return Err(exchange.fail(connect_failure(&error), is_replayable(session), error));
+        Err(failure) => {
+            let error = Error::explain(ErrorType::ConnectError, "no connection to the endpoint");
+            return Err(exchange.fail(failure, is_replayable(session), error.into_up()));
         }
     };
     exchange.connected(&dial);

@@ -244,7 +244,7 @@ impl Copier {
 
     /// Sends a request and reads its answer to the end.
     async fn exchange(&self, target: &Target, request: Request<CopyBody>) -> Result<AnswerIn, &'static str> {
-        let kept = locked(&self.pool).take(target.address);
+        let kept = locked(&self.pool).take(&target.to);
         let (mut connection, reused) = match kept {
             Some(connection) => (connection, true),
             None => (pool::connect(target).await?, false),

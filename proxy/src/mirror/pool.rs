@@ -5,18 +5,17 @@
 //! written, and then it goes out on a new one.
 
 use std::collections::HashMap;
-use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::Target;
 use super::feed::CopyBody;
+use crate::upstream::connect::To;
 
 /// Idle connections to one target.
 const IDLE_MAX: usize = 64;
@@ -33,6 +32,8 @@ pub(super) const TIDY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) sender: SendRequest<CopyBody>,
+    /// Where it leads, and with whom TLS was agreed on.
+    to: To,
     driver: AbortHandle,
 }
 
@@ -54,11 +55,11 @@ struct Idle {
 
 impl Pool {
     /// The connection that was used last, if it still lives.
-    pub(super) fn take(&mut self, address: SocketAddr) -> Option<Connection> {
-        let idle = self.0.get_mut(&address)?;
+    pub(super) fn take(&mut self, to: &To) -> Option<Connection> {
+        let idle = self.0.get_mut(&to.address)?;
         let now = Instant::now();
         while let Some(Idle { connection, until }) = idle.pop() {
-            if now < until && !connection.sender.is_closed() {
+            if now < until && connection.to.tls == to.tls && !connection.sender.is_closed() {
                 return Some(connection);
             }
         }
@@ -67,7 +68,7 @@ impl Pool {
 
     /// Keeps a connection whose last answer has been read to its end.
     pub(super) fn keep(&mut self, target: &Target, connection: Connection) {
-        let idle = self.0.entry(target.address).or_default();
+        let idle = self.0.entry(target.to.address).or_default();
         if idle.len() < IDLE_MAX && !connection.sender.is_closed() {
             idle.push(Idle {
                 connection,
@@ -91,13 +92,8 @@ impl Pool {
 /// # Errors
 /// The label of what went wrong.
 pub(super) async fn connect(target: &Target) -> Result<Connection, &'static str> {
-    let stream = match timeout(target.connect_timeout, TcpStream::connect(target.address)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => return Err("refused"),
-        Ok(Err(_)) | Err(_) => return Err("connect_failed"),
-    };
-    // Without it a body's last piece may wait for an acknowledgement; with no way to set it, it waits.
-    let _ = stream.set_nodelay(true);
+    let socket = target.to.connect(&[]).await;
+    let stream = socket.map_err(|failure| failure.consequence().reason)?;
     let handshake = Builder::new()
         .max_buf_size(BUFFER_BYTES_MAX)
         .handshake(TokioIo::new(stream));
@@ -110,6 +106,7 @@ pub(super) async fn connect(target: &Target) -> Result<Connection, &'static str>
     });
     Ok(Connection {
         sender,
+        to: target.to.clone(),
         driver: driver.abort_handle(),
     })
 }

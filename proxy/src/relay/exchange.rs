@@ -13,7 +13,6 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::answer::{Answer, End, Passing};
 use super::own::Own;
@@ -30,7 +29,7 @@ use crate::server::conn::Conn;
 use crate::server::leave::date;
 use crate::server::local;
 use crate::topology::ids::EndpointId;
-use crate::upstream::connect::{self, connect};
+use crate::upstream::connect::Socket;
 use crate::worker::{Flow, Next};
 
 /// Read at once of an answer: the head and a page, then as much as makes a system call worth its price.
@@ -73,7 +72,7 @@ pub(super) struct Exchange<'a> {
 #[derive(Debug)]
 struct Upstream {
     endpoint: EndpointId,
-    tcp: TcpStream,
+    stream: Socket,
     socket: RawFd,
     reused: bool,
 }
@@ -239,7 +238,7 @@ impl<'a> Exchange<'a> {
         self.copying.answer_end(&mut self.flow, true);
         self.conclude(answer.status);
         if clean && answer.keeps_alive && self.upload.is_sent() {
-            local::with(|l| l.put_back(upstream.endpoint, upstream.tcp));
+            local::with(|l| l.put_back(upstream.endpoint, upstream.stream));
         }
         Ok(if close { Turn::Over } else { Turn::Next })
     }
@@ -251,19 +250,17 @@ impl<'a> Exchange<'a> {
             if let Some(report) = &mut self.came.report {
                 report.started(l, &self.flow);
             }
-            l.way(place)
+            l.peers.reach(place)
         });
         let way = way.flatten().ok_or(Failure::NobodyLeft)?;
         self.attempts += 1;
-        let reused = way.kept.is_some();
-        let tcp = match way.kept {
-            Some(tcp) => tcp,
+        let reused = way.socket.is_ok();
+        let stream = match way.socket {
+            Ok(kept) => kept,
             // Boxed: most attempts find a kept connection, and need no room for what opens one.
-            None => Box::pin(connect(way.address, way.connect_timeout))
-                .await
-                .map_err(|error| connect::failure(&error))?,
+            Err(to) => Box::pin(async move { to.connect(&[]).await }).await?,
         };
-        let socket = tcp.as_raw_fd();
+        let socket = stream.as_raw_fd();
         if !reused {
             local::with(|l| {
                 l.sampler.connected(socket);
@@ -272,7 +269,7 @@ impl<'a> Exchange<'a> {
         }
         Ok(Upstream {
             endpoint: way.endpoint,
-            tcp,
+            stream,
             socket,
             reused,
         })
@@ -331,19 +328,19 @@ impl<'a> Exchange<'a> {
             if let Poll::Ready(sent) = self.poll_upload(upstream, cx) {
                 return Poll::Ready(sent.map(|()| None));
             }
-            let read = ready!(pin!(upstream.tcp.read_buf(&mut self.buffers.answer)).poll(cx));
+            let read = ready!(pin!(upstream.stream.read_buf(&mut self.buffers.answer)).poll(cx));
             Poll::Ready(Ok(Some(read)))
         });
         match early.await? {
             None | Some(Ok(1..)) => Ok(()),
-            Some(Ok(0) | Err(_)) => Err(upstream.failure(&self.buffers.answer)),
+            Some(ended) => Err(upstream.failure(&self.buffers.answer, ended.err())),
         }
     }
 
     /// Moves the request on as far as both sides let it. Ready when there is nothing left to be done.
     fn poll_upload(&mut self, upstream: &mut Upstream, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         while !self.upload.is_over() {
-            ready!(self.upload.poll_send(&mut upstream.tcp, cx));
+            ready!(self.upload.poll_send(&mut upstream.stream, cx));
             if self.upload.is_over() {
                 break;
             }
@@ -367,7 +364,7 @@ impl<'a> Exchange<'a> {
             match Answer::read(&self.buffers.answer, head_only, &mut self.buffers.lines) {
                 Ok(None) => match self.read_some(upstream, READ_FIRST).await? {
                     Ok(1..) => {}
-                    Ok(0) | Err(_) => return Err(upstream.failure(&self.buffers.answer)),
+                    ended => return Err(upstream.failure(&self.buffers.answer, ended.err())),
                 },
                 // Nobody has asked for another protocol.
                 Ok(Some(Answer { status: 101, .. })) | Err(_) => return Err(Failure::Garbage),
@@ -438,7 +435,7 @@ impl<'a> Exchange<'a> {
     ) -> Result<io::Result<usize>, Failure> {
         self.buffers.answer.reserve(most);
         poll_fn(|cx| {
-            if let Poll::Ready(read) = pin!(upstream.tcp.read_buf(&mut self.buffers.answer)).poll(cx) {
+            if let Poll::Ready(read) = pin!(upstream.stream.read_buf(&mut self.buffers.answer)).poll(cx) {
                 return Poll::Ready(Ok(read));
             }
             ready!(self.poll_upload(upstream, cx))?;
@@ -570,10 +567,13 @@ impl<'a> Exchange<'a> {
 
 impl Upstream {
     /// What it means that the connection broke before an answer's head was there. `seen` is what came of it.
-    fn failure(&self, seen: &BytesMut) -> Failure {
-        match self.reused && seen.is_empty() {
-            true => Failure::StaleConnection,
-            false => Failure::Reset,
+    fn failure(&self, seen: &BytesMut, error: Option<io::Error>) -> Failure {
+        match (self.reused, seen.is_empty()) {
+            (true, true) => Failure::StaleConnection,
+            (false, true) => error
+                .and_then(|error| self.stream.was_refused(&error))
+                .unwrap_or(Failure::Reset),
+            (_, false) => Failure::Reset,
         }
     }
 }

@@ -10,11 +10,11 @@ use std::task::{Context, Poll, ready};
 
 use foreshade_engine::failover::REPLAY_BODY_MAX;
 use tokio::io::{AsyncReadExt, AsyncWrite};
-use tokio::net::TcpStream;
 
 use super::chunk;
 use crate::framing::{Body, Framing};
 use crate::server::conn::Conn;
+use crate::upstream::connect::Socket;
 
 /// Read at once: as much as makes a system call worth its price.
 const PIECE: usize = 64 * 1024;
@@ -204,7 +204,7 @@ impl<'a> Upload<'a> {
 
     /// Writes what is to be sent next. Whoever takes no more of it may have said why, so it is no failure: what can be read
     /// of him tells.
-    pub(super) fn poll_send(&mut self, endpoint: &mut TcpStream, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_send(&mut self, endpoint: &mut Socket, cx: &mut Context<'_>) -> Poll<()> {
         while let Some(rest @ [_, ..]) = self.room.out.get(self.taken..) {
             match ready!(Pin::new(&mut *endpoint).poll_write(cx, rest)) {
                 Ok(taken @ 1..) => self.taken += taken,
@@ -214,6 +214,12 @@ impl<'a> Upload<'a> {
                     return Poll::Ready(());
                 }
             }
+        }
+        // What TLS has sealed is not yet with the kernel.
+        if ready!(Pin::new(&mut *endpoint).poll_flush(cx)).is_err() {
+            self.over = true;
+            self.room.out.clear();
+            return Poll::Ready(());
         }
         (self.over, self.sent) = (self.whole, self.whole);
         Poll::Ready(())

@@ -34,7 +34,7 @@ impl Watch {
 
     /// Looks after the files that the configuration has now, and forgets the others.
     pub(super) fn follow(&mut self, origin: &Origin) {
-        let certificates = origin.config.terminations().flat_map(|tls| tls.files());
+        let certificates = origin.config.tls_files();
         let mut wanted: Vec<&Path> = iter::once(origin.path.as_path()).chain(certificates).collect();
         wanted.sort_unstable();
         wanted.dedup();

@@ -25,9 +25,9 @@ use super::accept::count;
 use super::leave::LEFT_OVER_BYTES_MAX;
 use super::local;
 use super::pace::{Floor, Pace};
-use super::socket::Socket;
 use crate::framing::{Body, Head, Limits, Refusal};
 use crate::gather::{self, Gather};
+use crate::socket::Socket;
 use crate::tls::Agreed;
 
 /// Read at once of what follows a message while its answer is on the way; what is more waits in the kernel.
@@ -36,7 +36,7 @@ const AHEAD_BYTES: usize = 4 * 1024;
 /// A client's connection.
 #[derive(Debug)]
 pub struct Conn {
-    socket: Socket,
+    socket: Socket<Arc<Agreed>>,
     client: SocketAddr,
     gather: Gather,
     message: Message,
@@ -77,7 +77,7 @@ impl Conn {
     }
 
     /// The same, over a socket that is ready.
-    pub(super) fn over(socket: Socket, client: SocketAddr) -> Self {
+    pub(super) fn over(socket: Socket<Arc<Agreed>>, client: SocketAddr) -> Self {
         Self {
             socket,
             client,

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use rustls::Error;
 use rustls::server::Acceptor;
@@ -17,8 +18,8 @@ use tokio_rustls::LazyConfigAcceptor;
 use super::accept::Guard;
 use super::conn::Conn;
 use super::connections::{Failed, Handshake};
-use super::socket::Socket;
 use crate::framing::Refusal;
+use crate::socket::Socket;
 use crate::tcp::hello::alert;
 use crate::tls::{Agreed, SEALED_BYTES_MAX, Termination, Version};
 
@@ -66,7 +67,7 @@ pub(super) async fn secure(
     }
 }
 
-async fn shake(tcp: TcpStream, tls: &Termination) -> Result<(Socket, Handshake), Failed> {
+async fn shake(tcp: TcpStream, tls: &Termination) -> Result<(Socket<Arc<Agreed>>, Handshake), Failed> {
     let hello = LazyConfigAcceptor::new(Acceptor::default(), tcp).await;
     let hello = hello.map_err(|error| why(&error))?;
     if !tls.knows(hello.client_hello().server_name()) {

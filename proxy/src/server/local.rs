@@ -4,26 +4,23 @@
 //! thread-local: no lock, no atomic, and no way to reach another worker's.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use foreshade_engine::moment::Moment;
 use foreshade_engine::observation::ResourceReport;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::connections::{Counter, Failed, Handshake, Open};
 use crate::access_log::{Logger, Record};
 use crate::mirror::{Mirror, Tee, is_safe};
 use crate::outcome::Failure;
-use crate::recorder::Place;
 use crate::relay::Scratch;
 use crate::topology::ids::EndpointId;
 use crate::trace::Namer;
 use crate::upstream::Peers;
+use crate::upstream::connect::Socket;
 use crate::upstream::network::Sampler;
 use crate::upstream::pool::Pool;
 use crate::worker::{Flow, Next, Worker};
@@ -49,16 +46,6 @@ pub(crate) struct Local {
     scratch: Vec<Scratch>,
     /// The same for heads, and for what comes with them.
     heads: Vec<BytesMut>,
-}
-
-/// A way to an endpoint.
-#[derive(Debug)]
-pub(crate) struct Way {
-    pub(crate) endpoint: EndpointId,
-    /// A connection on which nothing is under way.
-    pub(crate) kept: Option<TcpStream>,
-    pub(crate) address: SocketAddr,
-    pub(crate) connect_timeout: Duration,
 }
 
 /// Room that is kept for requests to come. More than that are rarely under way at once, and cost an allocation each.
@@ -194,21 +181,9 @@ impl Local {
         }
     }
 
-    /// The way to an endpoint: a kept connection, or where one can be had and within what time.
-    pub(crate) fn way(&self, place: Place) -> Option<Way> {
-        let topology = self.worker.topology();
-        let endpoint = topology.endpoint_id(place)?;
-        Some(Way {
-            endpoint,
-            kept: self.pool.take(endpoint),
-            address: topology.endpoint(place)?.address,
-            connect_timeout: topology.cluster(place.cluster)?.connect_timeout,
-        })
-    }
-
     /// Keeps a connection on which everything has been answered.
-    pub(crate) fn put_back(&self, endpoint: EndpointId, tcp: TcpStream) {
-        self.pool.put(endpoint, tcp);
+    pub(crate) fn put_back(&self, endpoint: EndpointId, socket: Socket) {
+        self.pool.put(endpoint, socket);
     }
 
     /// Reports a failed attempt, and says what becomes of the request. Where the endpoint had given a kept connection up, a

@@ -4,7 +4,6 @@ use std::os::fd::AsRawFd;
 use std::pin::pin;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -16,7 +15,7 @@ use crate::proxy_protocol;
 use crate::server::accept::until;
 use crate::server::entrance::Guest;
 use crate::server::local;
-use crate::upstream::connect::{self, connect};
+use crate::upstream::connect::Socket;
 use crate::worker::{Flow, Next, SERVED};
 
 /// How often at most a connection on which bytes move is looked at: what has been carried is counted, and how its way to
@@ -121,33 +120,26 @@ impl Passage {
     }
 
     /// A connection to the endpoint that the policy chooses, which has been told of the client where it wants to be.
-    async fn reach(&mut self) -> Result<TcpStream, Failure> {
+    async fn reach(&mut self) -> Result<Socket, Failure> {
         let way = local::with(|l| {
             let place = l.worker.start(&mut self.flow)?;
             self.visitor.trail.started(l.worker.latest());
             let topology = l.worker.topology();
-            let cluster = topology.cluster(place.cluster)?;
-            let address = topology.endpoint(place)?.address;
-            Some((address, cluster.connect_timeout, cluster.proxy_protocol))
+            let told = topology.cluster(place.cluster)?.proxy_protocol;
+            Some((topology.to(place)?, told))
         });
-        let (address, limit, told) = way.flatten().ok_or(Failure::NobodyLeft)?;
-        let tcp = Box::pin(connect(address, limit))
-            .await
-            .map_err(|error| connect::failure(&error))?;
+        let (to, told) = way.flatten().ok_or(Failure::NobodyLeft)?;
+        let mut greeting = Vec::new();
         if let Some(version) = told {
-            let mut header = Vec::new();
-            proxy_protocol::write(version, Some(self.visitor.ends), &mut header);
-            // A new connection takes so much at once.
-            if tcp.try_write(&header).ok() != Some(header.len()) {
-                return Err(Failure::ConnectFailed);
-            }
+            proxy_protocol::write(version, Some(self.visitor.ends), &mut greeting);
         }
+        let socket = Box::pin(to.connect(&greeting)).await?;
         local::with(|l| {
-            l.sampler.connected(tcp.as_raw_fd());
+            l.sampler.connected(socket.as_raw_fd());
             l.worker.connected(&mut self.flow);
             self.visitor.trail.sent(l.worker.latest());
         });
-        Ok(tcp)
+        Ok(socket)
     }
 
     /// Carries bytes until it is over, and says why it is.
@@ -276,7 +268,7 @@ impl Passage {
     fn abort(&self) {
         if let Some(pump) = &self.pump {
             abort(&pump.client);
-            abort(&pump.endpoint);
+            abort(pump.endpoint.tcp());
         }
     }
 

@@ -4,6 +4,9 @@
 //! and it bounds what we hold to one buffer or one pipe per direction, held only while the other side does not take it. A
 //! side that ends is half-closed: its end is passed on behind its last byte, and the other direction goes on.
 //!
+//! What is sealed or opened on its way, because TLS is spoken with the endpoint, has to pass through this process; the rest
+//! need not. So there are two ways to move bytes, and one of them is [`Way::poll_copied`].
+//!
 //! Both directions are polled by one task, and each yields by tokio's own budget, so that a large transfer leaves room for
 //! everybody else on the thread.
 
@@ -16,6 +19,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::lend::{self, COPY_BYTES, Pipe};
+use crate::upstream::connect::Socket;
 
 /// A direction that moves less than this at once is not large any more, and copies.
 const SMALL_BYTES: usize = 8 * 1024;
@@ -24,17 +28,17 @@ const SMALL_BYTES: usize = 8 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Way {
     /// Read, and not taken by the other side yet; empty and without memory but then.
-    left: Vec<u8>,
+    pub(super) left: Vec<u8>,
     /// The same in the kernel, of what is large.
     pipe: Option<Pipe>,
     /// The last read filled all there was for it.
     large: bool,
     /// The side that is read from has said everything.
-    said: bool,
+    pub(super) said: bool,
     /// And the other one has been told so.
-    done: bool,
+    pub(super) done: bool,
     /// Bytes that the other side's kernel has taken.
-    moved: u64,
+    pub(super) moved: u64,
 }
 
 /// Which side broke the connection.
@@ -170,7 +174,7 @@ impl Way {
 #[derive(Debug)]
 pub(super) struct Pump {
     pub(super) client: TcpStream,
-    pub(super) endpoint: TcpStream,
+    pub(super) endpoint: Socket,
     /// From the client to the endpoint.
     pub(super) up: Way,
     /// From the endpoint to the client.
@@ -198,8 +202,17 @@ impl Pump {
 
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         let before = self.progress();
-        let down = self.down.poll(&self.endpoint, &self.client, cx);
-        let up = self.up.poll(&self.client, &self.endpoint, cx);
+        let (down, up) = match &mut self.endpoint {
+            Socket::Plain(endpoint) => (
+                self.down.poll(endpoint, &self.client, cx),
+                self.up.poll(&self.client, endpoint, cx),
+            ),
+            // Whoever has heard the client out may leave without a word.
+            sealed => (
+                self.down.poll_copied(sealed, &mut self.client, self.up.done, cx),
+                self.up.poll_copied(&mut self.client, sealed, false, cx),
+            ),
+        };
         match (down, up) {
             (Poll::Ready(Err(Broke::From)), _) | (_, Poll::Ready(Err(Broke::To))) => {
                 Poll::Ready(Turn::EndpointBroke)
@@ -240,7 +253,7 @@ mod tests {
         let server = listener.accept().await.unwrap().0;
         let pump = Pump {
             client,
-            endpoint,
+            endpoint: Socket::Plain(endpoint),
             up: Way::default(),
             down: Way::default(),
         };
@@ -310,7 +323,7 @@ mod tests {
         let socket = SockRef::from(&server);
         socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
         drop(server);
-        pump.endpoint.readable().await.unwrap();
+        pump.endpoint.tcp().readable().await.unwrap();
         user.write_all(b"once").await.unwrap();
         pump.client.readable().await.unwrap();
         assert_eq!(pump.turn().await, Turn::EndpointBroke);

@@ -19,10 +19,13 @@ use rustls::{Error, InconsistentKeys, RootCertStore};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::X509Certificate;
 
-use super::{Certificate, CertificateFiles, Settings};
+use super::{Certificate, CertificateFiles};
 
 /// Largest file: a bundle of all public authorities has a quarter of a megabyte.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What is blamed where there is no file: whom this machine trusts.
+pub const SYSTEM_AUTHORITIES: &str = "the store of authorities that this machine trusts";
 
 /// Permission bits that nobody but the owner and the group should have on a key.
 const OTHERS: u32 = 0o007;
@@ -48,10 +51,8 @@ impl Fault {
     }
 
     /// What only shows when everything is put together.
-    pub(super) fn of_all(settings: &Settings, error: &Error) -> Self {
-        let first = settings.certificates.first();
-        let file = first.map(|files| files.certificate.as_path());
-        Self::at(file.unwrap_or(Path::new("")), format!("cannot be used: {error}"))
+    pub(super) fn of_all(file: &Path, error: &Error) -> Self {
+        Self::at(file, format!("cannot be used: {error}"))
     }
 }
 
@@ -122,7 +123,7 @@ impl Reading {
         })
     }
 
-    /// The authorities that vouch for clients.
+    /// The authorities in a file.
     pub(super) fn authorities(&mut self, file: &Path) -> Option<RootCertStore> {
         let mut roots = RootCertStore::empty();
         for authority in self.chain(file)? {
@@ -133,6 +134,28 @@ impl Reading {
                 );
                 return None;
             }
+        }
+        Some(roots)
+    }
+
+    /// The authorities that this machine trusts. Those that rustls cannot read are left out: a store has a hundred and more,
+    /// and some are as old as the web.
+    pub(super) fn system_authorities(&mut self) -> Option<RootCertStore> {
+        let store = Path::new(SYSTEM_AUTHORITIES);
+        let found = match rustls_native_certs::load_native_certs() {
+            Ok(found) => found,
+            Err(error) => {
+                self.fault(store, format!("cannot be read: {error}"));
+                return None;
+            }
+        };
+        let mut roots = RootCertStore::empty();
+        for authority in &found {
+            self.digest.update(authority);
+        }
+        if roots.add_parsable_certificates(found).0 == 0 {
+            self.fault(store, "is empty");
+            return None;
         }
         Some(roots)
     }

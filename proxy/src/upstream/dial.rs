@@ -8,13 +8,11 @@
 //! request without pingora's pipes says so himself ([`Lent::rest`]).
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora_core::connectors::l4::Connect;
@@ -28,11 +26,12 @@ use pingora_core::protocols::{
 };
 use pingora_error::{Error, ErrorType};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 
-use super::connect::connect;
+use super::Unreached;
+use super::connect::{Socket, To};
 use super::pool::Pool;
 use crate::gather::{self, Gather};
+use crate::outcome::Failure;
 use crate::topology::ids::EndpointId;
 
 /// No connection yet.
@@ -42,18 +41,18 @@ const NONE: RawFd = -1;
 #[derive(Debug)]
 pub struct Dial {
     endpoint: EndpointId,
-    connect_timeout: Duration,
+    to: Arc<To>,
     pool: Arc<Pool>,
     socket: AtomicI32,
     reused: AtomicBool,
 }
 
 impl Dial {
-    /// A way to the endpoint by a connection of the pool, or by a new one that is there within `connect_timeout`.
-    pub fn new(endpoint: EndpointId, connect_timeout: Duration, pool: Arc<Pool>) -> Self {
+    /// A way to the endpoint by a connection of the pool, or by a new one.
+    pub(super) fn new(endpoint: EndpointId, to: Arc<To>, pool: Arc<Pool>) -> Self {
         Self {
             endpoint,
-            connect_timeout,
+            to,
             pool,
             socket: AtomicI32::new(NONE),
             reused: AtomicBool::new(false),
@@ -74,44 +73,38 @@ impl Dial {
     ///
     /// # Errors
     /// Why none could be opened.
-    pub(crate) async fn lend(&self, address: SocketAddr) -> pingora_error::Result<Lent> {
-        let kept = self.pool.take(self.endpoint);
+    pub(crate) async fn lend(&self) -> Result<Lent, Failure> {
+        let kept = self.pool.take(self.endpoint, &self.to);
         let reused = kept.is_some();
-        let tcp = match kept {
-            Some(tcp) => tcp,
+        let socket = match kept {
+            Some(socket) => socket,
             // Boxed: most attempts find a kept connection, and need no room for what opens one.
-            None => Box::pin(connect(address, self.connect_timeout))
-                .await
-                .map_err(|error| Error::because(kind(&error), "no connection to the endpoint", error))?,
+            None => Box::pin(self.to.connect(&[])).await?,
         };
-        self.socket.store(tcp.as_raw_fd(), Ordering::Relaxed);
+        self.socket.store(socket.as_raw_fd(), Ordering::Relaxed);
         self.reused.store(reused, Ordering::Relaxed);
         Ok(Lent {
-            tcp: Some(tcp),
+            socket: Some(socket),
             endpoint: self.endpoint,
             pool: self.pool.clone(),
             gather: Gather::default(),
+            new: !reused,
             rests: false,
         })
     }
 }
 
-fn kind(error: &io::Error) -> ErrorType {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
-        io::ErrorKind::TimedOut => ErrorType::ConnectTimedout,
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => ErrorType::ConnectNoRoute,
-        _ => ErrorType::ConnectError,
-    }
-}
-
 #[async_trait]
 impl Connect for Dial {
-    async fn connect(&self, address: &Address) -> pingora_error::Result<Stream> {
-        let Some(address) = address.as_inet() else {
-            return Error::e_explain(ErrorType::SocketError, "endpoints speak TCP");
-        };
-        let lent = self.lend(*address).await?;
+    /// To where the dial leads, whatever pingora takes for the address.
+    async fn connect(&self, _: &Address) -> pingora_error::Result<Stream> {
+        let lent = self.lend().await.map_err(|failure| {
+            Error::because(
+                ErrorType::ConnectError,
+                "no connection to the endpoint",
+                Unreached(failure),
+            )
+        })?;
         Ok(VirtualSocketStream::new(Box::new(lent)).into())
     }
 }
@@ -120,10 +113,12 @@ impl Connect for Dial {
 #[derive(Debug)]
 pub(crate) struct Lent {
     /// Absent only while it is dropped.
-    tcp: Option<TcpStream>,
+    socket: Option<Socket>,
     endpoint: EndpointId,
     pool: Arc<Pool>,
     gather: Gather,
+    /// It has served nobody yet.
+    new: bool,
     /// Everything has been answered, and the connection can serve again.
     rests: bool,
 }
@@ -135,21 +130,21 @@ impl Lent {
     }
 
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let tcp = self.tcp.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        let socket = self.socket.as_mut().ok_or(io::ErrorKind::NotConnected)?;
         self.gather
-            .poll_drain(|rest| Pin::new(&mut *tcp).poll_write(cx, rest))
+            .poll_drain(|rest| Pin::new(&mut *socket).poll_write(cx, rest))
     }
 
-    fn tcp(&mut self) -> io::Result<Pin<&mut TcpStream>> {
-        let tcp = self.tcp.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-        Ok(Pin::new(tcp))
+    fn socket(&mut self) -> io::Result<Pin<&mut Socket>> {
+        let socket = self.socket.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        Ok(Pin::new(socket))
     }
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        if let (true, Some(tcp)) = (self.rests, self.tcp.take()) {
-            self.pool.put(self.endpoint, tcp);
+        if let (true, Some(socket)) = (self.rests, self.socket.take()) {
+            self.pool.put(self.endpoint, socket);
         }
     }
 }
@@ -166,10 +161,14 @@ impl AsyncRead for Lent {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let polled = self.tcp()?.poll_read(cx, buffer);
+        let polled = self.socket()?.poll_read(cx, buffer);
         if polled.is_pending() && self.gather.is_empty() && nobody_waits(cx) {
             self.rests = true;
             return Poll::Ready(Ok(()));
+        }
+        if let (true, Poll::Ready(Err(error)), Some(socket)) = (self.new, &polled, &self.socket) {
+            // Noted where it is seen; what it means, whoever reads decides.
+            let _ = socket.was_refused(error);
         }
         polled
     }
@@ -181,19 +180,20 @@ impl AsyncWrite for Lent {
             ready!(self.poll_drain(cx))?;
         }
         if bytes.len() >= gather::BYTES_MAX {
-            return self.tcp()?.poll_write(cx, bytes);
+            return self.socket()?.poll_write(cx, bytes);
         }
         self.gather.put(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_drain(cx)
+        ready!(self.poll_drain(cx))?;
+        self.socket()?.poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_drain(cx))?;
-        self.tcp()?.poll_shutdown(cx)
+        self.socket()?.poll_shutdown(cx)
     }
 }
 
@@ -214,7 +214,7 @@ impl Shutdown for Lent {
 
 impl UniqueID for Lent {
     fn id(&self) -> UniqueIDType {
-        self.tcp.as_ref().map_or(NONE, AsRawFd::as_raw_fd)
+        self.socket.as_ref().map_or(NONE, AsRawFd::as_raw_fd)
     }
 }
 

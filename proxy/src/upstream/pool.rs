@@ -2,21 +2,20 @@
 //!
 //! Last in, first out: the connection that was used last is the one whose buffers are warm and whose endpoint is the least
 //! likely to have given it up, and those that are not needed any more come of age. Before use each is asked whether
-//! something has come unasked: an end, or bytes that belong to nothing. That costs no system call, since the runtime knows.
+//! something has come unasked: an end, or bytes that belong to nothing. That costs no system call, since the runtime knows;
+//! of a session of TLS also what it has opened already. One that was agreed on by other authorities, another name or
+//! another certificate than the configuration has by now is not used again either.
 //! With each tick the pool is tidied: what is too old, has ended, or belongs to an endpoint that is gone is closed.
 //!
 //! The pool belongs to one thread; its lock is there because streams have to be able to travel, and is never contended.
 
 use std::collections::{HashMap, VecDeque};
-use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use foreshade_engine::moment::Moment;
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 
+use super::connect::{Socket, To};
 use crate::topology::ids::EndpointId;
 
 /// Idle connections of one worker, over all endpoints. Beyond it the oldest goes.
@@ -38,7 +37,7 @@ struct Kept {
 
 #[derive(Debug)]
 struct Idle {
-    tcp: TcpStream,
+    socket: Socket,
     /// At most a tick too early.
     since: Moment,
 }
@@ -48,21 +47,21 @@ impl Pool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection to the endpoint on which nothing is under way.
-    pub(crate) fn take(&self, endpoint: EndpointId) -> Option<TcpStream> {
+    /// A connection to the endpoint, which is reached by `to`, on which nothing is under way.
+    pub(crate) fn take(&self, endpoint: EndpointId, to: &To) -> Option<Socket> {
         let kept = &mut *self.kept();
         let idle = kept.by_endpoint.get_mut(&endpoint)?;
         loop {
-            let mut tcp = idle.pop_back()?.tcp;
+            let mut socket = idle.pop_back()?.socket;
             kept.count -= 1;
-            if is_quiet(&mut tcp) {
-                return Some(tcp);
+            if socket.leads(to) && socket.is_quiet() {
+                return Some(socket);
             }
         }
     }
 
     /// Keeps a connection on which everything has been answered.
-    pub(crate) fn put(&self, endpoint: EndpointId, tcp: TcpStream) {
+    pub(crate) fn put(&self, endpoint: EndpointId, socket: Socket) {
         let kept = &mut *self.kept();
         if kept.count >= IDLE_MAX {
             kept.drop_oldest();
@@ -72,7 +71,7 @@ impl Pool {
         kept.by_endpoint
             .entry(endpoint)
             .or_default()
-            .push_back(Idle { tcp, since });
+            .push_back(Idle { socket, since });
     }
 
     /// Closes the connections to an endpoint that has just given one of them up: they have rested even longer.
@@ -89,7 +88,12 @@ impl Pool {
         kept.by_endpoint.retain(|endpoint, idle| {
             let patience = patience(*endpoint);
             idle.retain_mut(|one| {
-                patience.is_some_and(|patience| now.since(one.since) < patience) && is_quiet(&mut one.tcp)
+                let stays =
+                    patience.is_some_and(|patience| now.since(one.since) < patience) && one.socket.is_quiet();
+                if !stays {
+                    one.socket.part();
+                }
+                stays
             });
             !idle.is_empty()
         });
@@ -104,22 +108,11 @@ impl Kept {
             .values_mut()
             .filter(|idle| !idle.is_empty())
             .min_by_key(|idle| idle.front().map(|one| one.since));
-        if oldest.and_then(VecDeque::pop_front).is_some() {
+        if let Some(mut oldest) = oldest.and_then(VecDeque::pop_front) {
+            oldest.socket.part();
             self.count -= 1;
         }
     }
-}
-
-/// Whether nothing has come on an idle connection: no bytes, no end, no error. Asks the kernel only where the runtime does
-/// not know better.
-fn is_quiet(tcp: &mut TcpStream) -> bool {
-    let mut nobody = Context::from_waker(Waker::noop());
-    if tcp.poll_read_ready(&mut nobody).is_pending() {
-        return true;
-    }
-    let mut byte = [0];
-    let read = tokio::task::unconstrained(tcp.read(&mut byte));
-    matches!(pin!(read).poll(&mut nobody), Poll::Pending)
 }
 
 #[cfg(test)]
@@ -131,6 +124,7 @@ mod tests {
     use std::io::Write;
     use std::net::{SocketAddr, TcpListener};
     use std::sync::Arc;
+    use tokio::net::TcpStream;
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -162,13 +156,18 @@ mod tests {
                 .await
                 .unwrap();
             let (server, address) = self.listener.accept().unwrap();
-            self.pool.put(self.ids[endpoint], tcp);
+            self.pool.put(self.ids[endpoint], Socket::Plain(tcp));
             (address, server)
         }
 
         fn take(&self, endpoint: usize) -> Option<SocketAddr> {
-            let tcp = self.pool.take(self.ids[endpoint])?;
-            Some(tcp.local_addr().unwrap())
+            let to = To {
+                address: self.listener.local_addr().unwrap(),
+                limit: PATIENCE,
+                tls: None,
+            };
+            let socket = self.pool.take(self.ids[endpoint], &to)?;
+            Some(socket.tcp().local_addr().unwrap())
         }
 
         fn tidy(&self, seconds: u64) {

@@ -140,8 +140,7 @@ impl Worker {
 /// How an endpoint is reached.
 fn reached(cluster: &Cluster, endpoint: &Endpoint) -> Target {
     Target {
-        address: endpoint.address,
-        connect_timeout: cluster.connect_timeout,
+        to: cluster.to(endpoint),
         idle_timeout: cluster.idle_timeout,
     }
 }

@@ -76,6 +76,8 @@ impl Folder {
         self.certificate("shop.example", &["shop.example", "*.shop.example"]);
         self.certificate("api.example", &["api.example"]);
         self.authority("clients.pem");
+        self.certificate("proxy", &["proxy.example"]);
+        self.authority("endpoints.pem");
         self.staple("shop.example.ocsp");
         example.replace("/etc/foreshade/tls", &self.0.display().to_string())
     }

@@ -1,50 +1,49 @@
-//! A client's socket: in the clear, or with TLS on top.
+//! A socket, a client's or an endpoint's: in the clear, or with TLS on top.
 //!
 //! An enum and not a box: which of the two it is costs a branch that is always predicted. What differs for whoever uses
 //! it stands here: TLS may hold bytes that the kernel does not know of, read and not taken ([`Socket::readable`]) or
 //! sealed and not sent ([`Socket::has_unsent`]).
 //!
-//! A client that closes without saying so in TLS first (`close_notify`) is taken for one that has closed: where a message
-//! ends is known from the message, so nobody can pass a part of it off as the whole.
+//! A client that closes without saying so in TLS first (`close_notify`) is taken for one that has closed: where a request
+//! ends is known from the request, so nobody can pass a part of it off as the whole. An answer may end with its
+//! connection, so an endpoint that closes like this has broken off.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::unconstrained;
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::TlsStream;
 
-use crate::tls::Agreed;
-
-/// A client's socket.
+/// A socket; of one that was secured it is known what was agreed on.
 #[derive(Debug)]
-pub(super) enum Socket {
+pub(crate) enum Socket<A> {
     /// Bytes as they are.
     Plain(TcpStream),
     /// Bytes sealed, after a handshake.
-    Tls(Box<Secure>),
+    Tls(Box<Secure<A>>),
 }
 
 /// A connection that has been secured.
 #[derive(Debug)]
-pub(super) struct Secure {
+pub(crate) struct Secure<A> {
     stream: TlsStream<TcpStream>,
-    agreed: Arc<Agreed>,
+    agreed: A,
 }
 
-impl Socket {
+impl<A: Unpin> Socket<A> {
     /// A socket whose handshake is over.
-    pub(super) fn secured(stream: TlsStream<TcpStream>, agreed: Arc<Agreed>) -> Self {
+    pub(crate) fn secured(stream: impl Into<TlsStream<TcpStream>>, agreed: A) -> Self {
+        let stream = stream.into();
         Self::Tls(Box::new(Secure { stream, agreed }))
     }
 
     /// What was agreed on; `None` in the clear.
-    pub(super) fn agreed(&self) -> Option<&Arc<Agreed>> {
+    pub(crate) fn agreed(&self) -> Option<&A> {
         match self {
             Self::Plain(_) => None,
             Self::Tls(secure) => Some(&secure.agreed),
@@ -52,7 +51,7 @@ impl Socket {
     }
 
     /// The connection below.
-    pub(super) fn tcp(&self) -> &TcpStream {
+    pub(crate) fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(tcp) => tcp,
             Self::Tls(secure) => secure.stream.get_ref().0,
@@ -61,7 +60,7 @@ impl Socket {
 
     /// Waits until there is something to read, or the client has gone. `first` is a connection that nothing has been read
     /// from: tokio takes it for readable until a read has shown that it is not.
-    pub(super) async fn readable(&mut self, first: bool) -> io::Result<()> {
+    pub(crate) async fn readable(&mut self, first: bool) -> io::Result<()> {
         match self {
             Self::Plain(tcp) if first => tcp.peek(&mut [0]).await.map(drop),
             Self::Plain(tcp) => tcp.readable().await,
@@ -79,7 +78,7 @@ impl Socket {
     }
 
     /// The same, for who polls.
-    pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(tcp) => tcp.poll_read_ready(cx),
             Self::Tls(secure) if secure.has_opened() => Poll::Ready(Ok(())),
@@ -88,7 +87,7 @@ impl Socket {
     }
 
     /// Whether there are bytes of ours that the kernel has not taken yet.
-    pub(super) fn has_unsent(&self) -> bool {
+    pub(crate) fn has_unsent(&self) -> bool {
         match self {
             Self::Plain(_) => false,
             Self::Tls(secure) => secure.stream.get_ref().1.wants_write(),
@@ -97,7 +96,7 @@ impl Socket {
 
     /// Reads what is there. A read that is not filled tells the runtime that no more is, which spares a system call that
     /// tokio's own `try_read` would leave to the next reader.
-    pub(super) fn try_read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
+    pub(crate) fn try_read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
         let read = pin!(unconstrained(self.read_buf(into)));
         match read.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(read) => read,
@@ -105,16 +104,28 @@ impl Socket {
         }
     }
 
+    /// Whether nothing has come: no bytes, no end, no error. What TLS itself was sent, as tickets are, is taken in. Asks the
+    /// kernel only where the runtime does not know better.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        let mut nobody = Context::from_waker(Waker::noop());
+        if self.poll_readable(&mut nobody).is_pending() {
+            return true;
+        }
+        let mut byte = [0];
+        let read = unconstrained(self.read(&mut byte));
+        matches!(pin!(read).poll(&mut nobody), Poll::Pending)
+    }
+
     /// Ends a connection on which nothing is under way: in TLS this is said, so that nobody takes it for cut off. Not to be
     /// called in the middle of an answer, which would look whole by it.
-    pub(super) fn part(&mut self) {
+    pub(crate) fn part(&mut self) {
         if let Self::Tls(secure) = self {
             secure.part();
         }
     }
 
     /// Writes what is taken without waiting.
-    pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(tcp) => tcp.try_write(bytes),
             Self::Tls(_) => match Pin::new(self).poll_write(&mut Context::from_waker(Waker::noop()), bytes) {
@@ -125,10 +136,15 @@ impl Socket {
     }
 }
 
-impl Secure {
+impl<A> Secure<A> {
     /// Says goodbye, if the kernel takes it at once.
     fn part(&mut self) {
         let _ = Pin::new(&mut self.stream).poll_shutdown(&mut Context::from_waker(Waker::noop()));
+    }
+
+    /// Whether a client is at the other end.
+    fn is_of_client(&self) -> bool {
+        matches!(self.stream, TlsStream::Server(_))
     }
 
     /// Whether something is here to be read, its end included.
@@ -143,13 +159,18 @@ impl Secure {
     }
 }
 
-impl AsRawFd for Socket {
+/// Whether this is the end of a connection that was not announced in TLS.
+pub(crate) fn is_silent_end(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::UnexpectedEof
+}
+
+impl<A: Unpin> AsRawFd for Socket<A> {
     fn as_raw_fd(&self) -> RawFd {
         self.tcp().as_raw_fd()
     }
 }
 
-impl AsyncRead for Socket {
+impl<A: Unpin> AsyncRead for Socket<A> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -158,7 +179,7 @@ impl AsyncRead for Socket {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buffer),
             Self::Tls(secure) => match Pin::new(&mut secure.stream).poll_read(cx, buffer) {
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Poll::Ready(Err(error)) if secure.is_of_client() && is_silent_end(&error) => {
                     Poll::Ready(Ok(()))
                 }
                 polled => polled,
@@ -167,7 +188,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl<A: Unpin> AsyncWrite for Socket<A> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
