@@ -66,6 +66,10 @@ impl Copying {
             | Failure::ConnectFailed
             | Failure::Reset
             | Failure::ResetUnused
+            | Failure::RefusedStream
+            | Failure::GoneAway
+            | Failure::NoStream
+            | Failure::Deadline
             | Failure::Garbage
             | Failure::AttemptTimeout
             | Failure::RouteTimeout

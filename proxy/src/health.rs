@@ -8,8 +8,10 @@
 //! What a row of results means (`rise`, `fall`) is the engine's to decide; here each probe stands for itself. A probe
 //! that gets no answer in its time has failed. Results nobody collects are dropped and counted: the prober never waits.
 //!
-//! The request is written by hand: one fixed head out, one bounded head back, whose body nobody reads. A client library
-//! would pool, follow and buffer, and a probe must do none of that.
+//! The request of HTTP/1.1 is written by hand: one fixed head out, one bounded head back, whose body nobody reads. A client
+//! library would pool, follow and buffer, and a probe must do none of that.
+
+mod http2;
 
 use std::collections::HashMap;
 use std::io;
@@ -65,6 +67,8 @@ struct Schedule {
     endpoint: EndpointId,
     address: SocketAddr,
     probe: Probe,
+    /// It is asked in HTTP/2.
+    http2: bool,
     /// The header that the endpoint expects first: that it is nobody's connection.
     told: Option<Version>,
     interval: Duration,
@@ -112,6 +116,7 @@ fn schedules(topology: &Topology) -> Vec<Schedule> {
                 endpoint: topology.endpoint_id(Place { cluster, endpoint })?,
                 address: e.address,
                 probe: check.probe.clone(),
+                http2: config.http2.is_some(),
                 told: config.proxy_protocol,
                 interval: check.interval,
                 timeout: check.timeout,
@@ -165,8 +170,14 @@ async fn ask(schedule: &Schedule) -> io::Result<bool> {
         stream.write_all(&header).await?;
     }
     let Probe::Http { path, host } = &schedule.probe else {
-        return Ok(true);
+        return match schedule.probe {
+            Probe::Grpc { .. } => http2::ask(stream, &schedule.probe, schedule.address).await,
+            Probe::Http { .. } | Probe::Tcp => Ok(true),
+        };
     };
+    if schedule.http2 {
+        return http2::ask(stream, &schedule.probe, schedule.address).await;
+    }
     let host = host.clone().unwrap_or_else(|| schedule.address.to_string());
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: foreshade-probe/{}\r\nAccept: */*\r\n\

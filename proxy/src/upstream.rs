@@ -1,8 +1,10 @@
 //! Upstream connections as pingora wants them: peers, and what its errors mean.
 
 pub(crate) mod connect;
+pub mod cut;
 pub mod deadline;
 pub mod dial;
+pub(crate) mod http2;
 pub mod network;
 pub mod pool;
 

@@ -35,6 +35,7 @@ fn record() -> Record<'static> {
         detail: "",
         bytes_in: Some(0),
         bytes_out: Some(1234),
+        grpc_status: None,
         times: Times {
             duration: Duration::from_micros(12_345),
             first_byte: Some(ms(11)),

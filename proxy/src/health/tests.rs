@@ -29,6 +29,7 @@ fn schedule(address: SocketAddr, probe: Probe) -> Schedule {
             .unwrap(),
         address,
         probe,
+        http2: false,
         told: None,
         interval: Duration::from_millis(5),
         timeout: PATIENCE,
