@@ -2,8 +2,8 @@
 //!
 //! Everything that decides is a call into the [`Worker`](crate::worker::Worker); this file only translates. pingora
 //! calls the phases in the order in which they stand here; a request that is [plain] is served to its end in the first of
-//! them, and one whose endpoints are asked in HTTP/2 by the [passage]. Trailers are lost on HTTP/1.1, both ways: pingora reads
-//! and drops them.
+//! them, and one whose endpoints are asked in HTTP/2 by the [passage]. Trailers are lost on HTTP/1.1, both ways: pingora
+//! reads and drops them.
 
 mod answer;
 mod copies;

@@ -131,6 +131,16 @@ fn a_combined_line_is_what_apache_writes() {
 }
 
 #[test]
+fn a_call_tells_how_it_ended_beside_what_that_stands_for() {
+    let call = Record {
+        status: 503,
+        grpc_status: Some(14),
+        ..record()
+    };
+    assert!(json_line(&call, true).contains("\"status\":503,\"grpc_status\":14,"));
+}
+
+#[test]
 fn failures_are_those_of_servers_and_answers_that_are_not_whole() {
     assert!(is_failed(500, Reason::Ok) && is_failed(504, Reason::Failed(Failure::RouteTimeout)));
     assert!(

@@ -77,6 +77,7 @@ pub(super) async fn serve(
         exchange.body_taken();
     }
     loop {
+        exchange.reset = None;
         exchange.stream = Some(Stream {
             terms,
             is_call,
@@ -270,6 +271,9 @@ fn failed(
 /// so that it is not taken for whole.
 async fn told(session: &mut Session, exchange: &mut Exchange, error: BError) -> BError {
     let failure = exchange.flow.as_ref().and_then(|flow| flow.failure());
+    if matches!(failure, Some(Failure::ClientGone)) {
+        return error;
+    }
     let late = matches!(failure, Some(Failure::Idle | Failure::Deadline));
     let is_call = exchange.stream.as_ref().is_some_and(|stream| stream.is_call);
     if late && exchange.status == 0 {
@@ -286,6 +290,7 @@ async fn told(session: &mut Session, exchange: &mut Exchange, error: BError) -> 
             let status = match exchange.reset {
                 Some(reason) => grpc::Status::of_reset(reason),
                 None if late => grpc::Status::LATE,
+                None if exchange.status > 0 => grpc::Status::of_http(exchange.status),
                 None => grpc::Status::BROKE,
             };
             exchange.ended_as = Some(status);
