@@ -57,6 +57,8 @@ pub struct Record<'a> {
     pub bytes_in: Option<u64>,
     /// Bytes of the answer's body.
     pub bytes_out: Option<u64>,
+    /// How the call of gRPC ended, where it is one.
+    pub grpc_status: Option<u8>,
     /// Where its time went.
     pub times: Times,
     /// Who served it, or was the last to be asked.

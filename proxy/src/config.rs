@@ -27,6 +27,8 @@ mod route;
 
 mod edits;
 
+mod http2;
+
 mod mirror;
 
 mod policy;
@@ -56,6 +58,7 @@ use self::check::World;
 pub(crate) use self::check::overlap;
 pub use self::dns::{ADDRESSES_MAX, Answers, DnsName, Found};
 pub use self::follow::{Controller, ControllerTls};
+pub use self::http2::Http2;
 pub use self::mirror::{Mirror, MirrorTarget};
 pub use self::operations::{AccessLog, Format, RequestIds, Sink, TraceMode, Traces};
 pub use self::shown::Source;
@@ -321,6 +324,8 @@ pub struct Cluster {
     pub endpoints: Vec<Endpoint>,
     /// Names that stand for addresses of its members.
     pub names: Vec<DnsName>,
+    /// How they are asked in HTTP/2; in HTTP/1.1 where `None`.
+    pub http2: Option<Http2>,
     /// How to choose among primaries.
     pub balance: BalancePolicy,
     /// What decides which users move first.
@@ -460,6 +465,13 @@ pub enum Probe {
         /// With its slash.
         path: String,
         /// Value of the `Host` header; the endpoint's address where `None`.
+        host: Option<String>,
+    },
+    /// `grpc.health.v1.Health/Check`, answered SERVING.
+    Grpc {
+        /// The service that is asked for; empty for the whole server.
+        service: String,
+        /// Value of `:authority`; the endpoint's address where `None`.
         host: Option<String>,
     },
 }

@@ -67,6 +67,10 @@ impl Copying {
             | Failure::Handshake(_)
             | Failure::Reset
             | Failure::ResetUnused
+            | Failure::RefusedStream
+            | Failure::GoneAway
+            | Failure::NoStream
+            | Failure::Deadline
             | Failure::Garbage
             | Failure::AttemptTimeout
             | Failure::RouteTimeout

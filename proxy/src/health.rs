@@ -8,8 +8,10 @@
 //! What a row of results means (`rise`, `fall`) is the engine's to decide; here each probe stands for itself. A probe
 //! that gets no answer in its time has failed. Results nobody collects are dropped and counted: the prober never waits.
 //!
-//! The request is written by hand: one fixed head out, one bounded head back, whose body nobody reads. A client library
-//! would pool, follow and buffer, and a probe must do none of that.
+//! The request of HTTP/1.1 is written by hand: one fixed head out, one bounded head back, whose body nobody reads. A client
+//! library would pool, follow and buffer, and a probe must do none of that.
+
+mod http2;
 
 use std::collections::HashMap;
 use std::io;
@@ -67,6 +69,8 @@ struct Schedule {
     endpoint: EndpointId,
     to: To,
     probe: Probe,
+    /// It is asked in HTTP/2.
+    http2: bool,
     /// The header that the endpoint expects first: that it is nobody's connection.
     told: Option<Version>,
     interval: Duration,
@@ -117,6 +121,7 @@ fn schedules(topology: &Topology) -> Vec<Schedule> {
                     ..config.to(e)
                 },
                 probe: check.probe.clone(),
+                http2: config.http2.is_some(),
                 told: config.proxy_protocol,
                 interval: check.interval,
                 timeout: check.timeout,
@@ -191,9 +196,17 @@ async fn ask(schedule: &Schedule) -> io::Result<bool> {
     let connected = schedule.to.connect(&greeting).await;
     let mut stream = connected.map_err(|failure| io::Error::other(Unreached(failure)))?;
     let Probe::Http { path, host } = &schedule.probe else {
-        stream.part();
-        return Ok(true);
+        return match schedule.probe {
+            Probe::Grpc { .. } => http2::ask(stream, &schedule.probe, &schedule.to).await,
+            Probe::Http { .. } | Probe::Tcp => {
+                stream.part();
+                Ok(true)
+            }
+        };
     };
+    if schedule.http2 {
+        return http2::ask(stream, &schedule.probe, &schedule.to).await;
+    }
     let host = host.clone().unwrap_or_else(|| schedule.to.address.to_string());
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: foreshade-probe/{}\r\nAccept: */*\r\n\

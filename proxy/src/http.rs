@@ -2,12 +2,14 @@
 //!
 //! Everything that decides is a call into the [`Worker`](crate::worker::Worker); this file only translates. pingora
 //! calls the phases in the order in which they stand here; a request that is [plain] is served to its end in the first of
-//! them. Trailers are lost on HTTP/1.1, both ways: pingora reads and drops them.
+//! them, and one whose endpoints are asked in HTTP/2 by the [passage]. Trailers are lost on HTTP/1.1, both ways: pingora
+//! reads and drops them.
 
 mod answer;
 mod copies;
 mod exchange;
 mod head;
+mod passage;
 mod plain;
 mod report;
 mod tell;
@@ -82,7 +84,13 @@ impl ProxyHttp for EdgeProxy {
         }
         let answer = match admission {
             Some(Ok(Admission::Forward(flow))) => {
+                let http2 = local::with(|l| l.worker.http2(&flow)).flatten();
                 exchange.flow = Some(flow);
+                if let Some(http2) = http2 {
+                    // Boxed: what goes elsewhere needs no room for it.
+                    Box::pin(passage::serve(session, exchange, &self.closing, http2)).await?;
+                    return Ok(true);
+                }
                 if !plain::is_plain(session) {
                     return Ok(false);
                 }
@@ -94,12 +102,17 @@ impl ProxyHttp for EdgeProxy {
             Some(Err(why)) => Err((why.status(), why.sentence())),
             Some(Ok(Admission::Unrouted | Admission::Wait(_))) | None => Err((404, sentence(404))),
         };
+        let status = answer
+            .as_ref()
+            .map_or_else(|(status, _)| *status, |answer| answer.status);
+        let as_call = tell::as_call(session, status);
+        exchange.ended_as = as_call;
         let report = exchange.report.as_deref_mut();
         // Boxed: most requests go on, and need no room for what answers them here.
         Box::pin(async move {
             match answer {
-                Ok(answer) => answer::send(session, answer, report).await,
-                Err((status, sentence)) => tell(session, status, sentence, true, report).await,
+                Ok(answer) => answer::send(session, answer, report, as_call).await,
+                Err((status, sentence)) => tell(session, (status, as_call), sentence, true, report).await,
             }
         })
         .await?;
@@ -137,7 +150,7 @@ impl ProxyHttp for EdgeProxy {
         exchange: &mut Self::CTX,
     ) -> pingora_error::Result<()> {
         if let Some(dial) = exchange.dial.take() {
-            exchange.connected(&dial);
+            exchange.connected(dial.socket(), dial.is_reused());
         }
         Ok(())
     }
@@ -212,8 +225,10 @@ impl ProxyHttp for EdgeProxy {
         if status > 0 {
             let sentence = refusal(error).map_or_else(|| sentence(status), Refusal::sentence);
             let blameless = *error.esource() != ErrorSource::Downstream;
+            let as_call = tell::as_call(session, status);
+            exchange.ended_as = exchange.ended_as.or(as_call);
             let report = exchange.report.as_deref_mut();
-            if let Err(error) = tell(session, status, sentence, blameless, report).await {
+            if let Err(error) = tell(session, (status, as_call), sentence, blameless, report).await {
                 tracing::debug!(%error, status, "the client went away before it could be told");
             }
         }
@@ -225,7 +240,7 @@ impl ProxyHttp for EdgeProxy {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Self::CTX) {
         exchange.copy_answer_end(error.is_none());
-        let status = session.response_written().map_or(0, |r| r.status.as_u16());
+        let status = exchange.told(session.response_written().map_or(0, |r| r.status.as_u16()));
         let flow = exchange.flow.take();
         local::with(|l| {
             let ended = flow.map(|mut flow| {

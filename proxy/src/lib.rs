@@ -3,8 +3,8 @@
 //! Read the modules in the order in which data meets them:
 //!
 //! - **a request**: [`relay`], or [`http`] (pingora's phases, a line or two each) -> [`path`] -> [`client`] -> [`route`]
-//!   -> [`cohort`] -> [`table`] -> [`worker`] (pick, attempts, failover) -> [`edit`], [`rewrite`] -> [`upstream`] ->
-//!   ([`mirror`]) -> [`outcome`] -> [`recorder`];
+//!   -> [`cohort`] -> [`table`] -> [`worker`] (pick, attempts, failover) -> [`edit`], [`rewrite`] -> [`upstream`],
+//!   [`grpc`] -> ([`mirror`]) -> [`outcome`] -> [`recorder`];
 //! - **a connection whose bytes are carried and not read**: [`tcp`] -> [`worker`] (the same steps) -> [`outcome`] ->
 //!   [`recorder`]; who the client is, a balancer may have said in [`proxy_protocol`];
 //! - **a tick**: [`recorder`] -> [`scorer`] -> the engine -> [`table`];
@@ -28,6 +28,7 @@ pub mod edit;
 pub mod fields;
 pub mod framing;
 mod gather;
+pub mod grpc;
 pub mod http;
 pub mod ledger;
 pub mod mirror;

@@ -25,12 +25,20 @@ pub enum Failure {
     Reset,
     /// The connection broke before anything was sent on it.
     ResetUnused,
+    /// The endpoint refused the stream, and says that it has done nothing with it.
+    RefusedStream,
+    /// The endpoint takes no more on this connection, and says that it has done nothing with the stream.
+    GoneAway,
+    /// As many streams are under way at the endpoint as there may be.
+    NoStream,
     /// The endpoint sent what is no HTTP.
     Garbage,
     /// No first byte within the endpoint's usual time, and another endpoint was willing.
     AttemptTimeout,
     /// No first byte within the route's time.
     RouteTimeout,
+    /// No answer within the time that the client himself grants.
+    Deadline,
     /// The answer's status asks for another try.
     Status(u16, /* Retry-After given */ bool),
     /// The answer broke off after its head.
@@ -45,7 +53,7 @@ pub enum Failure {
     ClientSlow,
     /// No endpoint is left to serve.
     NobodyLeft,
-    /// A carried connection has rested for too long.
+    /// A carried connection, or a call, has rested for too long.
     Idle,
     /// A carried connection has lived for as long as one may.
     Lifetime,
@@ -83,9 +91,9 @@ impl Failure {
     /// What follows.
     pub fn consequence(self) -> Consequence {
         use Failure::{
-            AttemptTimeout, ClientBroke, ClientGone, ClientRefused, ClientSlow, ConnectFailed, Garbage,
-            Handshake, Idle, Internal, Lifetime, NobodyLeft, Refused, Reset, ResetUnused, RouteTimeout,
-            StaleConnection, Status, Truncated,
+            AttemptTimeout, ClientBroke, ClientGone, ClientRefused, ClientSlow, ConnectFailed, Deadline,
+            Garbage, GoneAway, Handshake, Idle, Internal, Lifetime, NoStream, NobodyLeft, Refused,
+            RefusedStream, Reset, ResetUnused, RouteTimeout, StaleConnection, Status, Truncated,
         };
         let sent = Some(Stage::Sent);
         let (class, stage, status, reason) = match self {
@@ -111,9 +119,21 @@ impl Failure {
             ),
             Reset => (Class::Reset, sent, 502, "reset"),
             ResetUnused => (Class::Reset, Some(Stage::NeverSent), 502, "reset_unused"),
+            // It says that it is full, as with 429.
+            RefusedStream => (Class::Shed, Some(Stage::NeverSent), 503, "refused_stream"),
+            NoStream => (Class::Shed, Some(Stage::NeverSent), 503, "no_stream"),
+            // An endpoint that is restarted in good order has failed nobody; the next connection may be to the same.
+            GoneAway => (
+                Class::Cancelled,
+                Some(Stage::StaleConnection { written: false }),
+                503,
+                "gone_away",
+            ),
             Garbage => (Class::AppError, sent, 502, "garbage"),
             AttemptTimeout => (Class::Timeout, sent, 504, "attempt_timeout"),
             RouteTimeout => (Class::Timeout, None, 504, "timeout"),
+            // His to choose: that it was not met shows in the latency.
+            Deadline => (Class::Cancelled, None, 504, "deadline"),
             Status(code, retry_after) => (
                 Class::of_status(code, retry_after),
                 Some(Stage::Status {

@@ -40,7 +40,7 @@ use self::names::Names;
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
 
 /// How HTTP/2 is called where it is agreed on (ALPN).
-const HTTP2: &[u8] = b"h2";
+pub(crate) const HTTP2: &[u8] = b"h2";
 
 /// What TLS seals ahead of a kernel that takes no more, per connection.
 pub const SEALED_BYTES_MAX: usize = 64 * 1024;

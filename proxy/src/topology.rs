@@ -31,7 +31,8 @@ pub struct Topology {
     generation: u64,
     ids: Ids,
     places: HashMap<EndpointId, Place>,
-    /// By listener: a policy there counts or changes something, so that a request may be one for the full path.
+    /// By listener: a policy there counts or changes something, or endpoints are asked in HTTP/2, so that a request may be
+    /// one for the full path.
     policed: Vec<bool>,
 }
 
@@ -76,7 +77,8 @@ impl Topology {
         self.generation
     }
 
-    /// Whether a policy of this listener, or of a route of it, counts or changes anything; also of one that is gone.
+    /// Whether a policy of this listener, or of a route of it, counts or changes anything, or a cluster of it is asked in
+    /// HTTP/2; also of one that is gone.
     pub fn is_policed(&self, id: ListenerId) -> bool {
         let index = self.ids.listeners.iter().position(|l| *l == id);
         index
@@ -201,7 +203,10 @@ fn endpoint_spec(endpoint: &Endpoint) -> EndpointSpec {
 }
 
 fn is_policed(listener: &Listener, clusters: &[Cluster]) -> bool {
-    let is_gated = |index: usize| clusters.get(index).is_some_and(|cluster| cluster.gate.is_some());
+    let is_gated = |index: usize| {
+        let cluster = clusters.get(index);
+        cluster.is_some_and(|cluster| cluster.gate.is_some() || cluster.http2.is_some())
+    };
     let asks = |policy: &Option<Arc<Policy>>| policy.as_ref().is_some_and(|policy| !policy.is_plain());
     let is_asked = |route: &Route| asks(&route.policy) || route.clusters().any(is_gated);
     asks(&listener.policy) || listener.routes.iter().any(is_asked)

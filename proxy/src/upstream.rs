@@ -1,8 +1,10 @@
 //! Upstream connections as pingora wants them: peers, and what its errors mean.
 
 pub(crate) mod connect;
+pub mod cut;
 pub mod deadline;
 pub mod dial;
+pub(crate) mod http2;
 pub mod network;
 pub mod pool;
 
@@ -93,6 +95,11 @@ impl Peers {
             endpoint: way.endpoint,
             socket: kept.ok_or_else(|| way.to.clone()),
         })
+    }
+
+    /// Which endpoint it is, and where it is.
+    pub(crate) fn to(&self, place: Place) -> Option<(EndpointId, Arc<To>)> {
+        self.way(place).map(|way| (way.endpoint, way.to.clone()))
     }
 
     fn way(&self, place: Place) -> Option<&Way> {

@@ -14,6 +14,7 @@ mod carried;
 mod copies;
 mod drawn;
 mod spoils;
+pub(crate) mod stream;
 mod takeover;
 mod told;
 mod waiting;
@@ -41,6 +42,7 @@ use crate::table::{Snapshot, Table};
 use crate::tally::{Counts, Tally};
 use crate::topology::Topology;
 use crate::topology::ids::{ClusterId, EndpointId, ListenerId};
+use crate::upstream::cut::Line;
 use crate::upstream::deadline::{Armed, Deadlines, Ended, Entry};
 
 use self::admission::Granted;
@@ -49,6 +51,7 @@ pub use self::carried::Carriage;
 pub(crate) use self::carried::SERVED;
 use self::carried::{First, Talk};
 pub use self::spoils::Spoils;
+use self::stream::Turn;
 use self::waiting::Waiting;
 
 /// Most endpoints that one request can be sent to.
@@ -153,6 +156,8 @@ struct Attempt {
     outcome: Option<Outcome>,
     /// Of a connection that is only carried: how far it has come.
     talk: Option<Talk>,
+    /// Of a request on a stream: whose turn it is, and until when.
+    turn: Option<Turn>,
 }
 
 /// What becomes of a request whose attempt failed.
@@ -274,13 +279,14 @@ impl Worker {
             patience: None,
             outcome: None,
             talk: None,
+            turn: None,
         });
         Some(place)
     }
 
-    /// The attempt's request goes out on `socket`: from here on its first byte is waited for, no longer than the
+    /// The attempt's request goes out on `line`: from here on its first byte is waited for, no longer than the
     /// endpoint's usual time if the request can go elsewhere, and never longer than the route's.
-    pub fn sent(&mut self, flow: &mut Flow, socket: std::os::fd::RawFd, replayable: bool) {
+    pub fn sent(&mut self, flow: &mut Flow, line: impl Into<Line>, replayable: bool) {
         self.find_again(flow);
         // A kept connection is there at once; whoever waited for a new one has said so.
         let now = self.latest;
@@ -301,7 +307,8 @@ impl Worker {
             limit: flow.limit,
             moved: None,
         };
-        attempt.armed = Some(self.deadlines.arm(Entry { socket, at, what }));
+        let line = line.into();
+        attempt.armed = Some(self.deadlines.arm(Entry { line, at, what }));
     }
 
     /// The head of an answer is there. True where it is not the user's to see, because the request goes elsewhere:
@@ -323,6 +330,10 @@ impl Worker {
             self.deadlines
                 .renew(armed, pause_ends, |waiting| waiting.limit = pause_ends);
         }
+        self.rearm(flow, now);
+        let Some(attempt) = flow.attempt.as_mut() else {
+            return false;
+        };
         self.recorder.first_byte(attempt.place, &mut attempt.recorded);
         self.count(flow, Class::of_status(status, retry_after), Some(status), now);
         if matches!(status, 502..=504) {
@@ -339,6 +350,9 @@ impl Worker {
 
     /// A piece of a body has passed, of the request or of the answer: the time for the next one starts anew.
     pub fn progress(&mut self, flow: &mut Flow) {
+        if self.passed(flow) {
+            return;
+        }
         let Some((attempt, armed)) = flow.attempt.as_ref().and_then(|a| Some((a, a.armed?))) else {
             return;
         };
@@ -429,7 +443,11 @@ impl Worker {
     /// An ended connection may have been ended by us: then it was a timeout, and its way on may be paid for already.
     fn explain(&mut self, flow: &mut Flow, failure: Failure, now: Moment) -> (Failure, Option<Pick>) {
         let armed = flow.attempt.as_mut().and_then(|a| a.armed.take());
-        match armed.and_then(|a| self.deadlines.end(a)) {
+        let ended = armed.and_then(|a| self.deadlines.end(a));
+        if let (Some(Ended::Reached(_)), Some(failure)) = (&ended, Self::overstayed(flow, now)) {
+            return (failure, None);
+        }
+        match ended {
             // Its user has begun to see the answer: nothing may follow it, whatever was decided meanwhile.
             Some(Ended::Reached(_)) if flow.first_byte.is_some() => (Failure::Truncated, None),
             // Paid for, even if where it was to go has gone meanwhile: `start` then finds another place.
@@ -454,6 +472,7 @@ impl Worker {
             latency: attempt
                 .talk
                 .and_then(|talk| talk.latency())
+                .or_else(|| attempt.turn.as_ref()?.latency())
                 .unwrap_or_else(|| now.since(attempt.started)),
             route_class: flow.request.class,
             in_flight_at_start: attempt.recorded.in_flight_at_start,
@@ -507,7 +526,10 @@ impl Worker {
         };
         let tried = Tried {
             endpoints: &flow.tried,
-            never_sent: stage == Stage::NeverSent,
+            never_sent: matches!(
+                stage,
+                Stage::NeverSent | Stage::StaleConnection { written: false }
+            ),
             stale: matches!(stage, Stage::StaleConnection { .. }),
         };
         let Some(pick) = table.alternative(&flow.request, tried, &state.loads, &mut self.rng, now) else {
@@ -663,7 +685,7 @@ clusters:
         let mut flow = overdue(&mut worker);
         let asked = std::cell::Cell::new(0);
         while asked.get() < 2 {
-            let has_bytes = |_| {
+            let has_bytes = |_: &Line| {
                 asked.set(asked.get() + 1);
                 true
             };

@@ -1091,7 +1091,7 @@ fn a_probe_asks_one_thing_and_ends_before_the_next() {
     shop.yaml:9:30: a probe asks one thing
         9 |     health: { http: {}, tcp: {}, interval: 200ms }
           |                              ^
-           expected: either http or tcp
+           expected: one of http, grpc and tcp
 
     shop.yaml:9:44: timeout (500ms) is above interval (200ms)
         9 |     health: { http: {}, tcp: {}, interval: 200ms }
@@ -1100,6 +1100,55 @@ fn a_probe_asks_one_thing_and_ends_before_the_next() {
 
     shop.yaml: 2 mistakes
     "#);
+}
+
+// HTTP/2 to endpoints.
+
+#[test]
+fn a_cluster_is_asked_in_http_2_where_it_says_so_within_bounds_of_its_own() {
+    let http2 = |keys: &str| parse(&in_cluster(keys)).unwrap().clusters[0].http2;
+    assert_eq!(http2("protocol: http1"), None);
+    let terms = http2("protocol: http2").unwrap();
+    assert_eq!((terms.streams, terms.rest), (100, Duration::from_secs(300)));
+    let terms = http2("protocol: http2\n    http2: { streams: 7, streamIdleTimeout: 1h }").unwrap();
+    assert_eq!((terms.streams, terms.rest), (7, Duration::from_secs(3600)));
+}
+
+#[test]
+fn what_only_http_2_has_is_a_mistake_without_it() {
+    let text = shown(&in_cluster(
+        "http2: { streams: 7 }\n    health: { grpc: { service: shop.Orders } }",
+    ));
+    for what in [
+        "http2: the endpoints of this cluster are asked in HTTP/1.1",
+        "grpc: the endpoints of this cluster are asked in HTTP/1.1",
+        "shop.yaml: 2 mistakes",
+    ] {
+        assert!(text.contains(what), "{text}");
+    }
+    let text = shown(&in_cluster("protocol: http2\n    health: { grpc: {}, tcp: {} }"));
+    assert!(text.contains("a probe asks one thing"), "{text}");
+}
+
+#[test]
+fn copies_go_nowhere_that_is_asked_in_http_2() {
+    let mirrored = |target: &str| {
+        let route = format!("      - cluster: shop\n        mirror: {{ target: {target}, share: 1% }}\n");
+        with("      - cluster: shop\n", &route)
+    };
+    let next = "clusters:\n  - name: next\n    protocol: http2\n    endpoints: [{ name: n, address: 127.0.0.1:9555 }]\n";
+    let own = "  - name: shop\n    protocol: http2\n";
+    for text in [
+        mirrored("next").replace("clusters:\n", next),
+        mirrored("shadow").replace("  - name: shop\n", own),
+    ] {
+        let text = shown(&text);
+        assert!(
+            text.contains("target: its endpoints are asked in HTTP/2"),
+            "{text}"
+        );
+        assert!(text.contains("shop.yaml: 1 mistake"), "{text}");
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@
 pub mod certificates;
 pub mod controller;
 pub mod dns;
+pub mod http2;
 pub mod nginx;
 pub mod promtool;
 pub mod proxy;

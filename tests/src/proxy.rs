@@ -260,6 +260,15 @@ impl Proxy {
         sample.parse().ok()
     }
 
+    /// What a counter of `/metrics` says; 0 where there is none of that name.
+    ///
+    /// # Panics
+    /// When the admin interface says nothing, or it is no whole number.
+    pub fn count(&self, name: &str) -> u64 {
+        let value = self.metric(name).unwrap_or_default();
+        value.to_string().parse().expect("a counter")
+    }
+
     /// Its process.
     pub fn process(&mut self) -> &mut Child {
         &mut self.child

@@ -50,6 +50,9 @@ pub(super) fn json(line: &mut Vec<u8>, record: &Record<'_>, began: &Stamped, que
     if record.has_status() {
         number(line, b",\"status\":", u64::from(record.status));
     }
+    if let Some(status) = record.grpc_status {
+        number(line, b",\"grpc_status\":", u64::from(status));
+    }
     text(
         line,
         b",\"reason\":\"",

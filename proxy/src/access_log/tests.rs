@@ -35,6 +35,7 @@ fn record() -> Record<'static> {
         detail: "",
         bytes_in: Some(0),
         bytes_out: Some(1234),
+        grpc_status: None,
         times: Times {
             duration: Duration::from_micros(12_345),
             first_byte: Some(ms(11)),
@@ -127,6 +128,16 @@ fn a_combined_line_is_what_apache_writes() {
         ..refused
     };
     assert!(combined_line(&unknown, true).contains("400 - "));
+}
+
+#[test]
+fn a_call_tells_how_it_ended_beside_what_that_stands_for() {
+    let call = Record {
+        status: 503,
+        grpc_status: Some(14),
+        ..record()
+    };
+    assert!(json_line(&call, true).contains("\"status\":503,\"grpc_status\":14,"));
 }
 
 #[test]

@@ -73,14 +73,7 @@ pub(super) fn config(
         .iter_mut()
         .map(|listener| entrance(listener, &mut taken, world, mistakes))
         .collect();
-    let known = Clusters {
-        names: &names,
-        shadowed: clusters
-            .items
-            .iter()
-            .map(|cluster| !cluster.shadows.items.is_empty() || !cluster.shadows.whole)
-            .collect(),
-    };
+    let known = known(&names, &clusters.items);
     let whole = (file.relay, listeners.sound);
     let listeners: Vec<_> = listeners
         .items
@@ -120,6 +113,19 @@ pub(super) fn config(
         name_servers: servers.into_iter().collect::<Option<_>>()?,
         // The text is not seen from here.
     })
+}
+
+/// What routes have to know of clusters.
+fn known<'a>(names: &'a Names, clusters: &[raw::Cluster]) -> Clusters<'a> {
+    let is_shadowed = |cluster: &raw::Cluster| !cluster.shadows.items.is_empty() || !cluster.shadows.whole;
+    Clusters {
+        names,
+        shadowed: clusters.iter().map(is_shadowed).collect(),
+        http2: clusters
+            .iter()
+            .map(|cluster| cluster.protocol == raw::Spoken::Http2)
+            .collect(),
+    }
 }
 
 /// The address that the admin interface takes, if it takes one.

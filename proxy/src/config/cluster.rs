@@ -18,7 +18,9 @@ use super::dns::{self, DnsName};
 use super::secured::secured;
 use super::tcp::announced;
 use super::text::Origin;
-use super::{Cluster, CohortKey, HealthCheck, Probe, Segment, SegmentRule, policy, raw};
+use super::{Cluster, CohortKey, HealthCheck, Probe, Segment, SegmentRule, http2, policy, raw};
+use crate::tls::HTTP2;
+use crate::tls::origination::Protocols;
 
 /// An endpoint or a shadow, before its role is known.
 pub(super) struct Member {
@@ -62,6 +64,7 @@ pub(super) fn cluster(
     world: &World<'_>,
     mistakes: &mut Mistakes,
 ) -> Option<Cluster> {
+    let http2 = http2::http2(&raw, mistakes);
     let endpoints = raw.endpoints.unwrap_or_else(List::unread);
     let (whole, sound) = (endpoints.whole && raw.shadows.whole, endpoints.sound);
     let mut members = members(endpoints.items, raw.shadows.items);
@@ -85,8 +88,10 @@ pub(super) fn cluster(
     }
     check_addresses(&members, &shadows, listening, mistakes);
     check_names(&members, mistakes);
+    // HTTP/1.1 goes without saying.
+    let protocols: Protocols = if http2.is_some() { &[HTTP2] } else { &[] };
     let tls = secured(
-        raw.tls,
+        (raw.tls, protocols),
         raw.name.as_ref().and_then(At::place),
         &mut members,
         world,
@@ -96,7 +101,7 @@ pub(super) fn cluster(
     let shift = shift(&raw.shift, mistakes);
     let health = match raw.health {
         raw::Health::Off => None,
-        raw::Health::On(probes) => Some(health(probes, mistakes)),
+        raw::Health::On(probes) => Some(health(*probes, mistakes)),
     };
     let segments = segments(raw.segments.items, mistakes);
     Some(Cluster {
@@ -112,6 +117,7 @@ pub(super) fn cluster(
         } else {
             return None;
         },
+        http2,
         balance: raw.balance.0,
         cohort: match raw.cohort {
             raw::Cohort::ClientAddress => CohortKey::ClientAddress,
@@ -381,16 +387,27 @@ fn health(raw: raw::Probes, mistakes: &mut Mistakes) -> HealthCheck {
                 .expected("timeout at most interval, or probes would pile up"),
         );
     }
-    if let (Some(_), Some(tcp)) = (&raw.http, &raw.tcp) {
-        mistakes.add(Mistake::at(tcp.place(), "a probe asks one thing").expected("either http or tcp"));
+    let tcp = raw.tcp.as_ref().map(At::place);
+    let grpc = raw.grpc.as_ref().map(At::place);
+    let others = [
+        raw.http.as_ref().and(grpc),
+        raw.http.as_ref().and(tcp),
+        grpc.and(tcp),
+    ];
+    if let Some(place) = others.into_iter().flatten().next() {
+        mistakes.add(Mistake::at(place, "a probe asks one thing").expected("one of http, grpc and tcp"));
     }
     HealthCheck {
-        probe: match raw.http {
-            Some(http) => Probe::Http {
+        probe: match (raw.http, raw.grpc) {
+            (Some(http), _) => Probe::Http {
                 path: http.path.0,
                 host: http.host.map(|host| host.0),
             },
-            None => Probe::Tcp,
+            (None, Some(grpc)) => Probe::Grpc {
+                service: grpc.value.service.map(|service| service.0).unwrap_or_default(),
+                host: grpc.value.host.map(|host| host.0),
+            },
+            (None, None) => Probe::Tcp,
         },
         interval: raw.interval.value.0,
         timeout: raw.timeout.value.0,

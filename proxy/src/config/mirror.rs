@@ -50,6 +50,8 @@ pub(super) struct Clusters<'a> {
     pub(super) names: &'a Names,
     /// Whether a cluster has shadows, by its index. True where that could not be read.
     pub(super) shadowed: Vec<bool>,
+    /// Whether its endpoints are asked in HTTP/2, by its index.
+    pub(super) http2: Vec<bool>,
 }
 
 /// Checks the mirror of a route that does this; `None` for that where it is wrong and reported.
@@ -90,6 +92,14 @@ fn target(
     clusters: &Clusters<'_>,
     mistakes: &mut Mistakes,
 ) -> Option<MirrorTarget> {
+    let speaks_http2 = |cluster: &usize| clusters.http2.get(*cluster) == Some(&true);
+    let asked_in_http2 = || {
+        Mistake::at(
+            written.place(),
+            "target: its endpoints are asked in HTTP/2, and copies are sent in HTTP/1.1",
+        )
+        .expected("a cluster with protocol: http1")
+    };
     if written.value.0 != SHADOW {
         let found = clusters.names.find("cluster", Some(written), mistakes)?;
         if own.contains(&found) {
@@ -102,6 +112,10 @@ fn target(
             );
             return None;
         }
+        if speaks_http2(&found) {
+            mistakes.add(asked_in_http2());
+            return None;
+        }
         return clusters.names.name(found).map(MirrorTarget::Cluster);
     }
     if clusters.names.has(SHADOW) {
@@ -112,6 +126,10 @@ fn target(
             )
             .expected("a cluster of another name, or nobody can tell what is meant"),
         );
+        return None;
+    }
+    if own.iter().any(speaks_http2) {
+        mistakes.add(asked_in_http2());
         return None;
     }
     let bare = |cluster: &usize| clusters.shadowed.get(*cluster) == Some(&false);

@@ -3,6 +3,7 @@
 //! These are the types between the text and the checked ones of [`super`]: what one value alone can tell about itself
 //! is known, what needs a second one (does the cluster exist? is the address free?) is not; `check` decides that.
 
+mod http2;
 mod mirror;
 mod policy;
 mod route;
@@ -32,6 +33,7 @@ pub(super) use self::route::{
     Redirect, Respond, Rewrite, Route,
 };
 
+pub(super) use self::http2::{EndpointHttp2, GrpcProbe, Spoken};
 pub(super) use self::mirror::{Mirror, Noise};
 pub(super) use self::policy::{
     Access, BURST_MAX, BasicAuth, Claim, Class, Concurrency, Cors, Jwt, LimitKey, Maintenance, RateLimit,
@@ -165,6 +167,10 @@ section! {
     Cluster "a cluster":
     /// Name, unique among clusters.
     name "name": required At<Name>;
+    /// What its endpoints are asked in: http1, or http2, which gRPC needs. In the clear, without asking first.
+    protocol "protocol": default Spoken = Spoken::Http1;
+    /// Bounds of HTTP/2 to its endpoints; with protocol: http2 only.
+    http2 "http2": optional At<EndpointHttp2>;
     /// The endpoints that serve users.
     endpoints "endpoints": required List<Endpoint, 1>;
     /// Standbys that serve nobody until a shift.
@@ -176,7 +182,7 @@ section! {
     /// Users who move first in a shift, in this order; everybody else follows.
     segments "segments": list List<Segment, 0>;
     /// Active health checks.
-    health "health": default Health = Health::On(Probes::unwritten());
+    health "health": default Health = Health::On(Box::new(Probes::unwritten()));
     /// How traffic moves to shadows. The defaults are meant to fit.
     shift "shift": nested Shift;
     /// Time to establish a connection. More than any round trip on earth, less than the second after which a lost SYN
@@ -437,7 +443,7 @@ section! {
 #[derive(Debug)]
 pub(super) enum Health {
     Off,
-    On(Probes),
+    On(Box<Probes>),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -453,9 +459,11 @@ impl Choice for HealthWord {
 section! {
     /// Active health checks.
     Probes "a health section":
-    /// Ask this over HTTP; an answer below 400 passes.
+    /// Ask this over HTTP, as the cluster speaks it; an answer below 400 passes.
     http "http": optional HttpProbe;
-    /// Open a connection only; so it is where http is left out, too.
+    /// Ask the health service of gRPC (grpc.health.v1.Health/Check); SERVING passes. With protocol: http2 only.
+    grpc "grpc": optional At<GrpcProbe>;
+    /// Open a connection only; so it is where the others are left out, too.
     tcp "tcp": optional At<TcpProbe>;
     /// Between two probes of one endpoint.
     interval "interval": default At<Lasting<100, 3_600_000>> = seconds(1);
@@ -504,11 +512,11 @@ impl Read for TcpProbe {
 impl Read for Health {
     fn read(node: &Node, key: &str, mistakes: &mut Mistakes) -> Option<Self> {
         if matches!(node.value, Value::Map(_)) {
-            return Probes::read(node, key, mistakes).map(Self::On);
+            return Probes::read(node, key, mistakes).map(|probes| Self::On(Box::new(probes)));
         }
         scalar(node, key, &Self::title(), mistakes).map(|word| match word {
             HealthWord::Off => Self::Off,
-            HealthWord::Tcp => Self::On(Probes::unwritten()),
+            HealthWord::Tcp => Self::On(Box::new(Probes::unwritten())),
         })
     }
 

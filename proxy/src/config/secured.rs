@@ -14,12 +14,12 @@ use super::cluster::Member;
 use super::dns::DnsName;
 use super::text::Host;
 use super::tls::{ClusterTls, origination};
-use crate::tls::origination::{Origination, Verify};
+use crate::tls::origination::{Origination, Protocols, Verify};
 
 /// What the endpoints are spoken to with: `Some(None)` in the clear, `None` where something is wrong. Gives each member its
-/// name.
+/// name. `protocols` are offered to them (ALPN).
 pub(super) fn secured(
-    tls: Option<At<ClusterTls>>,
+    (tls, protocols): (Option<At<ClusterTls>>, Protocols),
     cluster: Option<Place>,
     members: &mut [Member],
     world: &World<'_>,
@@ -39,7 +39,7 @@ pub(super) fn secured(
     for member in members {
         member.server_name = server_name(member, &tls.value, mistakes);
     }
-    let made = origination(tls.value, cluster, world.originate, mistakes);
+    let made = origination((tls.value, protocols), cluster, world.originate, mistakes);
     (mistakes.count() == before).then_some(Some(made?))
 }
 

@@ -151,8 +151,8 @@ e: { http: { path: '/healthz?key=s3cret' }, to: { path: /healthz } }
     const HARMLESS: &str = "
         accessLog.to admin.tokenFile
         clusters.cohort.cookie clusters.cohort.header clusters.endpoints.name clusters.endpoints.region
-        clusters.endpoints.serverName clusters.endpoints.shadow clusters.health.http.host clusters.health.http.path
-        clusters.name
+        clusters.endpoints.serverName clusters.endpoints.shadow clusters.health.grpc.host clusters.health.grpc.service
+        clusters.health.http.host clusters.health.http.path clusters.name
         clusters.segments.match.cookie.name clusters.segments.match.header.name clusters.segments.name
         clusters.shadows.name clusters.shadows.region clusters.shadows.serverName
         clusters.tls.caFile clusters.tls.certFile clusters.tls.keyFile clusters.tls.serverName

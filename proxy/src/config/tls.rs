@@ -10,7 +10,7 @@ use std::sync::Arc;
 use foreshade_settings::{AbsolutePath, At, List, Mistake, Mistakes, Place, choice, section};
 
 use super::text::Host;
-use crate::tls::origination::{self, Origination, Verify};
+use crate::tls::origination::{self, Origination, Protocols, Verify};
 use crate::tls::{
     CertificateFiles, ClientCertificates, Fault, SYSTEM_AUTHORITIES, Settings, Termination, Version,
 };
@@ -125,7 +125,7 @@ pub(super) fn termination(
 
 /// What a cluster's endpoints are spoken to with. `cluster` is where its name is, to blame for what has no place.
 pub(super) fn origination(
-    keys: ClusterTls,
+    (keys, protocols): (ClusterTls, Protocols),
     cluster: Option<Place>,
     originate: &Originate<'_>,
     mistakes: &mut Mistakes,
@@ -152,8 +152,7 @@ pub(super) fn origination(
         own,
         min_version: keys.min_version,
         verify: keys.verify,
-        // HTTP/1.1 goes without saying.
-        protocols: &[],
+        protocols,
     };
     let made = originate(&settings);
     made.map_err(|faults| blame(faults, &places, mistakes)).ok()

@@ -35,6 +35,7 @@ fn schedule(address: SocketAddr, probe: Probe) -> Schedule {
             tls: None,
         },
         probe,
+        http2: false,
         told: None,
         interval: Duration::from_millis(5),
         timeout: PATIENCE,

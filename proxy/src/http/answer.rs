@@ -7,11 +7,21 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::report::Report;
-use super::tell::say;
+use super::tell::{end_call, say};
+use crate::grpc;
 use crate::route::answer::Answer;
 
-/// Sends what a route answers by itself, with the request's name where the client is to know it. The connection lives on.
-pub(super) async fn send(session: &mut Session, answer: Answer, report: Option<&mut Report>) -> Result<()> {
+/// Sends what a route answers by itself, with the request's name where the client is to know it; to a call, that it has
+/// ended so. The connection lives on.
+pub(super) async fn send(
+    session: &mut Session,
+    answer: Answer,
+    report: Option<&mut Report>,
+    as_call: Option<grpc::Status>,
+) -> Result<()> {
+    if let Some(status) = as_call {
+        return end_call(session, status, &answer.body, &answer.headers, report).await;
+    }
     let mut head = ResponseHeader::build_no_case(answer.status, Some(answer.headers.len() + 3))?;
     for (name, value) in &answer.headers {
         head.append_header(name, value)?;

@@ -13,7 +13,8 @@ impl Exchange {
         let Some(flow) = self.flow.as_mut() else {
             return;
         };
-        if request.raw_path_is_utf8() {
+        let is_call = self.stream.as_ref().is_some_and(|stream| stream.is_call);
+        if request.raw_path_is_utf8() && !is_call {
             self.copying.begin(flow, request, has_body);
         } else {
             self.copying.refuse(flow);

@@ -7,6 +7,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use h2::Reason as Reset;
 use http::header::{CONTENT_LENGTH, RETRY_AFTER};
 use pingora_core::server::ShutdownWatch;
 use pingora_error::{BError, Error, ErrorType};
@@ -19,14 +20,17 @@ use crate::client::Client;
 use crate::cohort::ATTEMPT_HEADER;
 use crate::copying::Copying;
 use crate::edit::Facts;
+use crate::grpc;
 use crate::mirror::Reason;
 use crate::orca;
 use crate::outcome::Failure;
 use crate::recorder::Place;
 use crate::request::RequestView;
 use crate::server::local::{self, Local};
+use crate::upstream::cut::Cut;
 use crate::upstream::dial::Dial;
 use crate::upstream::{ELSEWHERE, exchange_failure};
+use crate::worker::stream::Terms;
 use crate::worker::{Changes, Flow, Next};
 
 use foreshade_engine::failover::REPLAY_BODY_MAX;
@@ -40,7 +44,13 @@ pub struct Exchange {
     pub(super) target: Option<String>,
     /// Tells, once there is one, which connection the attempt at hand has got.
     pub(super) dial: Option<Arc<Dial>>,
-    socket: RawFd,
+    pub(super) socket: RawFd,
+    /// Where the endpoint is asked in HTTP/2: the stream of the attempt at hand.
+    pub(super) stream: Option<Stream>,
+    /// How the call ended, where the request is one of gRPC and that is known.
+    pub(super) ended_as: Option<grpc::Status>,
+    /// For what reason the endpoint has broken the stream off, if it did.
+    pub(super) reset: Option<Reset>,
     pub(super) reused: bool,
     pub(super) attempts: u32,
     /// The head of an answer has come, and it is the user's to see.
@@ -51,6 +61,19 @@ pub struct Exchange {
     pub(super) report: Option<Box<Report>>,
     /// The copy of the request that goes to a mirror beside it.
     pub(super) copying: Copying,
+}
+
+/// A stream to an endpoint, as far as the policy has to know it.
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    pub(super) cut: Arc<Cut>,
+    pub(super) terms: Terms,
+    /// The request is a call of gRPC.
+    pub(super) is_call: bool,
+    /// How the call ended will stand behind its messages.
+    pub(super) is_owed: bool,
+    /// The request has been heard to its end.
+    pub(super) whole: bool,
 }
 
 impl Drop for Exchange {
@@ -101,9 +124,8 @@ impl Exchange {
     }
 
     /// The attempt at hand has got its connection.
-    pub(super) fn connected(&mut self, dial: &Dial) {
-        self.socket = dial.socket();
-        self.reused = dial.is_reused();
+    pub(super) fn connected(&mut self, socket: RawFd, reused: bool) {
+        (self.socket, self.reused) = (socket, reused);
         if !self.reused {
             local::with(|l| {
                 l.sampler.connected(self.socket);
@@ -133,12 +155,27 @@ impl Exchange {
             asks.apply(request);
         }
         if let Some(flow) = self.flow.as_mut() {
-            local::sent(flow, self.socket, replayable);
+            match &self.stream {
+                None => local::sent(flow, self.socket, replayable),
+                Some(stream) => {
+                    let whole_and_replayable = (stream.whole, is_replayable(session));
+                    local::sent_on(flow, &stream.cut, stream.terms, whole_and_replayable);
+                }
+            }
             if flow.is_mirrored() {
                 self.begin_copy(request, !session.is_body_empty());
             }
         }
         Ok(())
+    }
+
+    /// The status that the client was told; of a call, what its end stands for.
+    pub(super) fn told(&self, status: u16) -> u16 {
+        let has_deadline = self
+            .stream
+            .as_ref()
+            .is_some_and(|stream| stream.terms.lasts.is_some());
+        self.ended_as.map_or(status, |ended| ended.as_http(has_deadline))
     }
 
     /// A piece of a body has passed.
@@ -172,14 +209,25 @@ impl Exchange {
             }
         }
         let replayable = is_replayable(session);
-        let elsewhere = local::with(|l| {
-            let elsewhere = l.worker.first_byte(flow, status, retry_after, replayable);
+        let said = match self.stream.as_mut().filter(|stream| stream.is_call) {
+            Some(stream) => said_by(response, stream, &mut self.ended_as),
+            None => Some(status),
+        };
+        let elsewhere = local::watching(|l| {
+            let elsewhere = match said {
+                Some(status) => l.worker.first_byte(flow, status, retry_after, replayable),
+                None => {
+                    l.worker.head_alone(flow);
+                    false
+                }
+            };
             l.observe(flow, self.socket, report);
             elsewhere
         });
         self.copy_answer(response);
         if elsewhere == Some(true) {
-            self.end_copy(Failure::Status(status, retry_after));
+            self.ended_as = None;
+            self.end_copy(Failure::Status(said.unwrap_or(status), retry_after));
             return Error::e_explain(ELSEWHERE, "the answer's status asks for another try");
         }
         self.answered = true;
@@ -250,6 +298,21 @@ impl Exchange {
         };
         Some((changes, changes.facts(&view)))
     }
+}
+
+/// What the head of a call's answer says of its end, as a status of HTTP; `None` where that stands behind the messages.
+fn said_by(head: &ResponseHeader, stream: &mut Stream, ended_as: &mut Option<grpc::Status>) -> Option<u16> {
+    // Whoever does not speak gRPC answers as HTTP does.
+    if head.status != 200 || !grpc::is_call(&head.headers) {
+        return Some(head.status.as_u16());
+    }
+    stream.is_owed = !head.headers.contains_key(&grpc::STATUS);
+    if stream.is_owed {
+        return None;
+    }
+    let status = grpc::Status::of(&head.headers);
+    *ended_as = Some(status);
+    Some(status.as_http(stream.terms.lasts.is_some()))
 }
 
 /// Whether the request can be sent again with what has been kept of it.

@@ -1,8 +1,10 @@
 //! Heads of messages, as the policy wants them: a view to decide by, a path in its normal form, headers to edit.
 
-use http::header::HOST;
+use http::header::{CONNECTION, EXPECT, HOST, TE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
+use pingora_error::{ErrorType, OrErr};
 use pingora_http::authority::{RawTargetAuthority, raw_target_authority};
 use pingora_http::{RequestHeader, ResponseHeader};
 
@@ -12,6 +14,8 @@ use crate::fields::Fields;
 use crate::framing::Refusal;
 use crate::path::{PathPolicy, escaped, normal};
 use crate::request::RequestView;
+use crate::upstream::connect::To;
+use crate::upstream::is_hop_by_hop;
 use crate::worker::Changes;
 
 /// What the policy sees of a request.
@@ -87,6 +91,58 @@ pub(super) fn prepare(
     Ok(())
 }
 
+/// Forgets what is about the client's connection alone, and what his `Connection` calls so; not what tells where a request
+/// goes, or who sent it. What he is told to go on, he has been told here.
+pub(super) fn forget_connection(head: &mut RequestHeader) {
+    let named: Vec<HeaderName> = head
+        .headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| *name != HOST)
+        .collect();
+    with_headers(head, |headers| {
+        let own: Vec<HeaderName> = headers
+            .keys()
+            .filter(|name| is_hop_by_hop(name))
+            .cloned()
+            .collect();
+        for name in named.iter().chain(&own).chain([&EXPECT]) {
+            headers.remove(name);
+        }
+    });
+}
+
+/// A head as HTTP/2 says it, for the endpoint at this address; `is_call` for one of gRPC, which has to say that it takes
+/// trailers.
+///
+/// # Errors
+/// A route has named a host that is none.
+pub(super) fn for_http2(head: &RequestHeader, to: &To, is_call: bool) -> pingora_error::Result<Request<()>> {
+    let host = head.headers.get(HOST).map(HeaderValue::as_bytes);
+    let authority = match host {
+        Some(host) => Authority::try_from(host),
+        None => Authority::try_from(to.address.to_string()),
+    };
+    let mut uri = head.uri.clone().into_parts();
+    uri.scheme = Some(to.scheme());
+    uri.authority = Some(authority.or_err(ErrorType::InvalidHTTPHeader, "a host that is none")?);
+    let uri = Uri::from_parts(uri).or_err(ErrorType::InvalidHTTPHeader, "a target that is none")?;
+    let mut request = Request::new(());
+    *request.method_mut() = head.method.clone();
+    *request.uri_mut() = uri;
+    *request.version_mut() = Version::HTTP_2;
+    *request.headers_mut() = head.headers.clone();
+    request.headers_mut().remove(HOST);
+    if is_call {
+        request
+            .headers_mut()
+            .insert(TE, HeaderValue::from_static("trailers"));
+    }
+    Ok(request)
+}
+
 /// Forgets in which letters the names of headers were written.
 ///
 /// Names have no case (RFC 9110 section 5.1). pingora keeps the letters in a second map, which is copied with each head
@@ -98,7 +154,7 @@ pub(super) fn forget_letters(head: &mut RequestHeader) {
 /// Changes the headers of a head whose letters nobody needs any more. pingora's own insertion copies each name twice and
 /// parses it again, which costs more than the rest of it.
 fn with_headers(head: &mut RequestHeader, change: impl FnOnce(&mut HeaderMap)) {
-    let nobody = RequestHeader::from(http::Request::new(()).into_parts().0);
+    let nobody = RequestHeader::from(Request::new(()).into_parts().0);
     let mut parts = Parts::from(std::mem::replace(head, nobody));
     change(&mut parts.headers);
     *head = RequestHeader::from(parts);

@@ -106,7 +106,7 @@ async fn attempt(
             return Err(exchange.fail(failure, is_replayable(session), error.into_up()));
         }
     };
-    exchange.connected(&dial);
+    exchange.connected(dial.socket(), dial.is_reused());
     let mut endpoint = HttpSession::new(Box::new(lent));
     let served = match say(session, body, &mut endpoint, exchange).await {
         Ok(whole) => hear(session, &mut endpoint, exchange, closing)
@@ -212,7 +212,7 @@ fn unasked_upgrade() -> BError {
 }
 
 /// An answer that ends with its connection gets chunks, so that the client's connection can live on.
-fn frame(method: &Method, head: &mut ResponseHeader, end: bool) -> Result<()> {
+pub(super) fn frame(method: &Method, head: &mut ResponseHeader, end: bool) -> Result<()> {
     let has_body = *method != Method::HEAD && !matches!(head.status.as_u16(), 100..=199 | 204 | 304) && !end;
     let is_framed = head.headers.contains_key(TRANSFER_ENCODING) || head.headers.contains_key(CONTENT_LENGTH);
     if has_body && !is_framed {

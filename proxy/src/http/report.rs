@@ -14,6 +14,7 @@ use super::exchange::Exchange;
 use crate::access_log::{Reason, Record};
 use crate::fields::Fields;
 use crate::framing::Refusal;
+use crate::grpc;
 use crate::report::{self, Asked};
 use crate::server::http2::ByHttp2;
 use crate::server::local::Local;
@@ -37,7 +38,7 @@ pub(super) struct Report {
 pub(super) struct Ended<'a> {
     /// `None` where it went to no cluster.
     pub(super) flow: Option<Flow>,
-    /// What the client was told; 0 for nothing.
+    /// What the client was told; 0 for nothing. Of a call of gRPC, what its status stands for.
     pub(super) status: u16,
     /// What broke off the conversation.
     pub(super) error: Option<&'a Error>,
@@ -144,6 +145,7 @@ pub(super) fn log(local: &mut Local, session: &Session, exchange: &mut Exchange,
             Some(flow) => reason(exchange, flow, ended.error),
             None => why,
         },
+        grpc_status: exchange.ended_as.map(grpc::Status::code),
         detail: ended.error.and_then(refusal).map_or(detail, Refusal::label),
         bytes_in: Some(session.body_bytes_read() as u64),
         bytes_out: Some(session.body_bytes_sent() as u64),

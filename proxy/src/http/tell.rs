@@ -8,23 +8,27 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::header::{EXPECT, SERVER};
+use http::HeaderMap;
+use http::header::{CONTENT_TYPE, EXPECT, SERVER};
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::report::Report;
+use crate::grpc;
 use crate::server::conn::Conn;
+use crate::server::http2::ByHttp2;
 use crate::server::stream::EdgeStream;
 
 /// Answers with `status` and one line, unless the client has seen a part of another answer. `blameless` is a client whose
-/// request can be read to its end. `report` names the request, where the client is to know its name.
+/// request can be read to its end. A call ends with this status of its own. `report` names the request, where the client
+/// is to know its name.
 ///
 /// # Errors
 /// When the client has gone.
 pub(super) async fn tell(
     session: &mut Session,
-    status: u16,
+    (status, as_call): (u16, Option<grpc::Status>),
     sentence: &'static str,
     blameless: bool,
     report: Option<&mut Report>,
@@ -34,6 +38,19 @@ pub(super) async fn tell(
         .is_some_and(|r| !r.status.is_informational())
     {
         return Ok(());
+    }
+    if let Some(status) = as_call {
+        let told = report.as_ref().map_or(Cow::Borrowed(sentence), |report| {
+            report.named_in(session, sentence)
+        });
+        return end_call(
+            session,
+            status,
+            &format!("foreshade: {told}"),
+            &HeaderMap::new(),
+            report,
+        )
+        .await;
     }
     let mut head = ServerSession::generate_error(status);
     // Whose library we use is nobody's business.
@@ -46,6 +63,45 @@ pub(super) async fn tell(
     let body = Bytes::from(format!("foreshade: {told}\n"));
     head.set_content_length(body.len())?;
     say(session.as_downstream_mut(), head, body, blameless).await
+}
+
+/// How a call of gRPC has to be told of a failure with this status; `None` for what is none. Its client looks at no status
+/// of HTTP.
+pub(super) fn as_call(session: &Session, status: u16) -> Option<grpc::Status> {
+    let head = session.req_header();
+    let is_call = status >= 400 && head.extensions.get::<ByHttp2>().is_some() && grpc::is_call(&head.headers);
+    is_call.then(|| grpc::Status::of_http(status))
+}
+
+/// Ends a call of which the client has seen nothing yet: all of it in the head. `headers` are those of the answer that
+/// another client would have got.
+///
+/// # Errors
+/// When the client has gone.
+pub(super) async fn end_call(
+    session: &mut Session,
+    status: grpc::Status,
+    message: &str,
+    headers: &HeaderMap,
+    report: Option<&mut Report>,
+) -> pingora_error::Result<()> {
+    let mut head = ResponseHeader::build_no_case(200, Some(headers.len() + 4))?;
+    for (name, value) in headers.iter().filter(|(name, _)| **name != CONTENT_TYPE) {
+        head.append_header(name, value)?;
+    }
+    head.insert_header(CONTENT_TYPE, grpc::CONTENT)?;
+    status.tell(message, |name, value| {
+        // A name and a value that are both checked fit into any head.
+        let _ = head.insert_header(name, value);
+    });
+    if let Some(report) = report {
+        report.answers(session, &mut head)?;
+    }
+    match session.as_downstream_mut().as_custom_mut() {
+        Some(client) => client.write_response_header(Box::new(head), true).await,
+        // Only HTTP/2 has calls.
+        None => Ok(()),
+    }
 }
 
 /// Answers with a head and a body that fits it, to a client that has seen nothing yet.

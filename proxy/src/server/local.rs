@@ -16,13 +16,17 @@ use super::connections::{Counter, Failed, Handshake, Open};
 use crate::access_log::{Logger, Record};
 use crate::mirror::{Mirror, Tee, is_safe};
 use crate::outcome::Failure;
+use crate::recorder::Place;
 use crate::relay::Scratch;
 use crate::topology::ids::EndpointId;
 use crate::trace::Namer;
 use crate::upstream::Peers;
 use crate::upstream::connect::Socket;
+use crate::upstream::cut::Cut;
+use crate::upstream::http2;
 use crate::upstream::network::Sampler;
 use crate::upstream::pool::Pool;
+use crate::worker::stream::Terms;
 use crate::worker::{Flow, Next, Worker};
 
 /// One worker's own things.
@@ -34,6 +38,8 @@ pub(crate) struct Local {
     pub(crate) mirror: Mirror,
     /// Idle upstream connections.
     pool: Arc<Pool>,
+    /// Connections of HTTP/2 to endpoints, idle or not.
+    pub(crate) streams: Arc<http2::Pool>,
     /// Wakes the sweeper when the first deadline is armed.
     pub(crate) armed: Arc<Notify>,
     /// Writes a line per request; `None` where nobody wants one.
@@ -74,13 +80,24 @@ pub(crate) fn with<R>(f: impl FnOnce(&mut Local) -> R) -> Option<R> {
 
 /// The attempt's request goes out: waits for its first byte from here on.
 pub(crate) fn sent(flow: &mut Flow, socket: RawFd, replayable: bool) {
+    watching(|l| l.worker.sent(flow, socket, replayable));
+}
+
+/// The same on a stream, which `cut` gives up.
+pub(crate) fn sent_on(flow: &mut Flow, cut: &Arc<Cut>, terms: Terms, whole_and_replayable: (bool, bool)) {
+    watching(|l| l.worker.sent_on(flow, cut, terms, whole_and_replayable));
+}
+
+/// Does what may arm a deadline.
+pub(crate) fn watching<R>(f: impl FnOnce(&mut Local) -> R) -> Option<R> {
     with(|l| {
         let idle = !l.worker.has_deadlines();
-        l.worker.sent(flow, socket, replayable);
-        if idle {
+        let done = f(l);
+        if idle && l.worker.has_deadlines() {
             l.armed.notify_one();
         }
-    });
+        done
+    })
 }
 
 /// A client has connected; counts as open until what is returned is dropped.
@@ -153,6 +170,7 @@ impl Local {
             peers: Peers::new(topology, &pool),
             sampler: Sampler::new(&topology.sizes()),
             pool,
+            streams: Arc::default(),
             mirror,
             armed: Arc::new(Notify::new()),
             log,
@@ -181,6 +199,13 @@ impl Local {
         }
     }
 
+    /// The way to an endpoint that is asked in HTTP/2.
+    pub(crate) fn target(&self, place: Place) -> Option<http2::Target> {
+        let terms = self.worker.topology().cluster(place.cluster)?.http2?;
+        let (endpoint, to) = self.peers.to(place)?;
+        Some(http2::Target { endpoint, to, terms })
+    }
+
     /// Keeps a connection on which everything has been answered.
     pub(crate) fn put_back(&self, endpoint: EndpointId, socket: Socket) {
         self.pool.put(endpoint, socket);
@@ -204,9 +229,15 @@ impl Local {
             self.namer = Namer::new(self.worker.topology().config());
         }
         let topology = self.worker.topology();
-        self.pool.tidy(self.worker.clock().now(), |endpoint| {
+        let now = self.worker.clock().now();
+        let patience = |endpoint| {
             let cluster = topology.cluster(topology.place(endpoint)?.cluster)?;
-            Some(cluster.idle_timeout)
+            Some((cluster.idle_timeout, cluster.http2.is_some()))
+        };
+        self.pool.tidy(now, |endpoint| Some(patience(endpoint)?.0));
+        // Of a cluster that is asked in HTTP/1.1 now they are of no more use.
+        self.streams.tidy(now, |endpoint| {
+            patience(endpoint).and_then(|(patience, speaks)| speaks.then_some(patience))
         });
     }
 

@@ -26,6 +26,7 @@ use crate::http::EdgeProxy;
 use crate::scorer::Question;
 use crate::tcp;
 use crate::topology::ids::ListenerId;
+use crate::upstream::cut::Line;
 use crate::upstream::deadline;
 
 /// Attempts that pingora may make; the policy allows fewer, and is asked each time.
@@ -236,10 +237,15 @@ async fn sweep(armed: Arc<Notify>) {
         }
         tokio::time::sleep(deadline::SLOT).await;
         local::with(|l| {
-            let has_bytes = |socket| foreshade_sys::unread(socket).is_ok_and(|bytes| bytes > 0);
-            l.worker.sweep(has_bytes, |socket| {
+            let has_bytes = |line: &Line| match line {
+                Line::Socket(socket) => foreshade_sys::unread(*socket).is_ok_and(|bytes| bytes > 0),
+                // Whoever serves it looks for an answer before he looks for this.
+                Line::Stream(_) => false,
+            };
+            l.worker.sweep(has_bytes, |line| match line {
                 // The other side may have been faster, and then nothing is left to do.
-                let _ = foreshade_sys::shutdown(socket);
+                Line::Socket(socket) => drop(foreshade_sys::shutdown(*socket)),
+                Line::Stream(cut) => cut.make(),
             });
         });
     }

@@ -28,6 +28,9 @@ use super::{Certificate, CertificateFiles, Fault, PROVIDER, Version, versions};
 /// Tickets that are kept of an endpoint: as many as rustls keeps of one server. A handshake uses one and brings some.
 const TICKETS_MAX: usize = 8;
 
+/// Names of protocols that are offered (ALPN, RFC 7301).
+pub type Protocols = &'static [&'static [u8]];
+
 /// With what a cluster's endpoints are spoken to, as the configuration says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -40,7 +43,7 @@ pub struct Settings {
     /// What a certificate has to prove.
     pub verify: Verify,
     /// The protocols that are offered (ALPN), the best one first. Without any, a server speaks what it always does.
-    pub protocols: &'static [&'static [u8]],
+    pub protocols: Protocols,
 }
 
 /// What an endpoint's certificate has to prove.

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::uri::Scheme;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -46,6 +47,20 @@ pub struct To {
 }
 
 impl To {
+    /// The scheme of what is asked there.
+    pub(crate) fn scheme(&self) -> Scheme {
+        if self.tls.is_some() {
+            Scheme::HTTPS
+        } else {
+            Scheme::HTTP
+        }
+    }
+
+    /// Whether a connection that was made for it is as good as one for `other`.
+    pub(crate) fn secures_like(&self, other: &Self) -> bool {
+        alike(self.tls.as_ref(), other.tls.as_ref())
+    }
+
     /// Connects, and sends `greeting` before anything else.
     ///
     /// # Errors
@@ -95,12 +110,9 @@ impl To {
 }
 
 impl Socket {
-    /// Whether it leads where `to` does, and as it does: in the clear, or by the same authorities to the same name.
+    /// Whether it is as `to` wants it: in the clear, or secured by the same authorities for the same name.
     pub(crate) fn leads(&self, to: &To) -> bool {
-        match (self.agreed(), &to.tls) {
-            (Some(own), Some(asked)) => Arc::ptr_eq(own, asked),
-            (own, asked) => own.is_none() && asked.is_none(),
-        }
+        alike(self.agreed(), to.tls.as_ref())
     }
 
     /// What reading in vain from a new connection says of its handshake, if it does: see [`HandshakeFailure::after`].
@@ -108,6 +120,13 @@ impl Socket {
         let why = HandshakeFailure::after(error)?;
         self.agreed()?.handshakes().failed(why);
         Some(Failure::Handshake(why))
+    }
+}
+
+fn alike(made: Option<&Arc<Destination>>, wanted: Option<&Arc<Destination>>) -> bool {
+    match (made, wanted) {
+        (Some(made), Some(wanted)) => Arc::ptr_eq(made, wanted),
+        (made, wanted) => made.is_none() && wanted.is_none(),
     }
 }
 

@@ -7,10 +7,11 @@
 //! once the wheel has warmed up, and one timer per worker serves all. Precision is one slot: never early, late by at
 //! most two slots.
 
-use std::os::fd::RawFd;
 use std::time::Duration;
 
 use foreshade_engine::moment::Moment;
+
+use super::cut::Line;
 
 /// Width of a slot of the wheel.
 pub const SLOT: Duration = Duration::from_micros(SLOT_US);
@@ -28,10 +29,10 @@ pub struct Armed {
 }
 
 /// What a deadline was armed for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Entry<T> {
-    /// The connection to shut down.
-    pub socket: RawFd,
+    /// What is given up.
+    pub line: Line,
     /// When at the earliest.
     pub at: Moment,
     /// What its owner wants to know at that time.
@@ -89,6 +90,7 @@ impl<T: Copy> Deadlines<T> {
 
     /// Arms a deadline. Whoever armed it must [`end`](Self::end) it, reached or not.
     pub fn arm(&mut self, entry: Entry<T>) -> Armed {
+        let at = entry.at;
         self.serial += 1;
         let place = Place {
             serial: self.serial,
@@ -116,7 +118,7 @@ impl<T: Copy> Deadlines<T> {
             }
         };
         self.pending += 1;
-        self.file(armed, entry.at);
+        self.file(armed, at);
         armed
     }
 
@@ -227,7 +229,7 @@ mod tests {
 
     fn entry(at_ms: u64, what: u32) -> Entry<u32> {
         Entry {
-            socket: -1,
+            line: Line::Socket(-1),
             at: Moment::from_micros(at_ms * 1000),
             what,
         }

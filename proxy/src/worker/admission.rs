@@ -149,7 +149,7 @@ impl Flow {
 }
 
 impl Worker {
-    /// Whether nothing is asked of the request before it goes where its route sends it.
+    /// Whether nothing is asked of the request before it goes where its route sends it, in HTTP/1.1.
     pub fn is_unpoliced(&self, listener: ListenerId, view: &RequestView<'_>) -> bool {
         // One that is gone is served by the policy that it had.
         if !self.topology.is_policed(listener) {
@@ -163,9 +163,11 @@ impl Worker {
             .policy
             .iter()
             .chain(route.and_then(|route| route.policy.as_ref()));
-        let is_gated =
-            || route.is_some_and(|route| route.clusters().any(|cluster| self.gate(cluster).is_some()));
-        policies.all(|policy| policy.is_plain()) && !is_gated()
+        let is_plain = |cluster: usize| {
+            let cluster = self.topology.cluster(cluster);
+            cluster.is_some_and(|cluster| cluster.gate.is_none() && cluster.http2.is_none())
+        };
+        policies.all(|policy| policy.is_plain()) && route.is_none_or(|route| route.clusters().all(is_plain))
     }
 
     /// Finds the request's route, and what becomes of it. What is answered here, and what has no route, is counted.
@@ -298,11 +300,6 @@ impl Worker {
             }),
             mirror: route.mirror.clone(),
         })
-    }
-
-    /// The gate in front of a cluster, by its index.
-    fn gate(&self, cluster: usize) -> Option<&Arc<Gate>> {
-        self.topology.cluster(cluster)?.gate.as_ref()
     }
 
     /// The cluster that serves a user, and what its engine needs to know of him. The first cluster of a route says how

@@ -1,6 +1,5 @@
 //! Requests that wait for their first byte, and what becomes of those who have waited long enough.
 
-use std::os::fd::RawFd;
 use std::time::Duration;
 
 use foreshade_engine::balance::{Pick, Request, Tried};
@@ -10,6 +9,7 @@ use rand::rngs::SmallRng;
 
 use super::{ClusterState, Worker};
 use crate::table::Snapshot;
+use crate::upstream::cut::Line;
 
 /// When an answer that lay there unread is looked for again.
 const UNREAD_PAUSE: Duration = Duration::from_millis(20);
@@ -36,13 +36,13 @@ impl Worker {
     /// Looks after the deadlines that have been reached: a request that can go elsewhere gives its connection up, one
     /// that cannot waits on until its route's limit. So does one whose connection `has_bytes`: its endpoint has answered in
     /// time, and it is this worker that is late.
-    pub fn sweep(&mut self, has_bytes: impl Fn(RawFd) -> bool, mut shut_down: impl FnMut(RawFd)) {
+    pub fn sweep(&mut self, has_bytes: impl Fn(&Line) -> bool, mut give_up: impl FnMut(&Line)) {
         let now = self.clock.now();
         let (snapshot, clusters, rng) = (&self.snapshot, &mut self.clusters, &mut self.rng);
         self.deadlines.sweep(now, |entry| {
             let waiting = entry.what;
             if now < waiting.limit {
-                if has_bytes(entry.socket) {
+                if has_bytes(&entry.line) {
                     return Some((now + UNREAD_PAUSE).min(waiting.limit));
                 }
                 let state = clusters.get_mut(waiting.cluster);
@@ -52,7 +52,7 @@ impl Worker {
                 };
                 entry.what.moved = Some(pick);
             }
-            shut_down(entry.socket);
+            give_up(&entry.line);
             None
         });
     }

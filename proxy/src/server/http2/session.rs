@@ -5,6 +5,7 @@
 //! to the limits that [`Conn`](crate::server::conn::Conn) holds a connection of HTTP/1.1 to, says who is to blame, and
 //! passes informational answers on.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
@@ -51,6 +52,8 @@ pub(super) struct Session {
     respond: SendResponse<Bytes>,
     sending: Option<SendStream<Bytes>>,
     written: Option<Box<ResponseHeader>>,
+    /// Parts of the answer that are still to be sent.
+    tasks: VecDeque<HttpTask>,
     /// The answer is whole.
     ended: bool,
     received: u64,
@@ -59,6 +62,8 @@ pub(super) struct Session {
     kept: Option<Kept>,
     body_bytes_max: Option<u64>,
     reading: Pace,
+    /// Whether the client has to send his request at a pace. Where not, whoever serves it says how long he may rest.
+    is_paced: bool,
     writing: Pace,
     floors: (Floor, Floor),
     digest: Arc<Digest>,
@@ -85,12 +90,14 @@ impl Session {
             respond,
             sending: None,
             written: None,
+            tasks: VecDeque::new(),
             ended: false,
             received: 0,
             sent: 0,
             kept: None,
             body_bytes_max: limits.body_bytes,
             reading: Pace::default(),
+            is_paced: true,
             writing: Pace::default(),
             floors: (
                 Floor::new(limits.body_timeout, limits.rate),
@@ -111,6 +118,7 @@ impl Session {
                     return Poll::Ready(Err(self.broken(ErrorType::ReadError, error)));
                 }
                 Poll::Ready(None) => return Poll::Ready(Ok(None)),
+                Poll::Pending if !self.is_paced => return Poll::Pending,
                 Poll::Pending => {
                     let received = self.received;
                     ready!(self.reading.poll_too_slow(cx, &self.floors.0, || received));
@@ -171,21 +179,64 @@ impl Session {
     }
 
     async fn send(&mut self, mut data: Bytes, end: bool) -> Result<()> {
+        poll_fn(|cx| self.poll_send(cx, &mut data, end)).await
+    }
+
+    /// Sends as much of `data` as the client takes. Ready when nothing is left of it.
+    fn poll_send(&mut self, cx: &mut Context<'_>, data: &mut Bytes, end: bool) -> Poll<Result<()>> {
         if self.ended {
-            return Ok(());
+            return Poll::Ready(Ok(()));
         }
         while !data.is_empty() {
             if let Some(sending) = &mut self.sending {
                 sending.reserve_capacity(data.len());
             }
-            let room = poll_fn(|cx| self.poll_room(cx)).await?;
+            let room = ready!(self.poll_room(cx))?;
             let piece = data.split_to(room.min(data.len()));
             self.sent += piece.len() as u64;
             self.say(piece, end && data.is_empty())?;
         }
-        match end && !self.ended {
+        Poll::Ready(match end && !self.ended {
             true => self.say(Bytes::new(), true),
             false => Ok(()),
+        })
+    }
+
+    /// Sends what is queued. Ready when nothing is left of it: true where the answer is whole.
+    fn poll_tasks(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool>> {
+        while let Some(task) = self.tasks.pop_front() {
+            match task {
+                HttpTask::Header(head, end) => self.answer(head, end)?,
+                HttpTask::Body(piece, end) => {
+                    let mut piece = piece.unwrap_or_default();
+                    let sent = self.poll_send(cx, &mut piece, end);
+                    if sent.is_pending() {
+                        self.tasks.push_front(HttpTask::Body(Some(piece), end));
+                    }
+                    ready!(sent)?;
+                }
+                HttpTask::Trailer(Some(trailers)) => self.close(*trailers)?,
+                HttpTask::Trailer(None) | HttpTask::Done => {
+                    ready!(self.poll_send(cx, &mut Bytes::new(), true))?;
+                }
+                HttpTask::UpgradedBody(..) => return Poll::Ready(Err(another_protocol())),
+                HttpTask::Failed(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(self.ended))
+    }
+
+    /// Ends the answer with trailers.
+    fn close(&mut self, trailers: HeaderMap) -> Result<()> {
+        let Some(sending) = self.sending.as_mut().filter(|_| !self.ended) else {
+            return Ok(());
+        };
+        match sending.send_trailers(trailers) {
+            Ok(()) => {
+                self.ended = true;
+                Ok(())
+            }
+            Err(error) => Err(self.broken(ErrorType::WriteError, error)),
         }
     }
 
@@ -255,6 +306,10 @@ fn refused(kind: ErrorType, refusal: Refusal) -> BError {
     Error::because(kind, "refused", io::Error::other(refusal)).into_down()
 }
 
+fn another_protocol() -> BError {
+    Error::explain(ErrorType::InternalError, "another protocol inside of HTTP/2")
+}
+
 fn out_of_order() -> BError {
     Error::explain(ErrorType::InternalError, "a body before its head").into_in()
 }
@@ -291,16 +346,7 @@ impl Custom for Session {
     }
 
     async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
-        let Some(sending) = self.sending.as_mut().filter(|_| !self.ended) else {
-            return Ok(());
-        };
-        match sending.send_trailers(trailers) {
-            Ok(()) => {
-                self.ended = true;
-                Ok(())
-            }
-            Err(error) => Err(self.broken(ErrorType::WriteError, error)),
-        }
+        self.close(trailers)
     }
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
@@ -316,13 +362,11 @@ impl Custom for Session {
                     end
                 }
                 HttpTask::Trailer(Some(trailers)) => {
-                    self.write_trailers(*trailers).await?;
+                    self.close(*trailers)?;
                     true
                 }
                 HttpTask::Trailer(None) | HttpTask::Done => true,
-                HttpTask::UpgradedBody(..) => {
-                    return Error::e_explain(ErrorType::InternalError, "another protocol inside of HTTP/2");
-                }
+                HttpTask::UpgradedBody(..) => return Err(another_protocol()),
                 HttpTask::Failed(error) => return Err(error),
             };
         }
@@ -332,9 +376,27 @@ impl Custom for Session {
         Ok(whole)
     }
 
-    // Deadlines are the listener's, and always on.
+    fn proxy_tasks_enabled(&self) -> bool {
+        true
+    }
 
-    fn set_read_timeout(&mut self, _: Option<Duration>) {}
+    fn send_proxy_task(&mut self, task: HttpTask) {
+        self.tasks.push_back(task);
+    }
+
+    fn has_pending_proxy_tasks(&self) -> bool {
+        !self.tasks.is_empty()
+    }
+
+    async fn write_proxy_tasks(&mut self) -> Result<bool> {
+        poll_fn(|cx| self.poll_tasks(cx)).await
+    }
+
+    // Deadlines are the listener's, and always on, but that a client may be granted a rest.
+
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) {
+        self.is_paced = timeout.is_some();
+    }
 
     fn get_read_timeout(&self) -> Option<Duration> {
         None
@@ -360,10 +422,13 @@ impl Custom for Session {
         self.written.as_deref()
     }
 
-    async fn shutdown(&mut self, _: u32, _: &str) {
+    async fn shutdown(&mut self, code: u32, _: &str) {
         if !self.ended {
             self.ended = true;
-            self.respond.send_reset(Reason::INTERNAL_ERROR);
+            self.respond.send_reset(match code {
+                0 => Reason::INTERNAL_ERROR,
+                code => code.into(),
+            });
         }
     }
 
