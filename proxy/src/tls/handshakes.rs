@@ -81,7 +81,9 @@ impl HandshakeFailure {
                 _ => Self::CertificateInvalid,
             },
             Some(Error::PeerIncompatible(_) | Error::NoApplicationProtocol) => Self::Incompatible,
-            Some(Error::AlertReceived(AlertDescription::ProtocolVersion)) => Self::Incompatible,
+            Some(Error::AlertReceived(
+                AlertDescription::ProtocolVersion | AlertDescription::NoApplicationProtocol,
+            )) => Self::Incompatible,
             Some(Error::AlertReceived(_)) => Self::Alerted,
             Some(_) => Self::NotTls,
             // The connection, and not what was said on it.

@@ -8,6 +8,7 @@
 mod stage;
 
 mod carried;
+mod http2;
 mod kept;
 mod moved;
 mod renewed;
