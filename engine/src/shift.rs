@@ -40,6 +40,7 @@ mod recovery;
 
 use foreshade_contract::Share;
 use rand::Rng;
+use serde::{Deserialize, Serialize};
 
 use self::canary::{Canary, Proof};
 use self::cap::{Cap, Limits};
@@ -105,7 +106,7 @@ pub(crate) struct Shifted {
 }
 
 /// The shift of one primary.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Shift {
     latch: Latch,
     canary: Canary,
