@@ -111,7 +111,7 @@ impl Api {
             connections_max: CONNECTIONS_MAX,
             life: LIFE,
         };
-        serve(&door.register()?, &self.router(), limits).await;
+        serve(door.register()?, &self.router(), limits, std::future::pending()).await;
         Ok(())
     }
 

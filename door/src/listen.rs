@@ -3,13 +3,19 @@
 //! A socket is bound by nobody else while its owner lives, and is left behind when the owner dies without notice. So
 //! one that nobody answers on is replaced, one that somebody answers on is in use, and what is no socket is not
 //! touched. Its permissions are set before it listens: until then nobody can connect.
+//!
+//! A door may be left to another process ([`Door::heir`], [`Door::inherit`]): the same socket is then open in both,
+//! whoever waits in its queue is let in by one of them, and its file stays.
 
 use std::fs::{self, Permissions};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use foreshade_settings::AdminAddress;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -28,13 +34,44 @@ pub enum Door {
     Unix(std::os::unix::net::UnixListener, Remove),
 }
 
-/// Removes a socket's file when dropped.
+/// Removes a socket's file when dropped, unless the socket has been left to another process.
 #[derive(Debug)]
-pub struct Remove(PathBuf);
+pub struct Remove {
+    path: PathBuf,
+    left: Arc<AtomicBool>,
+}
+
+impl Remove {
+    fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            left: Arc::default(),
+        }
+    }
+}
 
 impl Drop for Remove {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+        if !self.left.load(Ordering::Relaxed) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// What another process needs to go on listening where a [`Door`] does.
+#[derive(Debug)]
+pub struct Heir {
+    /// The same socket once more.
+    pub socket: OwnedFd,
+    left: Option<Arc<AtomicBool>>,
+}
+
+impl Heir {
+    /// The other process has it: its file is not removed when the door here is dropped.
+    pub fn leave(&self) {
+        if let Some(left) = &self.left {
+            left.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -67,12 +104,53 @@ impl Door {
                 make_room(path)?;
                 let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
                 socket.bind(&SockAddr::unix(path)?)?;
-                let remove = Remove(path.clone());
+                let remove = Remove::new(path);
                 fs::set_permissions(path, Permissions::from_mode(*mode))?;
                 socket.listen(BACKLOG)?;
                 Ok(Self::Unix(socket.into(), remove))
             }
         }
+    }
+
+    /// The door of a process before this one; `socket` is what its [`Heir`] held. Until it is [taken](Self::take) it
+    /// is the other one's: dropped here, its file stays.
+    ///
+    /// # Errors
+    /// Its permissions are others now, and cannot be set.
+    pub fn inherit(address: &AdminAddress, socket: OwnedFd) -> io::Result<Self> {
+        Ok(match address {
+            AdminAddress::Tcp(_) => Self::Tcp(socket.into()),
+            AdminAddress::Unix { path, mode } => {
+                fs::set_permissions(path, Permissions::from_mode(*mode))?;
+                let remove = Remove::new(path);
+                remove.left.store(true, Ordering::Relaxed);
+                Self::Unix(socket.into(), remove)
+            }
+        })
+    }
+
+    /// The door is this process's from here on.
+    pub fn take(&self) {
+        if let Self::Unix(_, remove) = self {
+            remove.left.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// The same socket for another process.
+    ///
+    /// # Errors
+    /// When there are too many open files.
+    pub fn heir(&self) -> io::Result<Heir> {
+        Ok(match self {
+            Self::Tcp(listener) => Heir {
+                socket: listener.try_clone()?.into(),
+                left: None,
+            },
+            Self::Unix(listener, remove) => Heir {
+                socket: listener.try_clone()?.into(),
+                left: Some(remove.left.clone()),
+            },
+        })
     }
 
     /// The TCP address, where it is one.
@@ -182,6 +260,28 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(path(&address)).unwrap());
         assert!(path(&address).exists());
         drop(Door::open(&address).unwrap());
+    }
+
+    #[test]
+    fn a_door_that_was_left_is_the_same_door_and_keeps_its_file() {
+        let address = socket("left", 0o600);
+        let door = Door::open(&address).unwrap();
+        let heir = door.heir().unwrap();
+        let _waits = UnixStream::connect(path(&address)).unwrap();
+        heir.leave();
+        drop(door);
+        assert!(path(&address).exists());
+        let inherited = Door::inherit(&address, heir.socket.try_clone().unwrap()).unwrap();
+        drop(inherited);
+        assert!(path(&address).exists(), "it was not taken");
+        let inherited = Door::inherit(&address, heir.socket).unwrap();
+        inherited.take();
+        let Door::Unix(listener, _) = &inherited else {
+            unreachable!()
+        };
+        listener.accept().unwrap();
+        drop(inherited);
+        assert!(!path(&address).exists());
     }
 
     #[test]

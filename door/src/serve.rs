@@ -66,11 +66,13 @@ impl Life {
     }
 }
 
-/// Accepts for as long as it is polled. Dropping it ends all conversations.
-pub async fn serve(listening: &Listening, router: &Router, limits: Limits) {
+/// Accepts until `end`, and then finishes the conversations that have begun. Dropping it ends them all.
+pub async fn serve(listening: Listening, router: &Router, limits: Limits, end: impl Future<Output = ()>) {
     let mut connections = JoinSet::new();
+    let mut end = pin!(end);
     loop {
         tokio::select! {
+            () = &mut end => break,
             Some(_) = connections.join_next() => {}
             accepted = listening.accept(), if connections.len() < limits.connections_max => match accepted {
                 Ok(stream) => drop(connections.spawn(converse(stream, router.clone(), Life::new(limits.life)))),
@@ -81,6 +83,8 @@ pub async fn serve(listening: &Listening, router: &Router, limits: Limits) {
             },
         }
     }
+    drop(listening);
+    while connections.join_next().await.is_some() {}
 }
 
 /// One connection: one request, one answer.

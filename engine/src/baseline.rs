@@ -8,6 +8,8 @@
 //!
 //! Idle: time does not pass for a baseline without samples. Burst: only weight. Cold start: no [`Reference`], no verdict.
 
+use serde::{Deserialize, Serialize};
+
 use crate::cusum::Batch;
 use crate::observation::{LOAD_OCTAVES, LoadTally};
 use crate::spectrum::{LN_BUCKET, Spectrum, latency_us};
@@ -44,7 +46,7 @@ const OCTAVE_FIT: f64 = 30.0;
 const LOAD_EXCUSE: f64 = 1.386;
 
 /// A share of samples beyond a position, with a bound instead of an estimate.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tail {
     /// Position on the scale of [`crate::spectrum`].
     pub from: f64,
@@ -60,7 +62,7 @@ const YOUNG_S: f64 = 60.0;
 const FASTER: f64 = 4.0;
 
 /// What live samples are held against; a copy, so that it does not move while a tick is judged.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reference {
     /// Whole buckets to add to a position so that the centre comes to [`crate::spectrum::CENTRE`].
     pub shift: i32,
@@ -81,7 +83,7 @@ pub struct Reference {
 }
 
 /// The memory of a class's healthy days.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Baseline {
     latency: Spectrum,
     sum: f64,
@@ -227,7 +229,7 @@ impl Baseline {
 ///
 /// It excuses slowness, never speed, and only by what was seen at the same load: an endpoint that becomes slow by
 /// itself raises its own in-flight count, so unknown loads are taken for the nearest lower one that is known.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct LoadBaseline {
     octaves: [Octave; LOAD_OCTAVES],
     age_s: f64,
@@ -241,7 +243,7 @@ struct Levels {
     squares: f64,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Octave {
     served: f64,
     sum_ln_us: f64,

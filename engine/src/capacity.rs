@@ -14,6 +14,7 @@
 use std::time::Duration;
 
 use foreshade_contract::Share;
+use serde::{Deserialize, Serialize};
 
 use crate::assessment::{Assessment, TickEvidence};
 use crate::moment::Moment;
@@ -56,7 +57,7 @@ const SERVED_MIN: u32 = 5;
 const LEAST_RPS: f64 = 1.0;
 
 /// What is known of one endpoint's capacity.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Capacity {
     configured_rps: Option<f64>,
     known_good_rps: f64,
@@ -66,7 +67,7 @@ pub(crate) struct Capacity {
 }
 
 /// The last cut, while its effect is not seen yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Cut {
     at: Moment,
     /// Since when the answers of this round are awaited.

@@ -6,6 +6,7 @@
 //! the process was suspended nothing has been observed, so nothing has been waited for either.
 
 mod guidance;
+mod heirloom;
 mod overrides;
 mod reach;
 mod readings;
@@ -18,6 +19,7 @@ use foreshade_contract::Share;
 use rand::Rng;
 
 pub use self::guidance::Guidance;
+pub use self::heirloom::{Belief, Heirloom, Moved, Strength};
 pub(crate) use self::overrides::OPERATOR;
 use self::overrides::Overrides;
 pub use self::overrides::{OVERRIDE_MAX, Override, OverrideError, Setting};

@@ -12,6 +12,8 @@
 //!
 //! No samples: nothing changes. A burst: one batch, judged as a whole. Cold start: `S` is zero, and nothing is believed.
 
+use serde::{Deserialize, Serialize};
+
 /// How far above the threshold evidence counts in full, as a factor.
 const FULL: f64 = 1.15;
 
@@ -28,7 +30,7 @@ const DETECTORS: f64 = 20.0;
 const MARGIN: f64 = 1e-6;
 
 /// Samples of one tick. Fractions are possible where samples are weighted.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Batch {
     /// Those that were bad.
     pub bad: f64,

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use foreshade_contract::{Risk, Share};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::assessment::Group;
 use crate::moment::Moment;
@@ -50,7 +50,7 @@ pub enum Phase {
 }
 
 /// What keeps a share from being larger.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bound {
     /// Nothing: it is where the risk wants it.

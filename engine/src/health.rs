@@ -4,10 +4,12 @@
 //! and statistics on three samples would only blur it. One failed probe among passing ones never matters; an endpoint
 //! that has never been probed is not dead. Gradual evidence is the business of `risk`.
 
+use serde::{Deserialize, Serialize};
+
 use crate::spec::HealthPolicy;
 
 /// The probes' opinion of one endpoint.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Health {
     policy: HealthPolicy,
     dead: bool,

@@ -20,6 +20,7 @@ pub mod endpoint;
 pub mod external;
 pub mod gray;
 pub mod hard;
+pub mod heirloom;
 pub mod levels;
 pub mod memory;
 pub mod network;

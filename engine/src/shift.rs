@@ -41,6 +41,7 @@ mod recovery;
 
 use foreshade_contract::Share;
 use rand::Rng;
+use serde::{Deserialize, Serialize};
 
 use self::canary::{Canary, Proof};
 use self::cap::{Cap, Limits};
@@ -112,7 +113,7 @@ pub(crate) struct Shifted {
 }
 
 /// The shift of one primary.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Shift {
     latch: Latch,
     canary: Canary,

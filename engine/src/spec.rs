@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use foreshade_contract::{Name, Share};
+use serde::{Deserialize, Serialize};
 
 /// One endpoint of a cluster, primary or shadow.
 #[derive(Clone, Debug)]
@@ -80,7 +81,7 @@ pub enum BalancePolicy {
 }
 
 /// How probes make an endpoint dead or alive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthPolicy {
     /// Passes in a row until a dead endpoint lives again.
     pub rise: u32,

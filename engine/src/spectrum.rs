@@ -7,6 +7,8 @@
 //!
 //! A bucket is 9 % wide; quantiles are interpolated inside it. Latencies beyond the ends count in the end buckets.
 
+use serde::{Deserialize, Serialize};
+
 /// Buckets per doubling of latency.
 const PER_OCTAVE: f64 = 8.0;
 
@@ -20,10 +22,47 @@ pub const CENTRE: f64 = 104.0;
 pub const LN_BUCKET: f64 = std::f64::consts::LN_2 / PER_OCTAVE;
 
 /// Counts by logarithm of latency (or of a ratio of latencies).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
 pub struct Spectrum {
     counts: [f32; BUCKETS],
     total: f64,
+}
+
+/// A spectrum as it is handed on: from the first bucket that holds anything to the last.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Written {
+    first: usize,
+    counts: Vec<f32>,
+}
+
+impl From<Spectrum> for Written {
+    fn from(spectrum: Spectrum) -> Self {
+        let holds = |count: &f32| *count > 0.0;
+        let first = spectrum.counts.iter().position(holds).unwrap_or_default();
+        let end = spectrum
+            .counts
+            .iter()
+            .rposition(holds)
+            .map_or(first, |last| last + 1);
+        Self {
+            first,
+            counts: spectrum.counts.get(first..end).unwrap_or_default().to_vec(),
+        }
+    }
+}
+
+impl From<Written> for Spectrum {
+    fn from(written: Written) -> Self {
+        let mut spectrum = Self::default();
+        let places = spectrum.counts.iter_mut().skip(written.first);
+        for (place, count) in places.zip(written.counts) {
+            // What is no count counts nothing.
+            *place = if count.is_finite() { count.max(0.0) } else { 0.0 };
+        }
+        spectrum.total = sum(&spectrum.counts);
+        spectrum
+    }
 }
 
 impl Default for Spectrum {

@@ -50,6 +50,7 @@ use crate::reload::Desk;
 use crate::server::connections::Connections;
 use crate::tls::Certificate;
 use crate::topology::Topology;
+use crate::upgrade::start::Upgrades;
 use crate::verbosity::Verbosity;
 
 /// How long the scorer may take to answer. It ticks every 100 ms; twenty ticks late means that it is stuck.
@@ -115,18 +116,20 @@ pub struct Admin {
     pub mirror: Questions,
     /// The link to the controller.
     pub link: Viewed,
+    /// Upgrades since the first process.
+    pub upgrades: Upgrades,
 }
 
-/// Serves the admin interface until it is dropped: it says that the proxy drains for as long as it does.
+/// Serves the admin interface until `end`, or until it is dropped: it says that the proxy drains for as long as it does.
 ///
 /// # Errors
 /// When the listener cannot be registered with this runtime.
-pub async fn serve(door: Door, admin: Admin) -> io::Result<()> {
+pub async fn serve(door: Door, admin: Admin, end: impl Future<Output = ()>) -> io::Result<()> {
     let limits = Limits {
         connections_max: CONNECTIONS_MAX,
         life: LIFE_MAX,
     };
-    foreshade_door::serve(&door.register()?, &router(admin), limits).await;
+    foreshade_door::serve(door.register()?, &router(admin), limits, end).await;
     Ok(())
 }
 
@@ -227,6 +230,7 @@ async fn show_metrics(State(admin): State<Admin>) -> Result<impl IntoResponse, R
         shown: metrics::tls::shown(view.topology.config()),
         access_log: admin.access_log.as_ref().map(Writing::counts).unwrap_or_default(),
         admin_refused: admin.keys.refused(),
+        upgrades: admin.upgrades.clone(),
         link: admin.link.as_ref().map(|link| link.borrow().clone()),
     };
     let page = metrics::render(&view, &extra);

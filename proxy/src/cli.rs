@@ -1,5 +1,6 @@
 //! The command line: `run` serves, `check` shows every mistake of a configuration, `schema` prints its JSON schema,
-//! `explain` says what would become of a request, `password` writes the line of a user.
+//! `upgrade` has it replaced while it serves, `explain` says what would become of a request, `password` writes the
+//! line of a user.
 //!
 //! Exit codes: 0 well, 1 the configuration has mistakes, the proxy could not start, or no route takes the request, 2 wrong
 //! usage.
@@ -16,6 +17,8 @@ use crate::config::{self, Answers, Config};
 use crate::explain::{self, Question};
 use crate::policy::users;
 use crate::server;
+use crate::upgrade::start::Start;
+use crate::upgrade::successor;
 use crate::verbosity::Verbosity;
 
 /// foreshade's data plane: a proxy that moves traffic to a warm shadow before users notice that an endpoint is failing.
@@ -28,7 +31,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve traffic until SIGTERM or SIGINT, then finish what is in flight.
+    /// Serve traffic until SIGTERM or SIGINT, or until a new process has taken over; then finish what is in flight.
     Run {
         /// The configuration.
         #[arg(long, short, value_name = "FILE")]
@@ -36,6 +39,15 @@ enum Command {
         /// One JSON object per log line instead of text.
         #[arg(long)]
         log_json: bool,
+        /// Take the place of the process that waits at this socket: its listening sockets, and what it has learnt.
+        #[arg(long, value_name = "SOCKET")]
+        take_over: Option<PathBuf>,
+    },
+    /// Have the running proxy replaced by the program and the configuration that lie there now, without a lost request.
+    Upgrade {
+        /// The configuration: the one that the running proxy was started with.
+        #[arg(long, short, value_name = "FILE")]
+        config: PathBuf,
     },
     /// Show every mistake of a configuration, with its place and a hint.
     Check {
@@ -80,7 +92,16 @@ enum Command {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Run { config, log_json } => run(config, log_json),
+        Command::Run {
+            config,
+            log_json,
+            take_over,
+        } => run(Start {
+            config,
+            log_json,
+            take_over,
+        }),
+        Command::Upgrade { config } => upgrade(&config),
         Command::Check { config } => check(&config),
         Command::Password { user, rounds } => password(&user, rounds),
         Command::Schema => say(format_args!("{:#}", config::schema())),
@@ -143,17 +164,40 @@ fn explain(path: &std::path::Path, question: &Question, json: bool) -> ExitCode 
     }
 }
 
-fn run(path: PathBuf, log_json: bool) -> ExitCode {
-    let Some(config) = load(&path) else {
+fn run(start: Start) -> ExitCode {
+    let Some(config) = load(&start.config) else {
         return ExitCode::FAILURE;
     };
-    match server::run(path, config, Verbosity::start(log_json)) {
+    let verbosity = Verbosity::start(start.log_json);
+    match server::run(start, config, verbosity) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {:#}", anyhow::Error::from(error));
-            ExitCode::FAILURE
-        }
+        Err(error) => fail(error),
     }
+}
+
+fn upgrade(path: &std::path::Path) -> ExitCode {
+    // Read here, too, because here is who can mend its mistakes.
+    let Some(config) = load(path) else {
+        return ExitCode::FAILURE;
+    };
+    let Some(socket) = &config.upgrade_socket else {
+        eprintln!(
+            "error: {} has no upgrade.socket: without one only a restart is possible",
+            path.display()
+        );
+        return ExitCode::FAILURE;
+    };
+    match successor::order(socket) {
+        Ok(pid) => say(format_args!(
+            "upgraded: process {pid} serves, and the one before it finishes what it has begun"
+        )),
+        Err(error) => fail(error),
+    }
+}
+
+fn fail(error: impl std::error::Error + Send + Sync + 'static) -> ExitCode {
+    eprintln!("error: {:#}", anyhow::Error::from(error));
+    ExitCode::FAILURE
 }
 
 fn check(path: &std::path::Path) -> ExitCode {

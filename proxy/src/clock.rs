@@ -1,6 +1,7 @@
-//! The one place where the proxy reads its clock: monotonic, counted from the start of the process.
+//! The one place where the proxy reads its clock: monotonic, counted from the start of the process, or from that of the
+//! first one where it has taken over from another.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use foreshade_engine::moment::Moment;
 
@@ -15,6 +16,15 @@ impl Clock {
     pub fn start() -> Self {
         Self {
             origin: Instant::now(),
+        }
+    }
+
+    /// A clock that shows `moment` now: that of a process before this one, whose moments compare with those of this one.
+    pub fn showing(moment: Moment) -> Self {
+        let now = Instant::now();
+        let origin = now.checked_sub(Duration::from_micros(moment.as_micros()));
+        Self {
+            origin: origin.unwrap_or(now),
         }
     }
 

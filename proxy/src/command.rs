@@ -18,6 +18,7 @@ use crate::scorer::Scorer;
 use crate::tally::{Counts, Tally};
 use crate::topology::Topology;
 use crate::topology::ids::EndpointId;
+use crate::upgrade::words::State;
 
 /// A question or an order. A dropped answer channel means that nobody waits any more.
 #[derive(Debug)]
@@ -41,6 +42,10 @@ pub enum Command {
         /// Where to.
         to: oneshot::Sender<Told>,
     },
+    /// Say that the scorer lives.
+    Answer(oneshot::Sender<()>),
+    /// Tell a successor what is known.
+    Bequeath(oneshot::Sender<State>),
     /// Take another configuration over, with the next tick. Answered when it is published.
     Adopt(Arc<Topology>, oneshot::Sender<()>),
 }
@@ -135,6 +140,8 @@ impl Scorer {
             Command::ClearOverride(endpoint, to) => drop(to.send(self.clear_override(endpoint))),
             Command::Follow(plan, to) => self.follow(plan, to),
             Command::Tell { complete, to } => drop(to.send(self.tell(complete))),
+            Command::Answer(to) => drop(to.send(())),
+            Command::Bequeath(to) => drop(to.send(self.bequeath())),
             Command::Adopt(topology, to) => self.prepare(topology, to),
         }
     }

@@ -41,7 +41,7 @@ mod secured;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -187,8 +187,10 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Where requests go.
     pub clusters: Vec<Cluster>,
-    /// How long requests in flight may take after SIGTERM.
+    /// How long requests in flight may take after SIGTERM, or once a new process has taken over.
     pub grace: Duration,
+    /// Where a new process asks for the sockets of this one; it cannot where `None`.
+    pub upgrade_socket: Option<PathBuf>,
     /// Who is asked for the addresses of names; whom this machine asks where empty.
     pub name_servers: Vec<SocketAddr>,
     /// A line per request; none where `None`.

@@ -9,6 +9,7 @@
 //!   [`recorder`]; who the client is, a balancer may have said in [`proxy_protocol`];
 //! - **a tick**: [`recorder`] -> [`scorer`] -> the engine -> [`table`];
 //! - **an operator**: [`admin`] -> [`command`] -> [`scorer`]; [`explain`] asks the steps of a request by themselves;
+//! - **a new process**: [`upgrade`] hands over to it; [`supervisor`] is told;
 //! - **a configuration**: [`config`] -> [`topology`] -> [`reload`] -> [`scorer`] -> [`table`] -> [`worker`].
 //!
 //! Only [`server`], [`http`] and [`upstream`] know pingora.
@@ -58,6 +59,8 @@ pub mod orca;
 pub mod plan;
 pub mod reload;
 pub mod scorer;
+pub mod supervisor;
+pub mod upgrade;
 
 pub mod admin;
 pub mod cli;

@@ -32,6 +32,7 @@ use crate::names::Known;
 use crate::reload::outcome::{RESULTS, Status};
 use crate::tally::{Counts, Tally};
 use crate::tls::Certificate;
+use crate::upgrade::start::Upgrades;
 
 /// The media type of the page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -69,6 +70,8 @@ pub struct Extra {
     pub access_log: access_log::Counts,
     /// Requests of operators without the token.
     pub admin_refused: u64,
+    /// Upgrades since the first process.
+    pub upgrades: Upgrades,
     /// The link to the controller, where there is one.
     pub link: Option<crate::link::view::View>,
 }
@@ -174,7 +177,7 @@ fn write_proxy(page: &mut Page, view: &View, extra: &Extra) {
         "Results of probes that nobody collected in time.",
     );
     page.sample(&[], extra.probes_dropped as f64);
-    write_reloads(page, &extra.reload);
+    write_reloads(page, &extra.reload, &extra.upgrades);
     write_names(page, &extra.names);
 }
 
@@ -210,7 +213,7 @@ fn write_names(page: &mut Page, known: &Known) {
     }
 }
 
-fn write_reloads(page: &mut Page, status: &Status) {
+fn write_reloads(page: &mut Page, status: &Status, upgrades: &Upgrades) {
     page.family(
         "foreshade_config_info",
         Kind::Gauge,
@@ -230,6 +233,14 @@ fn write_reloads(page: &mut Page, status: &Status) {
     );
     for (result, n) in RESULTS.iter().zip(status.counts) {
         page.sample(&[("result", result)], n as f64);
+    }
+    page.family(
+        "foreshade_upgrades_total",
+        Kind::Counter,
+        "Upgrades since the first process of this row, by what became of them.",
+    );
+    for result in Upgrades::RESULTS {
+        page.sample(&[("result", result)], upgrades.count(result) as f64);
     }
 }
 

@@ -31,6 +31,7 @@ use crate::config::{self, Cluster, Config, Mistakes};
 use crate::names::{Known, Names};
 use crate::plan::roles::Roles;
 use crate::server::{Order, listen};
+use crate::supervisor;
 use crate::topology::Topology;
 
 /// How often the file is looked at. A change counts when two looks in a row have seen the same, so that a file is not
@@ -51,6 +52,7 @@ pub type Outcome = Result<Applied, Refused>;
 pub struct Desk {
     requests: mpsc::Sender<oneshot::Sender<Arc<Outcome>>>,
     assignments: mpsc::Sender<Assignment>,
+    holds: mpsc::Sender<oneshot::Sender<Held>>,
     /// The configuration that runs.
     pub topologies: cell::Receiver<Arc<Topology>>,
     /// What has been tried since the start.
@@ -79,17 +81,36 @@ impl Desk {
         answer.await.ok()
     }
 
+    /// Has nothing reloaded until what is returned is dropped: whoever asks meanwhile waits. `None` where the proxy is about to
+    /// stop.
+    pub async fn hold(&self) -> Option<Held> {
+        let (to, held) = oneshot::channel();
+        self.holds.send(to).await.ok()?;
+        held.await.ok()
+    }
+
     /// A desk for a configuration that will not change, for tests of what asks.
     #[cfg(test)]
     pub(crate) fn closed(topology: Arc<Topology>) -> Self {
         Self {
             requests: mpsc::channel(1).0,
             assignments: mpsc::channel(1).0,
+            holds: mpsc::channel(1).0,
             status: cell::channel(Status::first(&topology)).1,
             names: cell::channel(Arc::default()).1,
             topologies: cell::channel(topology).1,
         }
     }
+}
+
+/// Nothing is reloaded while this is kept.
+#[derive(Debug)]
+pub struct Held {
+    /// What runs.
+    pub topology: Arc<Topology>,
+    /// Who serves it.
+    pub(crate) workers: Vec<mpsc::Sender<Order>>,
+    _release: oneshot::Sender<()>,
 }
 
 /// What runs, and what it was made of.
@@ -110,6 +131,7 @@ pub struct Reloader {
     hangups: Signal,
     requests: mpsc::Receiver<oneshot::Sender<Arc<Outcome>>>,
     assignments: mpsc::Receiver<Assignment>,
+    holds: mpsc::Receiver<oneshot::Sender<Held>>,
     topologies: cell::Sender<Arc<Topology>>,
     status: cell::Sender<Status>,
     names: Names,
@@ -143,11 +165,13 @@ impl Reloader {
     ) -> io::Result<(Self, Desk)> {
         let (ask, requests) = mpsc::channel(WAITING_MAX);
         let (assign, assignments) = mpsc::channel(1);
+        let (hold, holds) = mpsc::channel(1);
         let (status, status_seen) = cell::channel(Status::first(&topology));
         let (topologies, topologies_seen) = cell::channel(topology);
         let desk = Desk {
             requests: ask,
             assignments: assign,
+            holds: hold,
             topologies: topologies_seen,
             status: status_seen,
             names: names.known().clone(),
@@ -157,6 +181,7 @@ impl Reloader {
             hangups: signal(SignalKind::hangup())?,
             requests,
             assignments,
+            holds,
             topologies,
             status,
             names,
@@ -192,6 +217,7 @@ impl Reloader {
                     // It may have given up.
                     let _ = link.send(outcome);
                 }
+                Some(holder) = self.holds.recv() => self.wait_for(holder).await,
                 Ok(()) = known.changed() => {
                     let newest = Some(known.borrow_and_update().answers.clone());
                     if newest != answers && self.reload(Asked::Names).await.is_ok() {
@@ -208,12 +234,30 @@ impl Reloader {
         }
     }
 
-    /// One reload, logged and counted.
+    /// Does nothing until the holder lets go.
+    async fn wait_for(&self, holder: oneshot::Sender<Held>) {
+        let (release, released) = oneshot::channel();
+        let held = Held {
+            topology: self.running(),
+            workers: self.workers.clone(),
+            _release: release,
+        };
+        // It may have given up; then what it was to hold is gone already.
+        let _ = holder.send(held);
+        let _ = released.await;
+    }
+
+    /// One reload, logged, counted, and told to the supervisor.
     async fn reload(&mut self, asked: Asked) -> Arc<Outcome> {
         let outcome = Arc::new(match asked {
             Asked::Names => self.answer().await,
             Asked::Plan => self.apply(self.origin.config.clone()).await,
-            Asked::Signal | Asked::File | Asked::Operator => self.attempt().await,
+            Asked::Signal | Asked::File | Asked::Operator => {
+                supervisor::reloading();
+                let outcome = self.attempt().await;
+                supervisor::ready();
+                outcome
+            }
         });
         if matches!(asked, Asked::File | Asked::Names | Asked::Plan)
             && matches!(*outcome, Ok(Applied { changes: None, .. }))
@@ -286,7 +330,7 @@ impl Reloader {
             return Err(Refused::NeedsRestart(restart));
         }
         let after = before.next(config);
-        let sockets = listen::open(&after, Some(&before), self.workers.len())?;
+        let sockets = listen::open_new(&after, &before, self.workers.len())?;
         let (adopted, published) = oneshot::channel();
         let stopping = Refused::NotReady("the proxy is about to stop");
         if self
@@ -306,7 +350,7 @@ impl Reloader {
         for (worker, opened) in self.workers.iter().zip(sockets) {
             let (done, is_done) = oneshot::channel();
             // A worker that is gone takes the process with it; that is seen elsewhere.
-            if worker.send(Order { opened, done }).await.is_ok() {
+            if worker.send(Order::Adopt { opened, done }).await.is_ok() {
                 waiting.push(is_done);
             }
         }

@@ -317,7 +317,7 @@ impl Scorer {
     }
 
     /// Decides on what was seen and publishes it.
-    fn tick(&mut self) {
+    pub(crate) fn tick(&mut self) {
         let adopted = self.next.take().map(|(topology, adopted)| {
             self.adopt(topology);
             adopted

@@ -3,20 +3,22 @@
 //! Threads share nothing but the table. One per worker serves users, one scores, one sends
 //! copies for the mirrors, one talks to the controller; the main thread answers operators,
 //! probes, and waits for signals. Start: every address is claimed before anything is served, so that
-//! a port in use is an error at once and not half a proxy. Stop: readiness fails, accepting ends, requests in flight get
-//! the grace time, and the process leaves as soon as the last one is done.
+//! a port in use is an error at once and not half a proxy. Where it takes the place of another process, all that could fail
+//! has been done before the first user is served ([`crate::upgrade`]). How it stops: `end`.
 
 pub mod accept;
 mod arrive;
 pub mod conn;
 pub mod connections;
 pub mod door;
+mod end;
 pub(crate) mod entrance;
 mod handshake;
 pub(crate) mod http2;
 pub(crate) mod leave;
 pub mod listen;
 pub(crate) mod local;
+mod operate;
 mod pace;
 pub mod stream;
 mod work;
@@ -26,44 +28,38 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use foreshade_door::{Door, Keys, TokenError};
+use foreshade_door::{Keys, TokenError};
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::access_log::{Logger, Writing, writer};
-use crate::admin::{self, Admin, Readiness};
 use crate::clock::Clock;
-use crate::command::Command;
 use crate::config::{self, Config};
-use crate::health::{self, Dropped};
-use crate::link::view::Viewed;
-use crate::link::{Inside, Link};
 use crate::mirror::{self, Mirror};
 use crate::names::Names;
 use crate::plan::Keeper;
 use crate::plan::file::PlanFile;
 use crate::plan::roles::Roles;
-use crate::reload::{Desk, Origin, Reloader};
+use crate::reload::Origin;
 use crate::scorer::{Inputs, Question, Scorer};
 use crate::table::Table;
 use crate::topology::Topology;
+use crate::upgrade::start::{Start, Upgrades};
+use crate::upgrade::successor::{Predecessor, UpgradeError};
+use crate::upgrade::words::State;
 use crate::verbosity::Verbosity;
 use crate::worker::Worker;
 
 use self::connections::Connections;
 use self::listen::Sockets;
 use self::local::Local;
+use self::operate::{Doors, Operating};
 use self::work::Ending;
 pub(crate) use self::work::Order;
 
 /// Commands and probe results that may wait for the scorer.
 const WAITING_MAX: usize = 256;
-
-/// After the grace time a worker has nothing left to do but to write a line for each request that it cuts.
-const CUT_MAX: Duration = Duration::from_millis(500);
 
 /// Why the proxy cannot start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +88,9 @@ pub enum ServerError {
     /// A thread or a runtime could not be made.
     #[error("the operating system refused a thread or an event queue")]
     Resources(#[source] io::Error),
+    /// The process that serves does not give its place up.
+    #[error("this process cannot take over")]
+    Upgrade(#[from] UpgradeError),
     /// A worker ended by itself.
     #[error("a worker thread died")]
     WorkerDied,
@@ -107,29 +106,40 @@ impl ServerError {
     }
 }
 
-/// Serves until SIGTERM or SIGINT, then drains. `path` is where `config` came from, and where the next one will.
+/// Serves until SIGTERM or SIGINT, or until a successor does, then drains. `start` says where `config` came from, and where
+/// the next one will; and whose place is to be taken, if anybody's.
 ///
 /// # Errors
-/// When an address cannot be listened on, or the system has no threads to give.
-pub fn run(path: PathBuf, config: Config, verbosity: Verbosity) -> Result<(), ServerError> {
-    let clock = Clock::start();
+/// When an address cannot be listened on, or the system has no threads to give; or when the place is not given up.
+pub fn run(start: Start, config: Config, verbosity: Verbosity) -> Result<(), ServerError> {
     let main = runtime().map_err(ServerError::Resources)?;
     let (names, config) = main.block_on(resolved(config));
-    let (origin, keeper) = with_plan(path, config);
+    // Before the plan is read: from here on nobody else changes who serves.
+    let (mut predecessor, left) = match &start.take_over {
+        Some(path) => Predecessor::ask(path, &config).map(|(asked, left)| (Some(asked), left))?,
+        None => Default::default(),
+    };
+    let (origin, keeper) = with_plan(start.config.clone(), config);
     let topology = Topology::new(origin.roles.applied(origin.config.clone()));
-    let sockets = listen::open(&topology, None, topology.config().workers)?;
-    let admin_address = topology.config().admin.address.clone();
-    let door = Door::open(&admin_address).map_err(|e| ServerError::refused("admin", &admin_address, e))?;
+    let before = listen::Before {
+        addresses: left.addresses,
+        sockets: left.listeners,
+    };
+    let sockets = listen::open_all(&topology, before, topology.config().workers)?;
+    let doors = Doors::open(topology.config(), (left.admin, left.upgrade))?;
     let keys = keys(&topology.config().admin)?;
     let connections = Connections::new(sockets.len());
     let (loggers, access_log) = start_access_log(topology.config(), sockets.len())?;
 
-    let (scorer, table) = first_scorer(clock, &topology, keeper.as_ref());
+    let known = match &mut predecessor {
+        Some(predecessor) => Some(predecessor.prepared()?),
+        None => None,
+    };
+    let mind = Mind::new(&topology, keeper, known);
+    let upgrades = mind.upgrades;
     let (end, ending) = watch::channel(Ending::NotYet);
     let (commands, commands_in) = mpsc::channel(WAITING_MAX);
     let (probes, probes_in) = mpsc::channel(WAITING_MAX);
-    let (readiness, dropped) = (Readiness::default(), Dropped::default());
-
     let (mirror, mirror_questions, mirror_inputs) = mirror::channel();
     let beside = Beside {
         loggers,
@@ -137,7 +147,7 @@ pub fn run(path: PathBuf, config: Config, verbosity: Verbosity) -> Result<(), Se
         // The mirror's thread ends with the last worker that could send it something.
         mirror,
     };
-    let crew = start_workers(clock, &table, sockets, &ending, beside)?;
+    let crew = start_workers(mind.clock, &mind.table, sockets, &ending, beside)?;
     let mirror = spawn("mirror", move || {
         runtime().map(|r| r.block_on(mirror::run(mirror_inputs)))
     })?;
@@ -146,57 +156,77 @@ pub fn run(path: PathBuf, config: Config, verbosity: Verbosity) -> Result<(), Se
         commands: commands_in,
         probes: probes_in,
     };
-    let scorer = start_scorer(scorer, inputs)?;
-
-    let workers = crew.threads;
-    let outcome = main.block_on(async {
-        let (reloader, desk) = Reloader::new(origin, topology, names, commands.clone(), crew.orders)
-            .map_err(ServerError::Resources)?;
-        let (link, viewed) = start_link(keeper, commands.clone(), &desk)?;
-        let admin = Admin {
-            link: viewed,
-            commands,
-            reload: desk.clone(),
-            readiness: readiness.clone(),
-            probes_dropped: dropped.clone(),
-            keys,
-            verbosity,
-            access_log: access_log.as_ref().map(|log| log.0.clone()),
-            connections,
-            mirror: mirror_questions,
-        };
-        tokio::spawn(rotate(admin.access_log.clone()));
-        tokio::spawn(admin::serve(door, admin));
-        let probing = tokio::spawn(health::run(desk.topologies.clone(), probes, dropped));
-        let reloading = tokio::spawn(reloader.run());
-        readiness.serving();
-        tracing::info!(workers = workers.len(), admin = %admin_address, "serving");
-        let outcome = asked_to_stop(&workers).await;
-        readiness.draining();
-        let grace = desk.topology().config().grace;
-        tracing::info!(grace_s = grace.as_secs(), "draining");
-        reloading.abort();
-        probing.abort();
-        drop(link);
-        drain(&workers, grace, &end).await;
-        outcome
-    });
+    let scorer = start_scorer(mind.scorer, inputs)?;
+    // Users are served here; whoever serves them beside this process stops now.
+    if let Some(Err(error)) = predecessor.map(Predecessor::take_place) {
+        // Some may have come in here, and the other one knows nothing of them.
+        let grace = topology.config().grace;
+        main.block_on(end::drain(&crew.threads, Ending::HandedOver, grace, &end));
+        return Err(error.into());
+    }
+    doors.take();
+    let operating = Operating {
+        start,
+        origin,
+        topology,
+        names,
+        keeper: mind.keeper,
+        doors,
+        keys,
+        verbosity,
+        access_log: access_log.as_ref().map(|log| log.0.clone()),
+        connections,
+        mirror: mirror_questions,
+        upgrades,
+        commands,
+        orders: crew.orders,
+        probes,
+    };
+    let outcome = main.block_on(operating.run(&crew.threads, &end));
     drop(main);
-    leave(workers, [scorer, mirror], access_log);
+    end::leave(crew.threads, [scorer, mirror], access_log);
     tracing::info!("stopped");
     outcome
 }
 
-/// Waits for the other threads, which end with the last worker, and for the access log's last lines. A worker that is
-/// still busy after the grace time ends with the process.
-fn leave(workers: Vec<Thread>, others: [Thread; 2], access_log: Option<(Writing, JoinHandle<()>)>) {
-    if workers.iter().all(JoinHandle::is_finished) {
-        for thread in workers.into_iter().chain(others) {
-            let _ = thread.join();
+/// What decides, and how much it knows.
+struct Mind {
+    clock: Clock,
+    scorer: Scorer,
+    table: Arc<Table>,
+    keeper: Option<Keeper>,
+    upgrades: Upgrades,
+}
+
+impl Mind {
+    /// Begins with the plan that was kept, and with what a process before this one has learnt.
+    fn new(topology: &Arc<Topology>, keeper: Option<Keeper>, known: Option<State>) -> Self {
+        let is_known = known.is_some();
+        let known = known.unwrap_or_default();
+        let clock = if is_known {
+            Clock::showing(known.now())
+        } else {
+            Clock::start()
+        };
+        // It may have come after the file was read.
+        let keeper = match &topology.config().controller {
+            Some(controller) if is_known && keeper.as_ref().and_then(Keeper::id) != known.plan => {
+                Some(kept(controller))
+            }
+            _ => keeper,
+        };
+        let (mut scorer, table) = Scorer::new(clock, topology.clone());
+        scorer.inherit(&known.clusters);
+        if let Some(plan) = keeper.as_ref().and_then(Keeper::in_force) {
+            scorer.begin_with(plan.clone());
         }
-    }
-    if let Some((writing, thread)) = access_log {
-        writing.end(thread);
+        Self {
+            clock,
+            scorer,
+            table,
+            keeper,
+            upgrades: Upgrades::going_on_from(known.upgrades),
+        }
     }
 }
 
@@ -207,15 +237,6 @@ fn with_plan(path: PathBuf, config: Config) -> (Origin, Option<Keeper>) {
     let plan = keeper.as_ref().and_then(Keeper::in_force);
     let roles = plan.map(|plan| Roles::of(plan)).unwrap_or_default();
     (Origin { path, config, roles }, keeper)
-}
-
-/// The scorer and the first table, as the plan that was kept has it.
-fn first_scorer(clock: Clock, topology: &Arc<Topology>, keeper: Option<&Keeper>) -> (Scorer, Arc<Table>) {
-    let (mut scorer, table) = Scorer::new(clock, topology.clone());
-    if let Some(plan) = keeper.and_then(Keeper::in_force) {
-        scorer.begin_with(plan.clone());
-    }
-    (scorer, table)
 }
 
 fn start_scorer(scorer: Scorer, inputs: Inputs) -> Result<Thread, ServerError> {
@@ -242,27 +263,6 @@ fn kept(controller: &config::Controller) -> Keeper {
     keeper
 }
 
-/// The link to the controller, on a thread of its own that ends when what is returned is dropped; nothing where none is
-/// configured.
-fn start_link(
-    keeper: Option<Keeper>,
-    scorer: mpsc::Sender<Command>,
-    desk: &Desk,
-) -> Result<(Option<watch::Sender<bool>>, Viewed), ServerError> {
-    let topology = desk.topology();
-    let (Some(keeper), Some(settings)) = (keeper, topology.config().controller.clone()) else {
-        return Ok((None, None));
-    };
-    let desk = desk.clone();
-    let (link, viewed) = Link::new(settings, keeper, Inside { scorer, desk });
-    let (stop, stopped) = watch::channel(false);
-    // Nobody waits for it: it may be in the middle of a write, and has nothing that could be lost.
-    spawn("link", move || {
-        runtime().and_then(|r| r.block_on(link.run(stopped)))
-    })?;
-    Ok((Some(stop), viewed))
-}
-
 fn keys(admin: &config::Admin) -> Result<Keys, ServerError> {
     let Some(path) = &admin.token_file else {
         return Ok(Keys::default());
@@ -283,18 +283,6 @@ fn start_access_log(config: &Config, workers: usize) -> Result<StartedLog, Serve
     let started = writer::start(settings, workers).map_err(ServerError::AccessLog)?;
     let (loggers, writing, thread) = started;
     Ok((loggers, Some((writing, thread))))
-}
-
-/// Opens the access log anew at each SIGUSR1, as logrotate expects. Without a log the signal is taken all the same: left
-/// alone it would end the process.
-async fn rotate(log: Option<Writing>) -> io::Result<()> {
-    let mut rotated = signal(SignalKind::user_defined1())?;
-    while rotated.recv().await.is_some() {
-        if let Some(log) = &log {
-            log.reopen();
-        }
-    }
-    Ok(())
 }
 
 /// The configuration with the addresses of its names, as far as they can be had in time. The others come in later.
@@ -378,44 +366,4 @@ fn start_workers(
         })?);
     }
     Ok(crew)
-}
-
-/// Waits for a signal, or for a worker's death.
-async fn asked_to_stop(workers: &[Thread]) -> Result<(), ServerError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(ServerError::Resources)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServerError::Resources)?;
-    let mut look = tokio::time::interval(Duration::from_secs(1));
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = look.tick() => if workers.iter().any(JoinHandle::is_finished) {
-                return Err(ServerError::WorkerDied);
-            },
-        }
-    }
-}
-
-/// Has the workers end, and waits until all are done, at most the grace time. Then those that are not cut off what they
-/// have.
-async fn drain(workers: &[Thread], grace: Duration, end: &watch::Sender<Ending>) {
-    end.send_replace(Ending::Drains);
-    if !all_end(workers, grace).await {
-        tracing::warn!("the grace time is over: requests under way are cut off");
-        end.send_replace(Ending::Cuts);
-        all_end(workers, CUT_MAX).await;
-    }
-}
-
-/// Waits until all workers are done, at most so long. Whether they are.
-async fn all_end(workers: &[Thread], limit: Duration) -> bool {
-    let deadline = tokio::time::Instant::now() + limit;
-    let mut look = tokio::time::interval(Duration::from_millis(20));
-    while !workers.iter().all(JoinHandle::is_finished) {
-        if tokio::time::Instant::now() >= deadline {
-            return false;
-        }
-        look.tick().await;
-    }
-    true
 }

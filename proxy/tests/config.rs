@@ -451,7 +451,8 @@ fn an_unknown_key_gets_a_hint() {
 #[test]
 fn a_misspelt_required_key_is_not_reported_as_missing_too() {
     // All keys of the file are named; some of them are left out here, for the width of the page.
-    let shown = shown(&with("clusters:", "clutsers:")).replace("workers, relay, grace, dns, ", "..., ");
+    let shown =
+        shown(&with("clusters:", "clutsers:")).replace("workers, relay, grace, upgrade, dns, ", "..., ");
     assert_snapshot!(shown, @r#"
     shop.yaml:7:1: unknown key "clutsers" in the file
         7 | clutsers:

@@ -14,7 +14,7 @@ use crate::mistake::{Mistake, Mistakes};
 use crate::read::{At, Scalar, Shown, Wrong};
 
 /// Longest path of a socket: what the kernel's `sockaddr_un` holds, without its final zero.
-const SOCKET_PATH_BYTES_MAX: usize = 107;
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// The admin interface.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -27,8 +27,8 @@ pub use serde_json::Value as Json;
 
 pub use self::address::{Address, Resolve, address, is_host_name};
 pub use self::door::{
-    AbsolutePath, Admin, AdminAddress, AdminPlace, AdminWritten, Mode, WithoutToken, absolute, admin,
-    is_of_this_machine,
+    AbsolutePath, Admin, AdminAddress, AdminPlace, AdminWritten, Mode, SOCKET_PATH_BYTES_MAX, WithoutToken,
+    absolute, admin, is_of_this_machine,
 };
 pub use self::file::{schema, text_of};
 pub use self::mistake::{Mistake, Mistakes, Place, quoted};

@@ -23,6 +23,8 @@ pub struct Proxy {
     /// Where its files are.
     pub folder: PathBuf,
     child: Child,
+    /// Processes that have taken its place, one after the other.
+    successors: Vec<u32>,
 }
 
 /// What a configuration may use.
@@ -93,6 +95,14 @@ impl Proxy {
     /// # Panics
     /// When there is no such program.
     pub fn spawn(config: impl FnOnce(&Place) -> String) -> Self {
+        Self::spawn_with(config, &[])
+    }
+
+    /// The same, with variables of the environment.
+    ///
+    /// # Panics
+    /// When there is no such program.
+    pub fn spawn_with(config: impl FnOnce(&Place) -> String, environment: &[(&str, &str)]) -> Self {
         let place = Place {
             users: free_address(),
             admin: free_address(),
@@ -103,6 +113,7 @@ impl Proxy {
         let child = Command::new(binary("foreshade-proxy"))
             .args(["run", "--config"])
             .arg(&file)
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -113,7 +124,36 @@ impl Proxy {
             admin,
             folder,
             child,
+            successors: Vec::new(),
         }
+    }
+
+    /// Has a new process take over, and waits until it has: its number, or what the command says.
+    ///
+    /// # Errors
+    /// What the command says of why not.
+    ///
+    /// # Panics
+    /// When there is no such program.
+    pub fn upgrade(&mut self) -> Result<u32, String> {
+        let command = Command::new(binary("foreshade-proxy"))
+            .args(["upgrade", "--config"])
+            .arg(self.folder.join("foreshade.yaml"))
+            .output()
+            .expect("foreshade-proxy starts");
+        if !command.status.success() {
+            return Err(String::from_utf8_lossy(&command.stderr).into_owned());
+        }
+        let said = String::from_utf8_lossy(&command.stdout).into_owned();
+        let pid = said.split(' ').find_map(|word| word.parse().ok());
+        let pid = pid.unwrap_or_else(|| panic!("no process in {said}"));
+        self.successors.push(pid);
+        Ok(pid)
+    }
+
+    /// A process that the test has found to have taken its place: killed at the end, as the others.
+    pub fn succeeded_by(&mut self, pid: u32) {
+        self.successors.push(pid);
     }
 
     /// Waits until `done` holds.
@@ -123,7 +163,9 @@ impl Proxy {
     pub fn wait_until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
         let begun = Instant::now();
         while !done(self) {
-            if let Some(status) = self.child.try_wait().expect("its state can be asked") {
+            let ended = self.child.try_wait().expect("its state can be asked");
+            // Whoever has a successor may end.
+            if let Some(status) = ended.filter(|_| self.successors.is_empty()) {
                 let mut log = String::new();
                 let _ = self.child.stderr.take().map(|mut e| e.read_to_string(&mut log));
                 panic!("the proxy ended with {status} before it was {what}:\n{log}");
@@ -292,6 +334,12 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
+        for pid in &self.successors {
+            let _ = Command::new("kill")
+                .args(["-KILL", &pid.to_string()])
+                .stderr(Stdio::null())
+                .status();
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.folder);

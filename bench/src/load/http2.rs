@@ -2,7 +2,8 @@
 //!
 //! A connection is opened by the first line that needs it, and by that one alone: the others wait for it. When it fails or
 //! the server says goodbye, it is forgotten and the next request opens another, while streams that the server still
-//! answers end as they may.
+//! answers end as they may. Who finds, before he has sent anything, that the server has said goodbye asks on the next
+//! connection, as every client does (RFC 9113, section 6.8); what has been sent is never repeated.
 
 use std::cell::RefCell;
 use std::io;
@@ -80,10 +81,18 @@ impl Http2 {
     }
 
     pub(crate) async fn exchange(&self, desk: &Desk, draw: Draw, number: u64) -> Ended {
-        let (sender, generation) = match self.connection(desk).await {
+        let (mut sender, mut generation) = match self.connection(desk).await {
             Ok(connection) => connection,
             Err(error) => return no_connection(&error).into(),
         };
+        let said_goodbye = |error: h2::Error| error.is_go_away() && error.is_remote();
+        if sender.clone().ready().await.is_err_and(said_goodbye) {
+            self.place.forget(generation);
+            (sender, generation) = match self.connection(desk).await {
+                Ok(connection) => connection,
+                Err(error) => return no_connection(&error).into(),
+            };
+        }
         match stream(sender, desk, draw, number).await {
             Ok(ended) => ended,
             Err(error) => {

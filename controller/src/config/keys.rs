@@ -57,6 +57,8 @@ section! {
     /// The proxy's, and checked by it.
     _grace "grace": optional Elsewhere;
     /// The proxy's, and checked by it.
+    _upgrade "upgrade": optional Elsewhere;
+    /// The proxy's, and checked by it.
     _dns "dns": optional Elsewhere;
 }
 

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use foreshade_contract::{Risk, Share};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::assessment::{Assessment, Group, Term};
 use crate::lineage::Lineage;
@@ -24,7 +24,7 @@ const REASON_BYTES_MAX: usize = 256;
 pub(crate) const OPERATOR: &str = "operator";
 
 /// What an operator sets.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Setting {
     /// The share of the primary's traffic that its shadow serves.
@@ -34,7 +34,7 @@ pub enum Setting {
 }
 
 /// An operator's word on one endpoint.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Override {
     /// Index of the endpoint.
     pub endpoint: usize,

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::assessment::Assessment;
 use crate::moment::Moment;
 
@@ -25,13 +27,13 @@ const OPEN: Duration = Duration::from_secs(2);
 const FIRST_WEIGHT: f64 = 0.1;
 
 /// Tries of a dead endpoint that nobody probes.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct HalfOpen {
     probed_at: Option<Moment>,
     next: Option<Try>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Try {
     at: Moment,
     wait: Duration,

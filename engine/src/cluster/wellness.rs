@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::assessment::Assessment;
 use crate::spec::ShiftPolicy;
 
@@ -16,7 +18,7 @@ const HALF_LIFE: Duration = Duration::from_secs(60);
 const SAMPLES_MIN: f64 = 20.0;
 
 /// Decayed sums of the latency's logarithm.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Wellness {
     served: f64,
     sum_ln_us: f64,

@@ -342,7 +342,7 @@ impl Endpoint {
     }
 
     /// Once a second: what is usual for all classes together.
-    fn refresh(&mut self) {
+    pub(super) fn refresh(&mut self) {
         let mut all = Spectrum::default();
         let mut mean = Sums::default();
         let (mut slowest, mut unknown) = (0.0f64, 0.0);

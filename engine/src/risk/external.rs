@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use foreshade_contract::Risk;
+use serde::{Deserialize, Serialize};
 
 use crate::moment::Moment;
 
@@ -21,7 +22,7 @@ pub const CAP: f64 = 0.40;
 pub const ADVISORIES_MAX: usize = 8;
 
 /// What somebody says of an endpoint.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Advisory {
     /// Index of the endpoint in its cluster.
     pub endpoint: usize,
@@ -58,6 +59,11 @@ impl Advisories {
             }
         }
         self.kept.push(advisory);
+    }
+
+    /// Those that are kept.
+    pub fn all(&self) -> &[Advisory] {
+        &self.kept
     }
 
     /// The findings that still count; what has expired is dropped.

@@ -9,6 +9,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::cusum::{Batch, ramp};
 use crate::health::Health;
 use crate::in_flight::Ages;
@@ -56,7 +58,7 @@ const STUCK_MIN: Duration = Duration::from_millis(200);
 const STUCK_HEALTHY: f64 = 0.003;
 
 /// What killed it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cause {
     /// It failed its probes.
     Probes,
@@ -78,7 +80,7 @@ impl Cause {
 }
 
 /// Dead or alive.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Vitality {
     health: Health,
     rise: u32,

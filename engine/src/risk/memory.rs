@@ -6,6 +6,8 @@
 //! that alone would make the whole loop swing. After ten minutes of silence nothing that was known is worth much: risk
 //! goes to the prior of the unknown, which is neither zero nor best.
 
+use serde::{Deserialize, Serialize};
+
 use crate::moment::Moment;
 
 /// Risk of an endpoint of which nothing is known.
@@ -30,7 +32,7 @@ const HOLD_S: f64 = 600.0;
 const FORGET_S: f64 = 60.0;
 
 /// The risk that is believed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Memory {
     risk: f64,
     credit_s: f64,

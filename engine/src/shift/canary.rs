@@ -16,6 +16,7 @@
 use std::time::Duration;
 
 use foreshade_contract::Share;
+use serde::{Deserialize, Serialize};
 
 use super::Sight;
 use super::loss::{Evidence, Loss};
@@ -47,7 +48,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const BACK_OFF: Duration = Duration::from_secs(20);
 
 /// What is known of the shadow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Proof {
     /// Nothing yet.
     Open,
@@ -58,7 +59,7 @@ pub(super) enum Proof {
 }
 
 /// A shadow's trial with a small share of users.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Canary {
     proof: Proof,
     began: Option<Moment>,

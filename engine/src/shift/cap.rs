@@ -6,6 +6,7 @@
 //! can carry nothing takes none.
 
 use foreshade_contract::{Risk, Share};
+use serde::{Deserialize, Serialize};
 
 use super::Sight;
 use crate::assessment::{Assessment, Group};
@@ -65,7 +66,7 @@ pub(super) struct Limits {
 }
 
 /// The cap of one shift, smoothed over time.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Cap {
     /// `None` before the first tick of an episode.
     value: Option<f64>,

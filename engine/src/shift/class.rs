@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use foreshade_contract::{Risk, Share};
 use rand::Rng;
+use serde::{Deserialize, Serialize};
 
 use super::Sight;
 use super::memory::Memory;
@@ -28,7 +29,7 @@ const CANARY: Duration = Duration::from_secs(2);
 const DEMAND_S: f64 = 5.0;
 
 /// The shift of one class.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct ClassShift {
     class: RouteClass,
     above: u32,
@@ -44,7 +45,7 @@ pub(super) struct ClassShift {
     stage: Stage,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum Stage {
     Idle,
     Moving { since: Moment, contact_at: Moment },

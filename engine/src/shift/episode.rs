@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use foreshade_contract::{Risk, Share};
+use serde::{Deserialize, Serialize};
 
 use super::cap::Limits;
 use super::loss::Loss;
@@ -22,7 +23,7 @@ const STEP: f64 = 0.15;
 const PLAINLY_SLOW: f64 = 2.0;
 
 /// One illness of the primary, from engagement until all traffic is back.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Episode {
     /// The highest risk in it.
     pub(super) worst: Risk,

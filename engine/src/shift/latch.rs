@@ -4,13 +4,15 @@
 //! is evidence by then. What ends an episode is not this latch but proof (see `recovery`): risk at a drained endpoint
 //! says nothing.
 
+use serde::{Deserialize, Serialize};
+
 use super::Sight;
 
 /// Ticks in a row at or above the threshold.
 const TICKS: u32 = 2;
 
 /// Counts ticks above the threshold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Latch {
     above: u32,
 }

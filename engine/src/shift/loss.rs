@@ -8,6 +8,8 @@
 //! was, worth twenty samples: it has passed its probes. At least twenty live samples are asked for besides, so the
 //! prior never decides alone.
 
+use serde::{Deserialize, Serialize};
+
 use crate::assessment::{Assessment, Group, TickEvidence};
 
 /// One-sided 95 % of the normal distribution.
@@ -37,7 +39,7 @@ pub(crate) struct Reference {
 }
 
 /// A loss with its uncertainty.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Loss {
     pub(super) lower: f64,
     pub(super) mean: f64,
@@ -45,7 +47,7 @@ pub(super) struct Loss {
 }
 
 /// Evidence that has been added up since some moment.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Evidence {
     pub(super) total: f64,
     pub(super) bad: f64,

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use rand::{Rng, RngExt};
+use serde::{Deserialize, Serialize};
 
 use crate::moment::Moment;
 use crate::spec::ShiftPolicy;
@@ -29,7 +30,7 @@ const FLOOR_KEPT: Duration = Duration::from_secs(300);
 const FLOOR_HALF_LIFE: Duration = Duration::from_secs(60);
 
 /// The memory of one shift.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Memory {
     relapses: u32,
     /// From when on the relapses are forgotten.

@@ -25,6 +25,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Sight;
 use super::loss::Evidence;
 use crate::assessment::{Assessment, Group};
@@ -105,7 +107,7 @@ pub(super) enum Progress {
 }
 
 /// A primary on its way back.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Recovery {
     /// The share from which it started.
     from: f64,

@@ -56,6 +56,8 @@ async fn stand_with(keys: Keys) -> Stand {
                 | Command::Explain(..)
                 | Command::Follow(..)
                 | Command::Tell { .. }
+                | Command::Answer(_)
+                | Command::Bequeath(_)
                 | Command::Adopt(..) => {}
             }
             match command {
@@ -86,10 +88,11 @@ async fn stand_before(
         access_log: None,
         connections: Connections::new(1),
         mirror: crate::mirror::channel().1,
+        upgrades: Upgrades::default(),
     };
     let door = Door::open(&AdminAddress::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
     let address = door.tcp().unwrap();
-    tokio::spawn(serve(door, admin));
+    tokio::spawn(serve(door, admin, std::future::pending()));
     Stand {
         address,
         told,

@@ -89,9 +89,8 @@ pub(super) fn config(
         .map(|raw| cluster::cluster(raw, (&taken, follows), world, mistakes))
         .collect();
     let servers = file.dns.servers.items.iter();
-    let servers: Vec<_> = servers
-        .map(|server| address(Some(server), world.resolve, mistakes).map(|server| server.value))
-        .collect();
+    let servers = servers.map(|server| Some(address(Some(server), world.resolve, mistakes)?.value));
+    let servers: Vec<_> = servers.collect();
     // The only version there is; a second one needs a second reader.
     let raw::ApiVersion = file.api_version?;
     Some(Config {
@@ -110,6 +109,7 @@ pub(super) fn config(
         listeners: listeners.into_iter().collect::<Option<_>>()?,
         clusters: clusters.into_iter().collect::<Option<_>>()?,
         grace: file.grace.0,
+        upgrade_socket: file.upgrade.socket.map(|socket| socket.0),
         name_servers: servers.into_iter().collect::<Option<_>>()?,
         // The text is not seen from here.
     })

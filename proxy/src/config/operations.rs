@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use foreshade_settings::{
     AbsolutePath, Address, AdminPlace, AdminWritten, At, Choice, Json, Mistakes, Mode, Node, Part, Read,
-    Scalar, Section, Shown, Value, WithoutToken, Wrong, absolute, choice, scalar, section,
+    SOCKET_PATH_BYTES_MAX, Scalar, Section, Shown, Value, WithoutToken, Wrong, absolute, choice, scalar,
+    section,
 };
 use serde_json::json;
 
@@ -100,6 +101,14 @@ section! {
     always_errors "alwaysErrors": default bool = true;
     /// Whether query strings are written, those of referers included. Write false where they hold secrets.
     query "query": default bool = true;
+}
+
+section! {
+    /// How a process is replaced by its successor.
+    UpgradeKeys "an upgrade section":
+    /// Path of the socket over which a new process takes the listening sockets of this one over, without a lost connection.
+    /// Only this user and root may ask there. No upgrade without a restart where left out.
+    socket "socket": optional SocketPath;
 }
 
 section! {
@@ -226,6 +235,35 @@ impl Scalar for Sink {
 
     fn schema() -> Json {
         json!({ "type": "string", "pattern": "^stdout$|^/.+$" })
+    }
+}
+
+/// The path of a socket that only its owner may connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SocketPath(pub(super) PathBuf);
+
+impl Scalar for SocketPath {
+    fn expected() -> String {
+        "the absolute path of a socket, as /run/foreshade/upgrade.sock".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let path = absolute(text)?;
+        if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+            let fault = format!("has a path of more than {SOCKET_PATH_BYTES_MAX} bytes");
+            return Err(Wrong::because(fault));
+        }
+        Ok(Self(path))
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^/.+$" })
+    }
+}
+
+impl Shown for SocketPath {
+    fn shown(&self) -> Json {
+        self.0.display().to_string().into()
     }
 }
 

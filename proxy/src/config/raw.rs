@@ -21,6 +21,7 @@ use super::follow::ControllerKeys as Controller;
 use super::limits::Limits;
 use super::operations::{
     AccessLogKeys as AccessLog, AdminKeys as Admin, RequestIdKeys as RequestId, TraceKeys as Trace,
+    UpgradeKeys as Upgrade,
 };
 use super::text::route::Network;
 use super::text::{Authority, Content, Cookie, Header, Host, Origin, Target};
@@ -65,8 +66,10 @@ section! {
     workers "workers": optional Count<1, 256>;
     /// Whether the relay serves plain HTTP/1.1 requests; all others are served by the full path.
     relay "relay": default bool = true;
-    /// How long requests in flight may take after SIGTERM.
+    /// How long requests in flight may take after SIGTERM, or once a new process has taken over.
     grace "grace": default Span = seconds(30);
+    /// How a new process takes over from this one.
+    upgrade "upgrade": nested Upgrade;
     /// How names of endpoints become addresses.
     dns "dns": nested Dns;
     /// The controller's; known here, and checked by foreshade-controller.

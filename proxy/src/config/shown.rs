@@ -180,7 +180,8 @@ e: { http: { path: '/healthz?key=s3cret' }, to: { path: /healthz } }
         listeners.tls.clientCertificates.caFile
         listeners.routes.rewrite.host listeners.routes.rewrite.prefix listeners.routes.rewrite.regex.pattern
         listeners.routes.rewrite.regex.replacement
-        listeners.serverNames.cluster listeners.serverNames.names";
+        listeners.serverNames.cluster listeners.serverNames.names
+        upgrade.socket";
 
     /// Calls `found` with each text of the schema that may be a secret, the way there, and a file that has it there.
     fn texts(schema: &Json, way: &str, around: &dyn Fn(Json) -> Json, found: &mut dyn FnMut(&str, Json)) {

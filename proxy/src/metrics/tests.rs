@@ -33,6 +33,7 @@ fn page() -> String {
             dropped_failed: 7,
         },
         admin_refused: 8,
+        upgrades: Upgrades::default(),
         link: Some(crate::link::view::View::sample()),
     };
     render(&fixture::view(), &extra)

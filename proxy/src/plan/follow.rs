@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use foreshade_contract::report::{UNAPPLIED_MAX, Unapplied};
-use foreshade_contract::{Name, PairId, PairPlan, PairReport, Plan};
+use foreshade_contract::{Name, PairId, PairPlan, PairReport, Plan, PlanId};
 use foreshade_engine::cluster::Guidance;
 use foreshade_engine::spec::Role;
 use tokio::sync::oneshot;
@@ -49,6 +49,11 @@ pub(crate) struct Followed {
 }
 
 impl Followed {
+    /// Which plan is in force.
+    pub(crate) fn plan_id(&self) -> Option<PlanId> {
+        self.plan.as_ref().map(|plan| plan.id())
+    }
+
     /// Pairs under analysis, for the workers.
     pub(crate) fn trials(&self) -> Arc<Trials> {
         self.trials.clone()

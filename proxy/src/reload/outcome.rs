@@ -217,6 +217,7 @@ pub(super) fn needs_restart(before: &Config, after: &Config) -> Vec<String> {
     let same_address = before.admin.address.to_string() == after.admin.address.to_string();
     for (key, changed) in [
         ("the rest of admin", same_address && before.admin != after.admin),
+        ("upgrade.socket", before.upgrade_socket != after.upgrade_socket),
         ("accessLog", before.access_log != after.access_log),
         ("controller", before.controller != after.controller),
     ] {

@@ -373,7 +373,7 @@ where
         opened_to_nothing: Option<Instant>,
     ) -> bool {
         if conn.has_ahead() {
-            return first || !*self.shutdown.borrow();
+            return first || !*self.shutdown.borrow() || !rest_at_end().is_zero();
         }
         let since = opened_to_nothing.unwrap_or_else(Instant::now);
         let until_idle = since + (self.terms)().idle_timeout;
@@ -382,12 +382,19 @@ where
             readable = timeout_at(until_idle, conn.readable(first)) => matches!(readable, Ok(Ok(()))),
             () = async {
                 until(&mut self.shutdown).await;
-                if first {
-                    tokio::time::sleep(FIRST_REQUEST_GRACE).await;
+                let least = if first { FIRST_REQUEST_GRACE } else { Duration::ZERO };
+                let rest = least.max(rest_at_end());
+                if !rest.is_zero() {
+                    tokio::time::sleep(rest).await;
                 }
             } => false,
         }
     }
+}
+
+/// How long a connection may rest after its listener has closed.
+fn rest_at_end() -> Duration {
+    local::with(|l| l.rest_at_end).unwrap_or_default()
 }
 
 /// The head of a request, once it has passed. `Err` with the stream where there was none after all, and without where the

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use foreshade_engine::moment::Moment;
@@ -46,6 +47,8 @@ pub(crate) struct Local {
     pub(crate) log: Option<Logger>,
     /// Names requests; `None` where nobody wants names.
     pub(crate) namer: Option<Namer>,
+    /// How long connections may rest once their listener has closed: no time, unless another process has taken over.
+    pub(crate) rest_at_end: Duration,
     /// Counts this worker's clients.
     connections: Arc<Counter>,
     /// Room for requests of the relay that none is using now: as many as were under way at once.
@@ -175,6 +178,7 @@ impl Local {
             armed: Arc::new(Notify::new()),
             log,
             namer: Namer::new(topology.config()),
+            rest_at_end: Duration::ZERO,
             connections,
             scratch: Vec::new(),
             heads: Vec::new(),

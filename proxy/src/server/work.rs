@@ -2,14 +2,16 @@
 //!
 //! A listener that goes stops accepting at once, after the connections that the kernel has accepted already. Its idle
 //! connections are closed, those in the middle of a request are told with the answer that it was the last, and the
-//! listener is done when the last one is. The same happens to all of them when the process is to stop. Then there is an end
-//! to patience, too: what is under way when the grace time is over is cut, and its lines are written.
+//! listener is done when the last one is. The same happens to all of them when the process is to stop, or when
+//! another one has taken over; only that in this case idle connections may rest for a while more. Then there is an
+//! end to patience, too: what is under way when the grace time is over is cut, and its lines are written.
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
 use tokio::net::TcpListener;
@@ -19,7 +21,7 @@ use tokio::task::JoinSet;
 
 use super::accept::{self, Guard, Terms};
 use super::door::Door;
-use super::listen::Sockets;
+use super::listen::{Listening, Sockets};
 use super::local::{self, Local};
 use crate::config::Listener;
 use crate::http::EdgeProxy;
@@ -29,16 +31,26 @@ use crate::topology::ids::ListenerId;
 use crate::upstream::cut::Line;
 use crate::upstream::deadline;
 
+/// How long a connection may rest after another process has taken over, before it is closed. A client that sends a
+/// request at the very moment has lost it, and one that has just been answered often does; one that has rested for so
+/// long rarely does.
+const REST_AT_HANDOVER: Duration = Duration::from_secs(5);
+
 /// Attempts that pingora may make; the policy allows fewer, and is asked each time.
 const PINGORA_ATTEMPTS_MAX: usize = 8;
 
-/// A worker is told to take the newest configuration over.
+/// What a worker is told to do.
 #[derive(Debug)]
-pub(crate) struct Order {
-    /// Of the listeners that are new in it.
-    pub(crate) opened: Sockets,
-    /// Told when it is done.
-    pub(crate) done: oneshot::Sender<()>,
+pub(crate) enum Order {
+    /// Take the newest configuration over.
+    Adopt {
+        /// Of the listeners that are new in it.
+        opened: Sockets,
+        /// Told when it is done.
+        done: oneshot::Sender<()>,
+    },
+    /// Show the sockets that it accepts from: another process is to accept from them, too.
+    Lend(oneshot::Sender<Vec<(ListenerId, std::net::TcpListener)>>),
 }
 
 /// How a worker is spoken to.
@@ -54,6 +66,8 @@ pub(super) struct Inputs {
 pub(super) enum Ending {
     /// It is not to end.
     NotYet,
+    /// Another process has taken over: no more connections here, and on those that there are one more request.
+    HandedOver,
     /// No more connections, and no more requests on those that there are.
     Drains,
     /// No more waiting for the requests under way.
@@ -79,18 +93,13 @@ async fn serve(local: Local, sockets: Sockets, inputs: Inputs) -> io::Result<()>
     doors.open(sockets)?;
     loop {
         tokio::select! {
-            Some(order) = orders.recv() => {
-                local::with(Local::refresh);
-                doors.close_where_gone().await;
-                if let Err(error) = doors.open(order.opened) {
-                    tracing::error!(%error, "a new listener cannot be served by this worker");
-                }
-                // Whoever gave it may have given up.
-                let _ = order.done.send(());
-            }
+            Some(order) = orders.recv() => doors.obey(order).await,
             Some(closed) = doors.serving.join_next() => doors.closed(closed.ok()),
-            () = until(&mut ending, Ending::Drains) => break,
+            () = until(&mut ending, Ending::HandedOver) => break,
         }
+    }
+    if *ending.borrow() == Ending::HandedOver {
+        local::with(|l| l.rest_at_end = REST_AT_HANDOVER);
     }
     doors.close_all();
     tokio::select! {
@@ -118,28 +127,84 @@ struct Doors {
 struct OpenDoor {
     /// Turned true, it closes it.
     close: watch::Sender<bool>,
-    /// Told when its socket is closed, and its address free.
+    /// Told when its sockets are closed, and its address free.
     closed: oneshot::Receiver<()>,
+    /// The same sockets once more, to be shown.
+    sockets: Vec<std::net::TcpListener>,
 }
 
 impl Doors {
-    fn open(&mut self, sockets: Sockets) -> io::Result<()> {
-        for (listener, socket, door) in sockets {
-            let socket = TcpListener::from_std(socket)?;
+    async fn obey(&mut self, order: Order) {
+        match order {
+            Order::Adopt { opened, done } => {
+                local::with(Local::refresh);
+                self.close_where_gone().await;
+                if let Err(error) = self.open(opened) {
+                    tracing::error!(%error, "a new listener cannot be served by this worker");
+                }
+                // Whoever gave it may have given up.
+                let _ = done.send(());
+            }
+            Order::Lend(to) => {
+                let all = self
+                    .open
+                    .iter()
+                    .flat_map(|(id, door)| door.sockets.iter().map(|s| (*id, s)));
+                let lent: io::Result<Vec<_>> =
+                    all.map(|(id, socket)| Ok((id, socket.try_clone()?))).collect();
+                match lent {
+                    // Whoever asked may have given up.
+                    Ok(lent) => drop(to.send(lent)),
+                    Err(error) => tracing::error!(%error, "this worker cannot show its sockets"),
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, opened: Sockets) -> io::Result<()> {
+        for Listening {
+            listener,
+            sockets,
+            door,
+        } in opened
+        {
+            let shown = sockets
+                .iter()
+                .map(|socket| socket.try_clone())
+                .collect::<io::Result<_>>()?;
+            let sockets: Vec<_> = sockets
+                .into_iter()
+                .map(TcpListener::from_std)
+                .collect::<io::Result<_>>()?;
             let (close, closing) = watch::channel(false);
             let (tell_closed, closed) = oneshot::channel();
             let reads = local::with(|l| l.worker.listener(listener).is_none_or(Listener::is_http));
             self.serving.spawn(async move {
-                let mut connections = match reads {
-                    Some(false) => tcp::serve(socket, listener, door, closing).await,
-                    Some(true) | None => serve_http(socket, listener, door, closing).await,
+                let serve = |socket| {
+                    let (door, closing) = (door.clone(), closing.clone());
+                    async move {
+                        match reads {
+                            Some(false) => tcp::serve(socket, listener, door, closing).await,
+                            Some(true) | None => serve_http(socket, listener, door, closing).await,
+                        }
+                    }
                 };
+                let connections = join_all(sockets.into_iter().map(serve)).await;
                 // Nobody asks where the whole process ends.
                 let _ = tell_closed.send(());
-                while connections.join_next().await.is_some() {}
+                for mut left in connections {
+                    while left.join_next().await.is_some() {}
+                }
                 listener
             });
-            self.open.insert(listener, OpenDoor { close, closed });
+            self.open.insert(
+                listener,
+                OpenDoor {
+                    close,
+                    closed,
+                    sockets: shown,
+                },
+            );
         }
         Ok(())
     }
@@ -151,13 +216,16 @@ impl Doors {
             |listener| local::with(|l| l.worker.topology().listener(listener).is_none()) == Some(true);
         let gone: Vec<_> = self.open.extract_if(|listener, _| is_gone(*listener)).collect();
         for (_, door) in gone {
+            drop(door.sockets);
             door.close.send_replace(true);
             let _ = door.closed.await;
         }
     }
 
     fn close_all(&mut self) {
-        for door in self.open.values() {
+        for door in self.open.values_mut() {
+            // Open here as well, they would stay open, and who waits there would wait in vain.
+            door.sockets.clear();
             door.close.send_replace(true);
         }
     }
