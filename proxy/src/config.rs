@@ -31,6 +31,8 @@ mod mirror;
 
 mod policy;
 
+mod sticky;
+
 mod tcp;
 
 mod tls;
@@ -59,6 +61,7 @@ pub use self::operations::{AccessLog, Format, RequestIds, Sink, TraceMode, Trace
 pub use self::shown::Source;
 use crate::client::Trust;
 use crate::path::PathPolicy;
+use crate::policy::sticky::Sticky;
 use crate::policy::{Gate, Policy};
 use crate::proxy_protocol::{ProxyProtocol, Version};
 use crate::route::Route;
@@ -310,6 +313,8 @@ pub struct Cluster {
     pub idle_timeout: Duration,
     /// How many requests may be under way; any number where `None`.
     pub gate: Option<Arc<Gate>>,
+    /// How users stay with their slot; they do not where `None`.
+    pub sticky: Option<Arc<Sticky>>,
     /// How endpoints are told of clients before the first byte; not at all where `None`.
     pub proxy_protocol: Option<Version>,
 }

@@ -24,6 +24,7 @@ pub mod marks;
 mod policed;
 pub mod rate;
 mod reason;
+pub mod sticky;
 pub mod users;
 mod wait;
 

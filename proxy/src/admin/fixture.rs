@@ -52,6 +52,7 @@ pub(crate) fn view() -> View {
     total.moved.add("refused", 3);
     total.kept.add("budget", 1);
     total.picked.add("balanced", 7);
+    total.stuck.add("stayed", 5);
     let mut refused = Counts::default();
     refused.add("coding_and_length", 3);
     total.unmirrored.add("busy", 9);

@@ -16,7 +16,7 @@ use super::check::overlap;
 use super::dns::{self, Answers, DnsName};
 use super::tcp::announced;
 use super::text::Origin;
-use super::{Cluster, CohortKey, HealthCheck, Probe, Segment, SegmentRule, policy, raw};
+use super::{Cluster, CohortKey, HealthCheck, Probe, Segment, SegmentRule, policy, raw, sticky};
 
 /// An endpoint or a shadow, before its role is known.
 pub(super) struct Member {
@@ -98,6 +98,7 @@ pub(super) fn cluster(
         raw::Health::On(probes) => Some(health(probes, mistakes)),
     };
     let segments = segments(raw.segments.items, mistakes);
+    let sticky = sticky::sticky(raw.sticky, raw.name.as_ref(), mistakes);
     Some(Cluster {
         name: raw.name?.value,
         names: members.iter().filter_map(|m| m.named().cloned()).collect(),
@@ -122,6 +123,7 @@ pub(super) fn cluster(
             Some(raw) => Some(policy::gate(&raw.value)?),
             None => None,
         },
+        sticky: sticky?,
         proxy_protocol: announced(raw.proxy_protocol.value),
     })
 }

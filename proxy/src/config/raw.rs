@@ -35,6 +35,7 @@ pub(super) use self::route::{
 pub(super) use self::mirror::{Mirror, Noise};
 pub(super) use self::policy::{
     Access, BURST_MAX, BasicAuth, Claim, Class, Concurrency, Cors, Jwt, LimitKey, Maintenance, RateLimit,
+    Sticky,
 };
 
 pub(super) use self::tcp::{Announce, Life, Patience, Protocol, ProxyProtocol, ServerNames};
@@ -188,6 +189,8 @@ section! {
     idle_timeout "idleTimeout": default Limit = seconds(50);
     /// How many requests its endpoints have to serve at a time, and what becomes of more; any number where left out.
     concurrency "concurrency": optional At<Concurrency>;
+    /// Whether users stay with the endpoint, or its shadow, that has answered them first; they do not where left out.
+    sticky "sticky": optional At<Sticky>;
     /// The PROXY protocol by which its endpoints are told who the client is: v1 or v2. Of clusters that serve tcp or
     /// tls-passthrough only.
     proxy_protocol "proxyProtocol": default At<Announce> = Announce::Off;

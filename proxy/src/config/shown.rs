@@ -153,7 +153,7 @@ e: { http: { path: '/healthz?key=s3cret' }, to: { path: /healthz } }
         clusters.cohort.cookie clusters.cohort.header clusters.endpoints.name clusters.endpoints.region
         clusters.endpoints.shadow clusters.health.http.host clusters.health.http.path clusters.name
         clusters.segments.match.cookie.name clusters.segments.match.header.name clusters.segments.name
-        clusters.shadows.name clusters.shadows.region
+        clusters.shadows.name clusters.shadows.region clusters.sticky.cookie clusters.sticky.keysFile clusters.sticky.path
         follow.name follow.planFile follow.tls.caFile follow.tls.certFile follow.tls.keyFile
         follow.tls.serverName follow.tokenFile
         listeners.rateLimits.key.header listeners.rateLimits.name

@@ -11,6 +11,7 @@ use foreshade_contract::Name;
 use foreshade_engine::balance::Request;
 use foreshade_engine::moment::Moment;
 
+use super::sticking::Stuck;
 use super::{Flow, Worker};
 use crate::cohort;
 use crate::config::Cluster;
@@ -93,6 +94,11 @@ pub(super) struct Granted {
 }
 
 impl Granted {
+    /// What changes in its answer, for whoever adds to it.
+    pub(super) fn marks_mut(&mut self) -> &mut Marks {
+        self.marks.get_or_insert_default()
+    }
+
     /// The request has been answered: its places are for others.
     pub(super) fn release(&mut self) {
         self.passes = Default::default();
@@ -106,6 +112,7 @@ struct Way {
     timeout: Duration,
     changes: Option<Changes>,
     mirror: Option<Arc<Rule>>,
+    stuck: Option<Box<Stuck>>,
 }
 
 /// Why a request goes nowhere.
@@ -228,6 +235,7 @@ impl Worker {
             first_byte: None,
             failure: None,
             drawn: None,
+            stuck: way.stuck,
             changes: way.changes,
             mirror,
         })
@@ -280,7 +288,7 @@ impl Worker {
                 return Err(Stop::Answered(Box::new(Answer::of(route, view))));
             }
         };
-        let (index, cluster, request) = self.choose(route, split, before, view).ok_or(Stop::Unrouted)?;
+        let (index, cluster, mut request) = self.choose(route, split, before, view).ok_or(Stop::Unrouted)?;
         let policy = route.policy.as_ref();
         let class = policy.map_or(Priority::Normal, |policy| policy.class.of(view));
         let gates = [
@@ -288,6 +296,11 @@ impl Worker {
             cluster.gate.as_ref(),
         ];
         pass(gates, class, cleared)?;
+        let stuck = cluster
+            .sticky
+            .as_ref()
+            .map(|by| Box::new(Stuck::new(by, view, now)));
+        request.stick = stuck.as_ref().and_then(|stuck| stuck.place(cluster));
         Ok(Way {
             cluster: index,
             request,
@@ -297,6 +310,7 @@ impl Worker {
                 cluster: cluster.name.clone(),
             }),
             mirror: route.mirror.clone(),
+            stuck,
         })
     }
 

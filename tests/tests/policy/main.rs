@@ -14,3 +14,5 @@ mod jwt;
 mod maintenance;
 mod rate;
 mod stand;
+mod sticky;
+mod ways;

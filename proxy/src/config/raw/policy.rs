@@ -8,11 +8,12 @@ use foreshade_settings::{
 };
 use serde_json::json;
 
-use crate::config::text::Header;
 use crate::config::text::origin::OriginPattern;
-use crate::config::text::route::{MediaType, Method, Network, Realm, Text, Written};
+use crate::config::text::route::{CookiePath, MediaType, Method, Network, Realm, Text, Written};
+use crate::config::text::{Cookie, Header};
 use crate::policy::Priority;
 use crate::policy::gate::ROOM_MAX;
+use crate::policy::sticky::SameSite;
 
 /// Largest burst: more at once than any proxy serves in a second.
 pub(in crate::config) const BURST_MAX: u32 = 1_000_000;
@@ -235,6 +236,37 @@ section! {
     claim "claim": required Written;
     /// Name of the header.
     header "header": required At<Header>;
+}
+
+section! {
+    /// How users stay with their slot: an endpoint and its shadow.
+    Sticky "a sticky section":
+    /// File with a key for each line, base64 of at least 32 bytes: the first signs cookies, all are taken. Others may not
+    /// read it. Read again when it changes.
+    keys_file "keysFile": required AbsolutePath;
+    /// Name of the cookie; foreshade- and the cluster's name where left out.
+    cookie "cookie": optional At<Cookie>;
+    /// How long a cookie lives, renewed at half of it; as long as the browser where left out.
+    ttl "ttl": optional Lasting<1000, 31_536_000_000>;
+    /// Whether browsers send it over TLS only.
+    secure "secure": default At<bool> = true;
+    /// Whether it is kept from pages.
+    http_only "httpOnly": default bool = true;
+    /// With which other sites' requests browsers send it: strict for none, lax for links, none for all.
+    same_site "sameSite": default At<SameSite> = SameSite::Lax;
+    /// Under which path browsers send it.
+    path "path": default At<CookiePath> = CookiePath("/".to_owned());
+}
+
+impl Choice for SameSite {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("strict", Self::Strict), ("lax", Self::Lax), ("none", Self::None)];
+}
+
+impl Shown for SameSite {
+    fn shown(&self) -> Json {
+        word(*self).into()
+    }
 }
 
 section! {
