@@ -331,7 +331,7 @@ fn outcome(config: &Config, route: &Route, view: &RequestView<'_>) -> Option<Out
             Some(Outcome::Answer {
                 status: answer.status,
                 location: location.and_then(|l| l.to_str().ok()).map(str::to_owned),
-                body: answer.body,
+                body: String::from_utf8_lossy(&answer.body).into_owned(),
             })
         }
     }

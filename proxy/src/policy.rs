@@ -10,6 +10,7 @@
 
 pub mod access;
 mod aside;
+pub mod authorize;
 pub mod basic;
 mod buckets;
 mod carry;
@@ -37,6 +38,7 @@ use crate::request::RequestView;
 use crate::route::answer::Answer;
 
 pub use self::access::Access;
+use self::authorize::{Authorize, Word};
 use self::basic::{Asked, Basic};
 pub(crate) use self::carry::carry_over;
 use self::cors::Cors;
@@ -69,6 +71,8 @@ pub struct Policy {
     pub basic: Option<Arc<Basic>>,
     /// Whose tokens it asks for; nobody's where `None`. Shared by all workers.
     pub jwt: Option<Arc<Jwt>>,
+    /// Who is asked whether a request may go on; nobody where `None`. Shared by all workers.
+    pub authorize: Option<Arc<Authorize>>,
 }
 
 /// Why a request does not go on.
@@ -164,6 +168,9 @@ impl Policy {
                 Token::Waits(read) => return Err(Held::Waits(Until::Keys(read))),
             }
         }
+        if let Some(authorize) = &self.authorize {
+            allowed(authorize, view, now, cleared)?;
+        }
         Ok(())
     }
 
@@ -187,6 +194,7 @@ impl Policy {
             && self.cors.is_none()
             && self.basic.is_none()
             && self.jwt.is_none()
+            && self.authorize.is_none()
     }
 
     /// What it asks, a line each.
@@ -199,7 +207,9 @@ impl Policy {
         let asked = access.chain(maintenance).chain(rates);
         let basic = self.basic.iter().map(|basic| basic.in_words());
         let jwt = self.jwt.iter().map(|jwt| jwt.in_words());
-        asked.chain(cors).chain(basic).chain(jwt).chain(gate).collect()
+        let authorize = self.authorize.iter().map(|authorize| authorize.in_words());
+        let proven = basic.chain(jwt).chain(authorize);
+        asked.chain(cors).chain(proven).chain(gate).collect()
     }
 }
 
@@ -215,5 +225,27 @@ fn known(basic: &Arc<Basic>, view: &RequestView<'_>, now: Moment, cleared: &mut 
         },
     };
     basic.mark(&user, view.headers, &mut cleared.asks);
+    Ok(())
+}
+
+/// Makes sure that whoever is asked lets a request on.
+fn allowed(
+    by: &Arc<Authorize>,
+    view: &RequestView<'_>,
+    now: Moment,
+    cleared: &mut Cleared,
+) -> Result<(), Held> {
+    let said = cleared.words.iter().find(|(who, _)| Arc::ptr_eq(who, by));
+    let grant = match said {
+        Some((_, grant)) => grant.clone(),
+        None => match by.ask(view, now) {
+            Word::Known(grant) => {
+                cleared.findings.authorized.push("cached");
+                grant
+            }
+            Word::Waits(question) => return Err(Held::Waits(Until::Word(question))),
+        },
+    };
+    by.mark(&grant, view.headers, &mut cleared.asks);
     Ok(())
 }

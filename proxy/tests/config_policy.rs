@@ -250,13 +250,10 @@ fn a_cookie_that_browsers_would_not_keep_is_a_mistake() {
             "take one of this name only where it is secure",
         ),
         ("cookie: __Host-a, path: /shop", "only for the path /"),
-        (
-            "path: 'shop'",
-            "path: \"shop\" is not a path that starts with a slash",
-        ),
+        ("path: 'shop'", "path: invalid value \"shop\""),
         (
             "path: '/a;Domain=b'",
-            "is not a path that starts with a slash, without ; and ,",
+            "a path that starts with a slash, without ; and ,",
         ),
         ("ttl: 10ms", "ttl"),
     ] {
@@ -289,4 +286,31 @@ fn who_is_carried_has_no_cookie() {
         told.contains("sticky: connections that are carried go to this cluster"),
         "{told}"
     );
+}
+
+#[test]
+fn who_is_asked_leaves_time_for_an_answer_and_changes_nothing_that_frames_a_message() {
+    let with = |keys: &str| {
+        with(&format!(
+            "authorize: {{ address: '127.0.0.1:1', {keys} }}, timeout: 2s"
+        ))
+    };
+    assert!(with("timeout: 1999ms, answerHeaders: [x-user]").is_ok());
+    for (written, told) in [
+        ("timeout: 2s", "timeout is not below the timeout of the route"),
+        (
+            "answerHeaders: [content-length]",
+            "\"content-length\" is not to be edited",
+        ),
+        ("onFailure: ask", "expected: refuse or allow"),
+        ("path: check", "hint: write /check"),
+        ("concurrency: 0", "concurrency"),
+        ("cache: 0s", "cache"),
+    ] {
+        let told_of = shown(with(written));
+        assert!(
+            told_of.contains(told) && told_of.contains("1 mistake"),
+            "{written}: {told_of}"
+        );
+    }
 }

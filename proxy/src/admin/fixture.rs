@@ -63,6 +63,7 @@ pub(crate) fn view() -> View {
     policed.refuse(Reason::AddressDenied);
     policed.spared.add(Reason::RateLimited.label(), 4);
     policed.forgotten_keys = 3;
+    policed.authorized.add("allowed", 6);
     View {
         topology: topology(),
         answered_here,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use foreshade_settings::{At, List, Mistake, Mistakes, Names, Place};
+use foreshade_settings::{Address, At, List, Mistake, Mistakes, Names, Place};
 
 use super::edits::editable;
 use super::raw;
@@ -13,6 +13,7 @@ use super::text::origin::OriginPattern;
 use super::text::route::{Method, Network, Written as Word};
 use crate::cidr::Cidr;
 use crate::policy::access::{Access, NETWORKS_MAX};
+use crate::policy::authorize::{self, Authorize};
 use crate::policy::basic::{Basic, Settings};
 use crate::policy::cors::{Cors, ORIGINS_MAX, Origins};
 use crate::policy::jwt::{self, Jwt};
@@ -32,6 +33,7 @@ pub(super) struct Written {
     pub(super) cors: Option<At<raw::Cors>>,
     pub(super) basic: Option<raw::BasicAuth>,
     pub(super) jwt: Option<At<raw::Jwt>>,
+    pub(super) authorize: Option<raw::Authorize>,
     /// How long a request of the route may take.
     pub(super) timeout: Option<Duration>,
 }
@@ -48,6 +50,7 @@ impl Written {
             cors: None,
             basic: raw.basic_auth.take(),
             jwt: raw.jwt.take(),
+            authorize: raw.authorize.take(),
             timeout: None,
         }
     }
@@ -63,6 +66,7 @@ impl Written {
             cors: raw.cors.take(),
             basic: raw.basic_auth.take(),
             jwt: raw.jwt.take(),
+            authorize: raw.authorize.take(),
             timeout: Some(raw.timeout.value.0),
         }
     }
@@ -109,6 +113,9 @@ pub(super) fn policy(written: Written, mistakes: &mut Mistakes) -> Option<Option
     }
     let basic = written.basic.map(|raw| basic(raw, mistakes));
     let jwt = written.jwt.map(|raw| jwt(raw.value, mistakes));
+    let authorize = written
+        .authorize
+        .map(|raw| authorize(raw, written.timeout, mistakes));
     let policy = Policy {
         access: kept(access)?,
         rates: rates?,
@@ -117,6 +124,7 @@ pub(super) fn policy(written: Written, mistakes: &mut Mistakes) -> Option<Option
         cors: kept(cors)?,
         basic: kept(basic)?,
         jwt: kept(jwt)?,
+        authorize: kept(authorize)?,
         class: match written.class {
             raw::Class::Fixed(priority) => Class::Fixed(priority),
             raw::Class::Header(name) => Class::Header(name.0),
@@ -202,6 +210,41 @@ fn jwt(raw: raw::Jwt, mistakes: &mut Mistakes) -> Option<Arc<Jwt>> {
         audiences: each(audiences, |audience: Word| Some(audience.0))?,
         leeway: raw.leeway.0,
         claims: claims?,
+    })))
+}
+
+/// Checks who is asked whether a request may go on. `limit` is how long a request of the route may take.
+fn authorize(
+    raw: raw::Authorize,
+    limit: Option<Duration>,
+    mistakes: &mut Mistakes,
+) -> Option<Arc<Authorize>> {
+    if limit.is_some_and(|limit| raw.timeout.value.0 >= limit) {
+        let what = "timeout is not below the timeout of the route";
+        mistakes
+            .add(Mistake::at(raw.timeout.place(), what).expected("a timeout that leaves time for an answer"));
+    }
+    let headers = each(raw.headers, |name: Header| Some(name.0));
+    let answer_headers = each(raw.answer_headers, |name: At<Header>| editable(&name, mistakes));
+    let address = match raw.address? {
+        Address::Ip(address) => address.to_string(),
+        Address::Host(host, port) => format!("{host}:{port}"),
+    };
+    Some(Arc::new(Authorize::new(authorize::Settings {
+        address,
+        path: raw.path.0,
+        headers: headers.map(|named| {
+            if named.is_empty() {
+                authorize::SHOWN.to_vec()
+            } else {
+                named
+            }
+        })?,
+        answer_headers: answer_headers?,
+        timeout: raw.timeout.value.0,
+        on_failure: raw.on_failure,
+        concurrency: usize::try_from(raw.concurrency.0).ok()?,
+        cache: raw.cache.map(|cache| cache.0),
     })))
 }
 

@@ -34,8 +34,8 @@ pub(super) use self::route::{
 
 pub(super) use self::mirror::{Mirror, Noise};
 pub(super) use self::policy::{
-    Access, BURST_MAX, BasicAuth, Claim, Class, Concurrency, Cors, Jwt, LimitKey, Maintenance, RateLimit,
-    Sticky,
+    Access, Authorize, BURST_MAX, BasicAuth, Claim, Class, Concurrency, Cors, Jwt, LimitKey, Maintenance,
+    RateLimit, Sticky,
 };
 
 pub(super) use self::tcp::{Announce, Life, Patience, Protocol, ProxyProtocol, ServerNames};
@@ -132,6 +132,8 @@ section! {
     basic_auth "basicAuth": optional BasicAuth;
     /// Whose tokens have to come with a request. Holds for all routes, and for requests without one.
     jwt "jwt": optional At<Jwt>;
+    /// Somebody else who is asked whether a request may go on, before its route's; nobody where left out.
+    authorize "authorize": optional Authorize;
     /// Name of the cluster that all connections of tcp go to, and those of tls-passthrough that ask for no other name.
     cluster "cluster": optional At<Reference>;
     /// Of tls-passthrough: who serves which name that clients ask for.

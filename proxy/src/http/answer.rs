@@ -24,10 +24,6 @@ pub(super) async fn send(session: &mut Session, answer: Answer, report: Option<&
     if let Some(report) = report {
         report.answers(session, &mut head)?;
     }
-    let body = if bare {
-        Bytes::new()
-    } else {
-        Bytes::from(answer.body)
-    };
+    let body = if bare { Bytes::new() } else { answer.body };
     say(session.as_downstream_mut(), head, body, true).await
 }

@@ -30,6 +30,14 @@ pub(super) fn write(page: &mut Page, view: &View) {
     );
     page.sample(&[], policed.forgotten_keys as f64);
     page.family(
+        "foreshade_authorization_answers_total",
+        Kind::Counter,
+        "Questions whether a request may go on, by what was said.",
+    );
+    for (result, n) in policed.authorized.iter() {
+        page.sample(&[("result", result)], n as f64);
+    }
+    page.family(
         "foreshade_concurrency_requests",
         Kind::Gauge,
         "Requests at a limit of concurrency, of a route or a cluster: under way, and waiting.",

@@ -68,6 +68,13 @@ fn carry(before: Option<&Arc<Policy>>, after: &mut Option<Arc<Policy>>) {
     {
         carried.jwt = Some(before.clone());
     }
+    if let Some(before) = before
+        .authorize
+        .as_ref()
+        .filter(|before| carried.authorize.as_ref() == Some(*before))
+    {
+        carried.authorize = Some(before.clone());
+    }
     *after = Some(Arc::new(carried));
 }
 

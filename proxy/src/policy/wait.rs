@@ -10,6 +10,7 @@ use std::sync::Arc;
 use foreshade_engine::moment::Moment;
 use tokio::sync::oneshot;
 
+use super::authorize::{Authorize, Grant, Question};
 use super::basic::{Basic, Proof, Verdict};
 use super::gate::{Pass, Turned, Waiting};
 use super::marks::Marks;
@@ -33,6 +34,8 @@ pub struct Cleared {
     pub(crate) passes: [Option<Pass>; GATES],
     /// Who sends it, and who made sure of that: the listener's policy, and the route's.
     pub(crate) proven: Vec<(Arc<Basic>, Arc<str>)>,
+    /// What those have said who were asked whether it may go on.
+    pub(crate) words: Vec<(Arc<Authorize>, Grant)>,
     /// It has waited for the keys of those who sign tokens.
     pub(crate) keys_read: bool,
     /// What changes in the request, as of the last time that it was asked.
@@ -57,6 +60,8 @@ pub enum Until {
     Proof(Box<Proof>),
     /// Keys that are being read.
     Keys(oneshot::Receiver<()>),
+    /// The word of who is asked whether it may go on.
+    Word(Box<Question>),
 }
 
 impl Cleared {
@@ -84,6 +89,14 @@ impl Wait {
                 // Read or not: it is told when it asks again.
                 let _ = read.await;
                 cleared.keys_read = true;
+            }
+            Until::Word(question) => {
+                let (by, said) = question.answer().await;
+                cleared.findings.authorized.push(said.label);
+                match said.grant {
+                    Ok(grant) => cleared.words.push((by, grant)),
+                    Err(denial) => cleared.refuse(*denial),
+                }
             }
             Until::Proof(proof) => {
                 let (basic, verdict) = proof.verdict().await;

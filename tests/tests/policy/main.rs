@@ -7,6 +7,7 @@
 )]
 
 mod access;
+mod authorize;
 mod basic;
 mod cors;
 mod gate;

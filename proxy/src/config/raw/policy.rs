@@ -3,15 +3,16 @@
 
 use foreshade_contract::Name;
 use foreshade_settings::{
-    AbsolutePath, At, Choice, Count, Json, Lasting, List, Mistake, Mistakes, Node, Rate, Read, Shown, Value,
-    scalar, seconds, section, word,
+    AbsolutePath, Address, At, Choice, Count, Json, Lasting, List, Mistake, Mistakes, Node, Rate, Read,
+    Shown, Value, scalar, seconds, section, word,
 };
 use serde_json::json;
 
 use crate::config::text::origin::OriginPattern;
 use crate::config::text::route::{CookiePath, MediaType, Method, Network, Realm, Text, Written};
-use crate::config::text::{Cookie, Header};
+use crate::config::text::{Cookie, Header, Target};
 use crate::policy::Priority;
+use crate::policy::authorize::OnFailure;
 use crate::policy::gate::ROOM_MAX;
 use crate::policy::sticky::SameSite;
 
@@ -236,6 +237,37 @@ section! {
     claim "claim": required Written;
     /// Name of the header.
     header "header": required At<Header>;
+}
+
+section! {
+    /// Somebody else who says whether a request may go on.
+    Authorize "an authorize section":
+    /// Who is asked, in HTTP/1.1 in the clear. A host is resolved for each connection.
+    address "address": required Address;
+    /// What he is asked for. The request itself is told in X-Forwarded-Method, -Uri, -Host, -Proto and -For.
+    path "path": default Target = Target("/".to_owned());
+    /// Headers of the request that he is shown; authorization and cookie where left out.
+    headers "headers": list List<Header, 0>;
+    /// Headers of his answer that endpoints are told. What a client sends in one of these is taken out.
+    answer_headers "answerHeaders": list List<At<Header>, 0>;
+    /// How long he may take, connecting included.
+    timeout "timeout": default At<Lasting<1, 60_000>> = seconds(1);
+    /// What becomes of requests when he cannot be asked, or fails: refuse with 503, or allow.
+    on_failure "onFailure": default OnFailure = OnFailure::Refuse;
+    /// Questions under way at a time. Beyond, he counts as failed.
+    concurrency "concurrency": default Count<1, 10_000> = Count(256);
+    /// How long a yes to the very same question is remembered; not at all where left out.
+    cache "cache": optional Lasting<1, 3_600_000>;
+}
+
+impl Choice for OnFailure {
+    const ALL: &'static [(&'static str, Self)] = &[("refuse", Self::Refuse), ("allow", Self::Allow)];
+}
+
+impl Shown for OnFailure {
+    fn shown(&self) -> Json {
+        word(*self).into()
+    }
 }
 
 section! {
