@@ -37,6 +37,7 @@ mod tcp;
 
 mod tls;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
@@ -200,10 +201,24 @@ impl Config {
     }
 
     /// What is not wrong, and not as it should be.
-    pub fn warnings(&self) -> impl Iterator<Item = &str> {
-        self.terminations()
-            .flat_map(|tls| tls.warnings())
-            .map(String::as_str)
+    pub fn warnings(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let of_files = self.terminations().flat_map(|tls| tls.warnings());
+        of_files
+            .map(|warning| Cow::from(warning.as_str()))
+            .chain(self.drills())
+    }
+
+    /// Routes on which faults are made on purpose.
+    fn drills(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let routes = self
+            .listeners
+            .iter()
+            .flat_map(|listener| listener.routes.iter().map(move |route| (listener, route)));
+        routes.filter_map(|(listener, route)| {
+            let faults = route.policy.as_ref()?.faults.as_ref()?;
+            let (listener, route) = (&listener.name, route.called());
+            Some(format!("listener {listener}, route {route}: {}", faults.in_words()).into())
+        })
     }
 
     /// The same, where certificates that are those of `before` are the very same object: with it stay the keys of its

@@ -15,6 +15,7 @@ pub mod basic;
 mod buckets;
 mod carry;
 pub mod cors;
+pub mod faults;
 mod findings;
 mod followed;
 pub mod gate;
@@ -42,6 +43,7 @@ use self::authorize::{Authorize, Word};
 use self::basic::{Asked, Basic};
 pub(crate) use self::carry::carry_over;
 use self::cors::Cors;
+use self::faults::{Fault, Faults};
 pub use self::findings::Findings;
 pub use self::gate::{Gate, Priority};
 use self::jwt::{Jwt, Token};
@@ -73,6 +75,8 @@ pub struct Policy {
     pub jwt: Option<Arc<Jwt>>,
     /// Who is asked whether a request may go on; nobody where `None`. Shared by all workers.
     pub authorize: Option<Arc<Authorize>>,
+    /// What is done to its requests in a drill; nothing where `None`. Shared by all workers.
+    pub faults: Option<Arc<Faults>>,
 }
 
 /// Why a request does not go on.
@@ -174,6 +178,31 @@ impl Policy {
         Ok(())
     }
 
+    /// Makes the faults of a drill, once for each request.
+    ///
+    /// # Errors
+    /// It waits, or is answered with an error.
+    pub fn drill(&self, view: &RequestView<'_>, cleared: &mut Cleared) -> Result<(), Held> {
+        let Some(faults) = &self.faults else {
+            return Ok(());
+        };
+        if !std::mem::replace(&mut cleared.drilled, true) {
+            match faults.delays(view) {
+                Fault::Delay(delay) => {
+                    cleared.findings.faults.push("delay");
+                    return Err(Held::Waits(Until::Drill(delay)));
+                }
+                Fault::Crowded => cleared.findings.faults.push("crowded"),
+                Fault::None => {}
+            }
+        }
+        if let Some(denial) = faults.aborts(view) {
+            cleared.findings.faults.push("abort");
+            return Err(Held::Denied(Box::new(denial)));
+        }
+        Ok(())
+    }
+
     /// Why it would refuse a request whenever that comes; nothing is used up by asking.
     pub fn denies(&self, view: &RequestView<'_>) -> Option<Denial> {
         if self
@@ -195,6 +224,7 @@ impl Policy {
             && self.basic.is_none()
             && self.jwt.is_none()
             && self.authorize.is_none()
+            && self.faults.is_none()
     }
 
     /// What it asks, a line each.
@@ -209,7 +239,13 @@ impl Policy {
         let jwt = self.jwt.iter().map(|jwt| jwt.in_words());
         let authorize = self.authorize.iter().map(|authorize| authorize.in_words());
         let proven = basic.chain(jwt).chain(authorize);
-        asked.chain(cors).chain(proven).chain(gate).collect()
+        let faults = self.faults.iter().map(|faults| faults.in_words());
+        asked
+            .chain(cors)
+            .chain(proven)
+            .chain(faults)
+            .chain(gate)
+            .collect()
     }
 }
 

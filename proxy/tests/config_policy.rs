@@ -314,3 +314,32 @@ fn who_is_asked_leaves_time_for_an_answer_and_changes_nothing_that_frames_a_mess
         );
     }
 }
+
+#[test]
+fn a_drill_does_something_and_is_told_of() {
+    let config =
+        with("faults: { header: x-drill, delay: { for: 300ms, share: 5% }, abort: { share: 1% } }").unwrap();
+    let warnings: Vec<_> = config.warnings().collect();
+    assert_eq!(
+        warnings,
+        [
+            "listener web, route line-6: faults on purpose: 5% wait for 300ms, 1% are answered with 503 of those with x-drill"
+        ]
+    );
+    for (written, told) in [
+        ("{}", "faults does nothing"),
+        ("{ abort: { status: 200, share: 1% } }", "status"),
+        (
+            "{ delay: { for: 15s, share: 1% } }",
+            "for is not below the timeout of the route",
+        ),
+        ("{ delay: { for: 1s } }", "share"),
+        ("{ abort: { share: 0% } }", "share"),
+    ] {
+        let told_of = shown(with(&format!("faults: {written}")));
+        assert!(
+            told_of.contains(told) && told_of.contains("1 mistake"),
+            "{written}: {told_of}"
+        );
+    }
+}

@@ -64,6 +64,7 @@ pub(crate) fn view() -> View {
     policed.spared.add(Reason::RateLimited.label(), 4);
     policed.forgotten_keys = 3;
     policed.authorized.add("allowed", 6);
+    policed.faults.add("delay", 2);
     View {
         topology: topology(),
         answered_here,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use foreshade_contract::Share;
 use foreshade_settings::{Address, At, List, Mistake, Mistakes, Names, Place};
 
 use super::edits::editable;
@@ -16,6 +17,7 @@ use crate::policy::access::{Access, NETWORKS_MAX};
 use crate::policy::authorize::{self, Authorize};
 use crate::policy::basic::{Basic, Settings};
 use crate::policy::cors::{Cors, ORIGINS_MAX, Origins};
+use crate::policy::faults::{self, Faults};
 use crate::policy::jwt::{self, Jwt};
 use crate::policy::maintenance::Maintenance;
 use crate::policy::rate::{Key, LIMITS_MAX, Limit, RateLimit};
@@ -34,6 +36,7 @@ pub(super) struct Written {
     pub(super) basic: Option<raw::BasicAuth>,
     pub(super) jwt: Option<At<raw::Jwt>>,
     pub(super) authorize: Option<raw::Authorize>,
+    pub(super) faults: Option<At<raw::Faults>>,
     /// How long a request of the route may take.
     pub(super) timeout: Option<Duration>,
 }
@@ -51,6 +54,7 @@ impl Written {
             basic: raw.basic_auth.take(),
             jwt: raw.jwt.take(),
             authorize: raw.authorize.take(),
+            faults: None,
             timeout: None,
         }
     }
@@ -67,6 +71,7 @@ impl Written {
             basic: raw.basic_auth.take(),
             jwt: raw.jwt.take(),
             authorize: raw.authorize.take(),
+            faults: raw.faults.take(),
             timeout: Some(raw.timeout.value.0),
         }
     }
@@ -116,6 +121,7 @@ pub(super) fn policy(written: Written, mistakes: &mut Mistakes) -> Option<Option
     let authorize = written
         .authorize
         .map(|raw| authorize(raw, written.timeout, mistakes));
+    let faults = written.faults.map(|raw| faults(raw, written.timeout, mistakes));
     let policy = Policy {
         access: kept(access)?,
         rates: rates?,
@@ -125,6 +131,7 @@ pub(super) fn policy(written: Written, mistakes: &mut Mistakes) -> Option<Option
         basic: kept(basic)?,
         jwt: kept(jwt)?,
         authorize: kept(authorize)?,
+        faults: kept(faults)?,
         class: match written.class {
             raw::Class::Fixed(priority) => Class::Fixed(priority),
             raw::Class::Header(name) => Class::Header(name.0),
@@ -246,6 +253,36 @@ fn authorize(
         concurrency: usize::try_from(raw.concurrency.0).ok()?,
         cache: raw.cache.map(|cache| cache.0),
     })))
+}
+
+/// Checks what a drill does. `limit` is how long a request of the route may take.
+fn faults(raw: At<raw::Faults>, limit: Option<Duration>, mistakes: &mut Mistakes) -> Option<Arc<Faults>> {
+    let place = raw.place();
+    let raw::Faults { delay, abort, header } = raw.value;
+    if delay.is_none() && abort.is_none() {
+        mistakes.add(Mistake::at(place, "faults does nothing").expected("delay, abort, or both"));
+    }
+    let delay = match delay {
+        Some(delay) => {
+            let time = delay.time?;
+            if limit.is_some_and(|limit| time.value.0 >= limit) {
+                let what = "for is not below the timeout of the route";
+                mistakes
+                    .add(Mistake::at(time.place(), what).expected("a delay that leaves time for an answer"));
+            }
+            Some((time.value.0, Share::clamped(delay.share?.0)))
+        }
+        None => None,
+    };
+    let abort = match abort {
+        Some(abort) => Some((
+            u16::try_from(abort.status.0).ok()?,
+            Share::clamped(abort.share?.0),
+        )),
+        None => None,
+    };
+    let header = header.map(|name| name.0);
+    Some(Arc::new(Faults::new(faults::Settings { delay, abort, header })))
 }
 
 /// Checks whose pages may read.

@@ -163,7 +163,7 @@ e: { http: { path: '/healthz?key=s3cret' }, to: { path: /healthz } }
         listeners.jwt.keysFile listeners.routes.jwt.audiences listeners.routes.jwt.claims.claim
         listeners.routes.jwt.claims.header listeners.routes.jwt.issuer listeners.routes.jwt.keysFile
         listeners.authorize.answerHeaders listeners.authorize.path listeners.routes.authorize.answerHeaders
-        listeners.routes.authorize.path
+        listeners.routes.authorize.path listeners.routes.faults.header
         listeners.maintenance.body listeners.routes.maintenance.body listeners.routes.cors.allowHeaders
         listeners.routes.cors.exposeHeaders listeners.routes.cors.methods
         listeners.cluster listeners.name listeners.routes.cluster listeners.routes.clusters.name listeners.routes.name

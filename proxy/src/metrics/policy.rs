@@ -38,6 +38,14 @@ pub(super) fn write(page: &mut Page, view: &View) {
         page.sample(&[("result", result)], n as f64);
     }
     page.family(
+        "foreshade_faults_injected_total",
+        Kind::Counter,
+        "Faults that were made on purpose, by which.",
+    );
+    for (fault, n) in policed.faults.iter() {
+        page.sample(&[("fault", fault)], n as f64);
+    }
+    page.family(
         "foreshade_concurrency_requests",
         Kind::Gauge,
         "Requests at a limit of concurrency, of a route or a cluster: under way, and waiting.",

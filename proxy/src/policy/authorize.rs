@@ -3,8 +3,8 @@
 //! The question is a GET that tells of the request in `X-Forwarded-Method`, `-Uri`, `-Host`, `-Proto` and `-For` and shows
 //! some of its headers, never its body: as Traefik's `forwardAuth` and Caddy's `forward_auth` ask, so that what answers
 //! them answers here. A 2xx lets the request on, and chosen headers of it are told to endpoints, which hear them from
-//! nobody else. Any other answer below 500 is the client's, whole: a login page, a redirect, a 403. A 5xx, an answer that is
-//! none or too large, and silence are failures of the service, and it is configured what they mean; it is never the
+//! nobody else. Any other answer below 500 is the client's, whole: a login page, a redirect, a 403. A 5xx, an answer that
+//! is none or too large, and silence are failures of the service, and it is configured what they mean; it is never the
 //! client's fault, and never an endpoint's.
 //!
 //! The question is asked by the worker's own task, which waits for it as for a socket. So that a slow service holds up

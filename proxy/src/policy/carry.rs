@@ -75,6 +75,13 @@ fn carry(before: Option<&Arc<Policy>>, after: &mut Option<Arc<Policy>>) {
     {
         carried.authorize = Some(before.clone());
     }
+    if let Some(before) = before
+        .faults
+        .as_ref()
+        .filter(|before| carried.faults.as_ref() == Some(*before))
+    {
+        carried.faults = Some(before.clone());
+    }
     *after = Some(Arc::new(carried));
 }
 

@@ -20,6 +20,8 @@ pub struct Findings {
     pub forgotten_keys: u64,
     /// What those have said who were asked whether it may go on: the listener's, and the route's.
     pub authorized: ArrayVec<&'static str, 2>,
+    /// Faults that were made on purpose: a delay, or what was too many of them, and an answer.
+    pub faults: ArrayVec<&'static str, 2>,
     /// The values of the two fields; empty where nobody is told.
     policies: String,
     standings: String,

@@ -14,6 +14,8 @@ pub struct Policed {
     pub forgotten_keys: u64,
     /// What was said by those who are asked whether a request may go on.
     pub authorized: Counts,
+    /// Faults that were made on purpose, by which.
+    pub faults: Counts,
 }
 
 impl Policed {
@@ -31,6 +33,9 @@ impl Policed {
         for said in &findings.authorized {
             self.authorized.add(said, 1);
         }
+        for fault in &findings.faults {
+            self.faults.add(fault, 1);
+        }
     }
 
     /// Adds what others counted.
@@ -39,6 +44,7 @@ impl Policed {
         self.spared.merge(&other.spared);
         self.forgotten_keys += other.forgotten_keys;
         self.authorized.merge(&other.authorized);
+        self.faults.merge(&other.faults);
     }
 
     /// Sets everything to zero and keeps its memory.
@@ -47,5 +53,6 @@ impl Policed {
         self.spared.clear();
         self.forgotten_keys = 0;
         self.authorized.clear();
+        self.faults.clear();
     }
 }

@@ -42,6 +42,7 @@ reasons! {
     NotAuthorized 403 "not_authorized": "this is not allowed";
     AuthorizationBusy 503 "authorization_busy": "nobody can say now whether this is allowed";
     AuthorizationUnavailable 503 "authorization_unavailable": "nobody can say now whether this is allowed";
+    FaultAbort 503 "fault_abort": "this is a drill, and the error is made on purpose";
     RateLimited 429 "rate_limited": "there are too many requests";
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::authorize::{Authorize, Grant, Question};
 use super::basic::{Basic, Proof, Verdict};
+use super::faults::Delay;
 use super::gate::{Pass, Turned, Waiting};
 use super::marks::Marks;
 use super::{Denial, Findings, Reason};
@@ -38,6 +39,8 @@ pub struct Cleared {
     pub(crate) words: Vec<(Arc<Authorize>, Grant)>,
     /// It has waited for the keys of those who sign tokens.
     pub(crate) keys_read: bool,
+    /// The faults of a drill have been made, but for an answer.
+    pub(crate) drilled: bool,
     /// What changes in the request, as of the last time that it was asked.
     pub(crate) asks: Marks,
     /// It waited in vain.
@@ -62,6 +65,8 @@ pub enum Until {
     Keys(oneshot::Receiver<()>),
     /// The word of who is asked whether it may go on.
     Word(Box<Question>),
+    /// The end of a delay that is made on purpose.
+    Drill(Delay),
 }
 
 impl Cleared {
@@ -90,6 +95,7 @@ impl Wait {
                 let _ = read.await;
                 cleared.keys_read = true;
             }
+            Until::Drill(delay) => delay.over().await,
             Until::Word(question) => {
                 let (by, said) = question.answer().await;
                 cleared.findings.authorized.push(said.label);

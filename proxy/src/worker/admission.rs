@@ -91,6 +91,8 @@ pub(super) struct Granted {
     asks: Option<Box<Marks>>,
     /// What changes in its answer.
     marks: Option<Box<Marks>>,
+    /// A fault was made on purpose.
+    fault: Option<&'static str>,
 }
 
 impl Granted {
@@ -147,6 +149,14 @@ impl Flow {
     /// What policies change in it before an endpoint gets it; `None` for most.
     pub fn asks(&self) -> Option<&Marks> {
         self.granted.asks.as_deref()
+    }
+
+    /// The fault that was made on purpose, as a line in the access log says it; empty for most.
+    pub fn fault(&self) -> &'static str {
+        match self.granted.fault {
+            Some("delay") => "fault_delay",
+            Some(_) | None => "",
+        }
     }
 
     /// What policies change in its answer; `None` for most.
@@ -225,6 +235,7 @@ impl Worker {
                 passes: cleared.passes,
                 asks: boxed(cleared.asks),
                 marks: boxed(marks),
+                fault: cleared.findings.faults.first().copied(),
             },
             timeout: way.timeout,
             limit: arrived + way.timeout,
@@ -281,6 +292,7 @@ impl Worker {
                 return Err(Stop::Answered(Box::new(answer)));
             }
             policy.prove(view, now, cleared)?;
+            policy.drill(view, cleared)?;
         }
         let split = match &route.action {
             Action::Forward(split) => split,

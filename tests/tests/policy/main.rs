@@ -10,6 +10,7 @@ mod access;
 mod authorize;
 mod basic;
 mod cors;
+mod faults;
 mod gate;
 mod jwt;
 mod maintenance;

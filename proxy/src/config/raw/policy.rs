@@ -3,7 +3,7 @@
 
 use foreshade_contract::Name;
 use foreshade_settings::{
-    AbsolutePath, Address, At, Choice, Count, Json, Lasting, List, Mistake, Mistakes, Node, Rate, Read,
+    AbsolutePath, Address, At, Choice, Count, Json, Lasting, List, Mistake, Mistakes, Node, Part, Rate, Read,
     Shown, Value, scalar, seconds, section, word,
 };
 use serde_json::json;
@@ -268,6 +268,35 @@ impl Shown for OnFailure {
     fn shown(&self) -> Json {
         word(*self).into()
     }
+}
+
+section! {
+    /// Faults made on purpose, for a drill. They say nothing of endpoints, and move nobody.
+    Faults "a faults section":
+    /// A part of the requests waits.
+    delay "delay": optional FaultDelay;
+    /// A part of the requests is answered with an error, and reaches nobody.
+    abort "abort": optional FaultAbort;
+    /// Only requests that have this header; all where left out.
+    header "header": optional Header;
+}
+
+section! {
+    /// A delay made on purpose.
+    FaultDelay "a delay":
+    /// How long; below the timeout of the route.
+    time "for": required At<Lasting<1, 60_000>>;
+    /// How many of them.
+    share "share": required Part;
+}
+
+section! {
+    /// An error made on purpose.
+    FaultAbort "an abort":
+    /// Its status.
+    status "status": default Count<400, 599> = Count(503);
+    /// How many of them.
+    share "share": required Part;
 }
 
 section! {

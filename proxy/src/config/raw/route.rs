@@ -16,7 +16,8 @@ use crate::policy::Priority;
 use crate::route::answer::Scheme;
 
 use super::{
-    Access, Authorize, BasicAuth, Class, Concurrency, Cors, Jwt, Limit, Maintenance, Mirror, RateLimit,
+    Access, Authorize, BasicAuth, Class, Concurrency, Cors, Faults, Jwt, Limit, Maintenance, Mirror,
+    RateLimit,
 };
 
 /// How often one request is sent at most: what failover never exceeds is the most that can be allowed.
@@ -70,6 +71,8 @@ section! {
     jwt "jwt": optional At<Jwt>;
     /// Somebody else who is asked whether a request may go on; nobody where left out.
     authorize "authorize": optional Authorize;
+    /// Faults made on purpose, for a drill; none where left out. Told of wherever somebody looks.
+    faults "faults": optional At<Faults>;
 }
 
 section! {
