@@ -60,6 +60,7 @@ impl Worker {
             segment: None,
             repeatable: !n.is_multiple_of(10),
             attempts_max: ATTEMPTS_MAX_NEVER_SENT,
+            stick: None,
         };
         let pick = table
             .pick(&request, &self.loads, &mut self.rng, now)

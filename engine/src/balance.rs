@@ -23,6 +23,7 @@ mod least_load;
 mod loads;
 mod ring;
 mod slot;
+mod stick;
 mod turns;
 
 use std::time::Duration;
@@ -52,6 +53,8 @@ pub struct Request {
     pub repeatable: bool,
     /// Attempts in all that its route allows, the first one included; see [`crate::failover`] for what else bounds them.
     pub attempts_max: u32,
+    /// The endpoint whose slot the user is to stay with, by index; balanced where `None`.
+    pub stick: Option<usize>,
 }
 
 /// Which half of a pair.
@@ -70,6 +73,8 @@ pub enum Why {
     Balanced,
     /// The user lies within the share of the slot that was balanced to.
     Shifted,
+    /// The user stays with the slot that he had.
+    Stuck,
     /// Against its cost, to keep evidence coming.
     Explored,
     /// The primary is gone, or has just failed this request.
@@ -84,6 +89,7 @@ impl Why {
         match self {
             Self::Balanced => "balanced",
             Self::Shifted => "shifted",
+            Self::Stuck => "stuck",
             Self::Explored => "explored",
             Self::FailedOver => "failed_over",
             Self::Panic => "panic",
@@ -242,6 +248,9 @@ impl ClusterTable {
         rng: &mut (impl Rng + ?Sized),
         now: Moment,
     ) -> Option<Pick> {
+        if let Some(pick) = self.stuck(request) {
+            return Some(pick);
+        }
         let chosen = match &self.chooser {
             Chooser::LeastLoad => self.least_load(request, loads, rng, now),
             Chooser::Random(turns) => self.slot_or_next(turns.at(rng.next_u32()), request),

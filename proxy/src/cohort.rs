@@ -30,6 +30,7 @@ pub fn request(view: &RequestView<'_>, route: &Route, cluster: &Cluster) -> Requ
         segment: segment(view, &cluster.segments),
         repeatable: is_repeatable(view, route),
         attempts_max: route.attempts_max,
+        stick: None,
     }
 }
 
@@ -42,6 +43,7 @@ pub fn connection(client: IpAddr, class: RouteClass) -> Request {
         segment: None,
         repeatable: false,
         attempts_max: ATTEMPTS_MAX_NEVER_SENT,
+        stick: None,
     }
 }
 

@@ -33,12 +33,15 @@ mod mirror;
 
 mod policy;
 
+mod sticky;
+
 mod tcp;
 
 mod tls;
 
 mod secured;
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -64,6 +67,7 @@ pub use self::operations::{AccessLog, Format, RequestIds, Sink, TraceMode, Trace
 pub use self::shown::Source;
 use crate::client::Trust;
 use crate::path::PathPolicy;
+use crate::policy::sticky::Sticky;
 use crate::policy::{Gate, Policy};
 use crate::proxy_protocol::{ProxyProtocol, Version};
 use crate::route::Route;
@@ -226,10 +230,24 @@ impl Config {
     }
 
     /// What is not wrong, and not as it should be.
-    pub fn warnings(&self) -> impl Iterator<Item = &str> {
+    pub fn warnings(&self) -> impl Iterator<Item = Cow<'_, str>> {
         let inside = self.terminations().flat_map(|tls| tls.warnings());
         let outside = self.originations().flat_map(|tls| tls.warnings());
-        inside.chain(outside).map(String::as_str)
+        let of_files = inside.chain(outside).map(|warning| Cow::from(warning.as_str()));
+        of_files.chain(self.drills())
+    }
+
+    /// Routes on which faults are made on purpose.
+    fn drills(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let routes = self
+            .listeners
+            .iter()
+            .flat_map(|listener| listener.routes.iter().map(move |route| (listener, route)));
+        routes.filter_map(|(listener, route)| {
+            let faults = route.policy.as_ref()?.faults.as_ref()?;
+            let (listener, route) = (&listener.name, route.called());
+            Some(format!("listener {listener}, route {route}: {}", faults.in_words()).into())
+        })
     }
 
     /// The same, where certificates that are those of `before` are the very same object: with it stay the keys of its
@@ -346,6 +364,8 @@ pub struct Cluster {
     pub idle_timeout: Duration,
     /// How many requests may be under way; any number where `None`.
     pub gate: Option<Arc<Gate>>,
+    /// How users stay with their slot; they do not where `None`.
+    pub sticky: Option<Arc<Sticky>>,
     /// How endpoints are told of clients before the first byte; not at all where `None`.
     pub proxy_protocol: Option<Version>,
     /// What its endpoints are spoken to in TLS with; in the clear where `None`.

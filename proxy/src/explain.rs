@@ -291,16 +291,19 @@ fn through(
 }
 
 /// What is asked at the gate of the cluster that the request goes to.
-fn at_its_cluster(config: &Config, outcome: Option<&Outcome>) -> Option<String> {
+fn at_its_cluster(config: &Config, outcome: Option<&Outcome>) -> Vec<String> {
     let Some(Outcome::Forward { cluster: name, .. }) = outcome else {
-        return None;
+        return Vec::new();
     };
-    let cluster = config
-        .clusters
-        .iter()
-        .find(|cluster| cluster.name.as_str() == name)?;
-    let gate = cluster.gate.as_ref()?;
-    Some(format!("of the cluster {name}: {}", gate.in_words()))
+    let mut clusters = config.clusters.iter();
+    let Some(cluster) = clusters.find(|cluster| cluster.name.as_str() == name) else {
+        return Vec::new();
+    };
+    let gate = cluster.gate.as_ref().map(|gate| gate.in_words());
+    let sticky = cluster.sticky.as_ref().map(|sticky| sticky.in_words());
+    let all = gate.into_iter().chain(sticky);
+    all.map(|words| format!("of the cluster {name}: {words}"))
+        .collect()
 }
 
 fn runners_up(router: &Router, winner: &Route, view: &RequestView<'_>) -> Vec<RunnerUp> {
@@ -328,7 +331,7 @@ fn outcome(config: &Config, route: &Route, view: &RequestView<'_>) -> Option<Out
             Some(Outcome::Answer {
                 status: answer.status,
                 location: location.and_then(|l| l.to_str().ok()).map(str::to_owned),
-                body: answer.body,
+                body: String::from_utf8_lossy(&answer.body).into_owned(),
             })
         }
     }

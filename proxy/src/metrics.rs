@@ -274,7 +274,7 @@ fn write_clusters(page: &mut Page, clusters: &[(&Cluster, &ClusterView)]) {
     for (cluster, seen) in clusters {
         write_latency(page, cluster.name.as_str(), &seen.total);
     }
-    let counts: [Counted; 4] = [
+    let counts: [Counted; 5] = [
         (
             "foreshade_failovers_total",
             "reason",
@@ -292,6 +292,12 @@ fn write_clusters(page: &mut Page, clusters: &[(&Cluster, &ClusterView)]) {
             "why",
             "Attempts, by why their endpoint was chosen.",
             |t| &t.picked,
+        ),
+        (
+            "foreshade_sticky_answers_total",
+            "result",
+            "Answers of endpoints to users who stay with their slot, by what became of their cookie.",
+            |t| &t.stuck,
         ),
         (
             "foreshade_mirror_dropped_copies_total",

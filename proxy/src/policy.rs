@@ -10,10 +10,12 @@
 
 pub mod access;
 mod aside;
+pub mod authorize;
 pub mod basic;
 mod buckets;
 mod carry;
 pub mod cors;
+pub mod faults;
 mod findings;
 mod followed;
 pub mod gate;
@@ -24,6 +26,7 @@ pub mod marks;
 mod policed;
 pub mod rate;
 mod reason;
+pub mod sticky;
 pub mod users;
 mod wait;
 
@@ -36,9 +39,11 @@ use crate::request::RequestView;
 use crate::route::answer::Answer;
 
 pub use self::access::Access;
+use self::authorize::{Authorize, Word};
 use self::basic::{Asked, Basic};
 pub(crate) use self::carry::carry_over;
 use self::cors::Cors;
+use self::faults::{Fault, Faults};
 pub use self::findings::Findings;
 pub use self::gate::{Gate, Priority};
 use self::jwt::{Jwt, Token};
@@ -68,6 +73,10 @@ pub struct Policy {
     pub basic: Option<Arc<Basic>>,
     /// Whose tokens it asks for; nobody's where `None`. Shared by all workers.
     pub jwt: Option<Arc<Jwt>>,
+    /// Who is asked whether a request may go on; nobody where `None`. Shared by all workers.
+    pub authorize: Option<Arc<Authorize>>,
+    /// What is done to its requests in a drill; nothing where `None`. Shared by all workers.
+    pub faults: Option<Arc<Faults>>,
 }
 
 /// Why a request does not go on.
@@ -163,6 +172,34 @@ impl Policy {
                 Token::Waits(read) => return Err(Held::Waits(Until::Keys(read))),
             }
         }
+        if let Some(authorize) = &self.authorize {
+            allowed(authorize, view, now, cleared)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the faults of a drill, once for each request.
+    ///
+    /// # Errors
+    /// It waits, or is answered with an error.
+    pub fn drill(&self, view: &RequestView<'_>, cleared: &mut Cleared) -> Result<(), Held> {
+        let Some(faults) = &self.faults else {
+            return Ok(());
+        };
+        if !std::mem::replace(&mut cleared.drilled, true) {
+            match faults.delays(view) {
+                Fault::Delay(delay) => {
+                    cleared.findings.faults.push("delay");
+                    return Err(Held::Waits(Until::Drill(delay)));
+                }
+                Fault::Crowded => cleared.findings.faults.push("crowded"),
+                Fault::None => {}
+            }
+        }
+        if let Some(denial) = faults.aborts(view) {
+            cleared.findings.faults.push("abort");
+            return Err(Held::Denied(Box::new(denial)));
+        }
         Ok(())
     }
 
@@ -186,6 +223,8 @@ impl Policy {
             && self.cors.is_none()
             && self.basic.is_none()
             && self.jwt.is_none()
+            && self.authorize.is_none()
+            && self.faults.is_none()
     }
 
     /// What it asks, a line each.
@@ -198,7 +237,15 @@ impl Policy {
         let asked = access.chain(maintenance).chain(rates);
         let basic = self.basic.iter().map(|basic| basic.in_words());
         let jwt = self.jwt.iter().map(|jwt| jwt.in_words());
-        asked.chain(cors).chain(basic).chain(jwt).chain(gate).collect()
+        let authorize = self.authorize.iter().map(|authorize| authorize.in_words());
+        let proven = basic.chain(jwt).chain(authorize);
+        let faults = self.faults.iter().map(|faults| faults.in_words());
+        asked
+            .chain(cors)
+            .chain(proven)
+            .chain(faults)
+            .chain(gate)
+            .collect()
     }
 }
 
@@ -214,5 +261,27 @@ fn known(basic: &Arc<Basic>, view: &RequestView<'_>, now: Moment, cleared: &mut 
         },
     };
     basic.mark(&user, view.headers, &mut cleared.asks);
+    Ok(())
+}
+
+/// Makes sure that whoever is asked lets a request on.
+fn allowed(
+    by: &Arc<Authorize>,
+    view: &RequestView<'_>,
+    now: Moment,
+    cleared: &mut Cleared,
+) -> Result<(), Held> {
+    let said = cleared.words.iter().find(|(who, _)| Arc::ptr_eq(who, by));
+    let grant = match said {
+        Some((_, grant)) => grant.clone(),
+        None => match by.ask(view, now) {
+            Word::Known(grant) => {
+                cleared.findings.authorized.push("cached");
+                grant
+            }
+            Word::Waits(question) => return Err(Held::Waits(Until::Word(question))),
+        },
+    };
+    by.mark(&grant, view.headers, &mut cleared.asks);
     Ok(())
 }

@@ -54,7 +54,7 @@ impl Report {
             return None;
         }
         let (flow, unsent) = match admission {
-            Ok(Admission::Forward(flow)) => (Some(flow), (Reason::Ok, "")),
+            Ok(Admission::Forward(flow)) => (Some(flow), (Reason::Ok, flow.fault())),
             Ok(Admission::Answer(answer)) if answer.refused => (None, (Reason::Policy, answer.reason)),
             Ok(Admission::Answer(answer)) => (None, (Reason::Answered, answer.reason)),
             Ok(Admission::Unrouted | Admission::Wait(_)) => (None, (Reason::NoRoute, "")),

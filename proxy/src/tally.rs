@@ -21,6 +21,8 @@ pub struct Tally {
     pub kept: Counts,
     /// Attempts by why their endpoint was chosen.
     pub picked: Counts,
+    /// Answers to users who stay with their slot, by what became of that.
+    pub stuck: Counts,
     /// Copies for a mirror that were not made or were given up, by why.
     pub unmirrored: Counts,
     /// Bytes of connections that were only carried: from clients, and to them.
@@ -70,6 +72,7 @@ impl Default for Tally {
             moved: Counts::default(),
             kept: Counts::default(),
             picked: Counts::default(),
+            stuck: Counts::default(),
             unmirrored: Counts::default(),
             carried: (0, 0),
         }
@@ -98,6 +101,7 @@ impl Tally {
         self.moved.merge(&other.moved);
         self.kept.merge(&other.kept);
         self.picked.merge(&other.picked);
+        self.stuck.merge(&other.stuck);
         self.unmirrored.merge(&other.unmirrored);
         self.carried.0 += other.carried.0;
         self.carried.1 += other.carried.1;
@@ -110,6 +114,7 @@ impl Tally {
         self.moved.clear();
         self.kept.clear();
         self.picked.clear();
+        self.stuck.clear();
         self.unmirrored.clear();
         self.carried = (0, 0);
     }

@@ -53,6 +53,11 @@ impl Topology {
     fn assemble(config: Config, generation: u64, ids: Ids) -> Arc<Self> {
         let routers = config.listeners.iter().map(|l| Router::new(&l.routes)).collect();
         let places = ids.places();
+        let sticky = config
+            .clusters
+            .iter()
+            .filter_map(|cluster| cluster.sticky.as_ref());
+        sticky.for_each(|sticky| sticky.read_keys());
         Arc::new(Self {
             policed: config
                 .listeners

@@ -14,6 +14,7 @@ mod carried;
 mod copies;
 mod drawn;
 mod spoils;
+mod sticking;
 pub(crate) mod stream;
 mod takeover;
 mod told;
@@ -51,6 +52,7 @@ pub use self::carried::Carriage;
 pub(crate) use self::carried::SERVED;
 use self::carried::{First, Talk};
 pub use self::spoils::Spoils;
+use self::sticking::Stuck;
 use self::stream::Turn;
 use self::waiting::Waiting;
 
@@ -141,6 +143,8 @@ pub struct Flow {
     mirror: Option<Arc<Rule>>,
     /// To which side of a pair under analysis it was drawn.
     drawn: Option<Drawn>,
+    /// The slot that its user had, and has; `None` where nobody stays.
+    stuck: Option<Box<Stuck>>,
 }
 
 /// One attempt at one endpoint.
@@ -264,6 +268,9 @@ impl Worker {
         // Full only if a caller starts more attempts than `fail` granted; then there is nowhere left to go.
         flow.tried.try_push(pick.endpoint).ok()?;
         flow.tried_ids.try_push(self.topology.endpoint_id(place)?).ok()?;
+        if let Some(stuck) = &mut flow.stuck {
+            stuck.is_served_by(self.topology.cluster(flow.cluster), pick.primary);
+        }
         if flow.tried.len() == 1 {
             flow.drawn = self.snapshot.drawn(flow.cluster, pick.primary, &flow.request);
         }
@@ -345,6 +352,7 @@ impl Worker {
             }
         }
         flow.first_byte = Some(now);
+        self.tell_slot(flow);
         false
     }
 

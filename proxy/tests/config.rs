@@ -164,7 +164,14 @@ fn what_the_file_says_is_what_comes_out() {
             .as_ref()
             .is_some_and(|clients| !clients.required)
     );
-    assert_eq!(config.warnings().count(), 0);
+    let warnings: Vec<_> = config.warnings().collect();
+    assert_eq!(
+        warnings,
+        [
+            "listener web, route tomorrow: faults on purpose: 5% wait for 300ms, 1% are answered with 503 of those with \
+             x-drill"
+        ]
+    );
     let routes = &config.listeners[0].routes;
     assert_eq!(
         routes[0].matches.host,

@@ -226,3 +226,120 @@ fn a_token_is_meant_for_somebody() {
     let mistakes = shown(with("jwt: { keysFile: /k, issuer: i, audiences: [] }"));
     assert!(mistakes.contains("audiences is empty"), "{mistakes}");
 }
+
+/// Two clusters whose users stay, and a listener that carries bytes to a third.
+fn staying(blue: &str, green: &str) -> Result<Config, Mistakes> {
+    let endpoints = "endpoints: [{ name: a, address: '127.0.0.1:900";
+    let text = format!(
+        "apiVersion: foreshade/v1\nlisteners:\n  - {{ name: web, address: '127.0.0.1:80', routes: [{{ cluster: blue }}] }}\n  \
+         - {{ name: db, address: '127.0.0.1:81', protocol: tcp, cluster: red }}\nclusters:\n  \
+         - {{ name: blue, sticky: {{ keysFile: /k, {blue} }}, {endpoints}1' }}] }}\n  \
+         - {{ name: green, sticky: {{ keysFile: /k, {green} }}, {endpoints}2' }}] }}\n  \
+         - {{ name: red, {endpoints}3' }}] }}\n"
+    );
+    config::parse(&text, "shop.yaml")
+}
+
+#[test]
+fn a_cookie_that_browsers_would_not_keep_is_a_mistake() {
+    assert!(staying("", "cookie: __Host-a").is_ok());
+    for (written, told) in [
+        ("sameSite: none, secure: false", "sameSite: none without secure"),
+        (
+            "cookie: __Secure-a, secure: false",
+            "take one of this name only where it is secure",
+        ),
+        ("cookie: __Host-a, path: /shop", "only for the path /"),
+        ("path: 'shop'", "path: invalid value \"shop\""),
+        (
+            "path: '/a;Domain=b'",
+            "a path that starts with a slash, without ; and ,",
+        ),
+        ("ttl: 10ms", "ttl"),
+    ] {
+        let told_of = shown(staying(written, ""));
+        assert!(
+            told_of.contains(told) && told_of.contains("1 mistake"),
+            "{written}: {told_of}"
+        );
+    }
+}
+
+#[test]
+fn each_cluster_has_a_cookie_of_its_own() {
+    let told = shown(staying("cookie: slot", "cookie: slot"));
+    assert!(
+        told.contains("7:52: cookie: \"slot\" is the cookie of \"blue\" already"),
+        "{told}"
+    );
+    assert!(shown(staying("cookie: foreshade-green", "")).contains("is the cookie of \"blue\" already"));
+    assert!(staying("cookie: Slot", "cookie: slot").is_ok());
+}
+
+#[test]
+fn who_is_carried_has_no_cookie() {
+    let db = "{ name: db, address: '127.0.0.1:81', protocol: tcp, cluster: red }";
+    let red = "{ name: red, sticky: { keysFile: /k }, endpoints: [{ name: a, address: '127.0.0.1:9001' }] }";
+    let text = format!("apiVersion: foreshade/v1\nlisteners: [{db}]\nclusters: [{red}]\n");
+    let told = shown(config::parse(&text, "shop.yaml"));
+    assert!(
+        told.contains("sticky: connections that are carried go to this cluster"),
+        "{told}"
+    );
+}
+
+#[test]
+fn who_is_asked_leaves_time_for_an_answer_and_changes_nothing_that_frames_a_message() {
+    let with = |keys: &str| {
+        with(&format!(
+            "authorize: {{ address: '127.0.0.1:1', {keys} }}, timeout: 2s"
+        ))
+    };
+    assert!(with("timeout: 1999ms, answerHeaders: [x-user]").is_ok());
+    for (written, told) in [
+        ("timeout: 2s", "timeout is not below the timeout of the route"),
+        (
+            "answerHeaders: [content-length]",
+            "\"content-length\" is not to be edited",
+        ),
+        ("onFailure: ask", "expected: refuse or allow"),
+        ("path: check", "hint: write /check"),
+        ("concurrency: 0", "concurrency"),
+        ("cache: 0s", "cache"),
+    ] {
+        let told_of = shown(with(written));
+        assert!(
+            told_of.contains(told) && told_of.contains("1 mistake"),
+            "{written}: {told_of}"
+        );
+    }
+}
+
+#[test]
+fn a_drill_does_something_and_is_told_of() {
+    let config =
+        with("faults: { header: x-drill, delay: { for: 300ms, share: 5% }, abort: { share: 1% } }").unwrap();
+    let warnings: Vec<_> = config.warnings().collect();
+    assert_eq!(
+        warnings,
+        [
+            "listener web, route line-6: faults on purpose: 5% wait for 300ms, 1% are answered with 503 of those with x-drill"
+        ]
+    );
+    for (written, told) in [
+        ("{}", "faults does nothing"),
+        ("{ abort: { status: 200, share: 1% } }", "status"),
+        (
+            "{ delay: { for: 15s, share: 1% } }",
+            "for is not below the timeout of the route",
+        ),
+        ("{ delay: { for: 1s } }", "share"),
+        ("{ abort: { share: 0% } }", "share"),
+    ] {
+        let told_of = shown(with(&format!("faults: {written}")));
+        assert!(
+            told_of.contains(told) && told_of.contains("1 mistake"),
+            "{written}: {told_of}"
+        );
+    }
+}

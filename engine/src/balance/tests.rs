@@ -12,10 +12,10 @@ use crate::failover::ATTEMPTS_MAX_NEVER_SENT;
 use crate::outcome::{Class, Outcome, ROUTE_CLASSES};
 use crate::spec::{EndpointSpec, HealthPolicy, ShiftPolicy};
 
-const NOW: Moment = Moment::from_micros(1_000_000);
+pub(super) const NOW: Moment = Moment::from_micros(1_000_000);
 
 /// `primaries` primaries, each with a shadow of its own behind them: primary 0 has shadow `primaries`, and so on.
-fn spec(primaries: usize) -> ClusterSpec {
+pub(super) fn spec(primaries: usize) -> ClusterSpec {
     let endpoint = |index: usize, role| EndpointSpec {
         name: format!("e{index}").parse::<Name>().unwrap(),
         role,
@@ -44,7 +44,7 @@ fn spec(primaries: usize) -> ClusterSpec {
     }
 }
 
-fn decision(spec: &ClusterSpec) -> ClusterDecision {
+pub(super) fn decision(spec: &ClusterSpec) -> ClusterDecision {
     let endpoints = spec
         .endpoints
         .iter()
@@ -69,7 +69,7 @@ fn decision(spec: &ClusterSpec) -> ClusterDecision {
     }
 }
 
-fn shift(share: f64) -> ShiftDecision {
+pub(super) fn shift(share: f64) -> ShiftDecision {
     ShiftDecision {
         phase: Phase::Normal,
         share: Share::clamped(share),
@@ -83,13 +83,14 @@ fn shift(share: f64) -> ShiftDecision {
     }
 }
 
-fn request(user: u64) -> Request {
+pub(super) fn request(user: u64) -> Request {
     Request {
         cohort: Cohort::of_key(&user.to_le_bytes()),
         class: RouteClass::of_hash(user),
         segment: None,
         repeatable: true,
         attempts_max: ATTEMPTS_MAX_NEVER_SENT,
+        stick: None,
     }
 }
 

@@ -345,6 +345,7 @@ fn request(arrival: &Arrival, cohort: Cohort) -> Request {
         segment: None,
         repeatable: !arrival.post,
         attempts_max: ATTEMPTS_MAX_NEVER_SENT,
+        stick: None,
     }
 }
 

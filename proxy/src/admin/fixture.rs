@@ -52,6 +52,7 @@ pub(crate) fn view() -> View {
     total.moved.add("refused", 3);
     total.kept.add("budget", 1);
     total.picked.add("balanced", 7);
+    total.stuck.add("stayed", 5);
     let mut refused = Counts::default();
     refused.add("coding_and_length", 3);
     total.unmirrored.add("busy", 9);
@@ -62,6 +63,8 @@ pub(crate) fn view() -> View {
     policed.refuse(Reason::AddressDenied);
     policed.spared.add(Reason::RateLimited.label(), 4);
     policed.forgotten_keys = 3;
+    policed.authorized.add("allowed", 6);
+    policed.faults.add("delay", 2);
     View {
         topology: topology(),
         answered_here,

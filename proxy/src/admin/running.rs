@@ -27,6 +27,8 @@ pub(super) struct Running {
     sha256: String,
     /// Seconds since 1970.
     loaded_at: u64,
+    /// What is not as it should be: drills, and keys that others can read.
+    warnings: Vec<String>,
     /// As written, without defaults and without secrets.
     config: Value,
 }
@@ -44,6 +46,7 @@ pub(super) async fn config(State(admin): State<Admin>) -> Json<Running> {
         origin: origin.clone(),
         sha256: sha256.clone(),
         loaded_at: seconds_since_1970(*loaded),
+        warnings: topology.config().warnings().map(String::from).collect(),
         config: Value::clone(shown),
     })
 }

@@ -15,7 +15,7 @@ use super::text::route::Network;
 use super::tls::{Originate, Terminate, termination};
 use super::{
     Admin, AdminAddress, Config, IDLE_HTTP, IDLE_TCP, Listener, Source, cluster, follow, policy, raw, route,
-    tcp,
+    sticky, tcp,
 };
 use crate::client::{ToldBy, Trust};
 use crate::path::PathPolicy;
@@ -62,10 +62,9 @@ pub(super) fn config(
         mistakes,
     );
 
-    listeners
-        .items
-        .iter()
-        .for_each(|listener| tcp::check_effect(listener, mistakes));
+    for listener in &listeners.items {
+        tcp::check_effect(listener, mistakes);
+    }
     let admin = foreshade_settings::admin(file.admin.into(), world.resolve, mistakes);
     let mut taken: Vec<_> = admin.iter().filter_map(taken_by).collect();
     let entrances: Vec<_> = listeners
@@ -82,6 +81,7 @@ pub(super) fn config(
         .map(|(raw, entrance)| listener(raw, entrance, whole, &known, mistakes))
         .collect();
     tcp::check_announced(&clusters.items, &listeners, mistakes);
+    sticky::check(&clusters.items, &listeners, mistakes);
     let follows = file.follow.is_some();
     let clusters: Vec<_> = clusters
         .items

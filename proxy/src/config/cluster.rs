@@ -18,7 +18,7 @@ use super::dns::{self, DnsName};
 use super::secured::secured;
 use super::tcp::announced;
 use super::text::Origin;
-use super::{Cluster, CohortKey, HealthCheck, Probe, Segment, SegmentRule, http2, policy, raw};
+use super::{Cluster, CohortKey, HealthCheck, Probe, Segment, SegmentRule, http2, policy, raw, sticky};
 use crate::tls::HTTP2;
 use crate::tls::origination::Protocols;
 
@@ -104,6 +104,7 @@ pub(super) fn cluster(
         raw::Health::On(probes) => Some(health(*probes, mistakes)),
     };
     let segments = segments(raw.segments.items, mistakes);
+    let sticky = sticky::sticky(raw.sticky, raw.name.as_ref(), mistakes);
     Some(Cluster {
         name: raw.name?.value,
         names: members.iter().filter_map(|m| m.named().cloned()).collect(),
@@ -134,6 +135,7 @@ pub(super) fn cluster(
             Some(raw) => Some(policy::gate(&raw.value)?),
             None => None,
         },
+        sticky: sticky?,
         proxy_protocol: announced(raw.proxy_protocol.value),
         tls: tls?,
     })

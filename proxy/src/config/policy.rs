@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use foreshade_settings::{At, List, Mistake, Mistakes, Names, Place};
+use foreshade_contract::Share;
+use foreshade_settings::{Address, At, List, Mistake, Mistakes, Names, Place};
 
 use super::edits::editable;
 use super::raw;
@@ -13,8 +14,10 @@ use super::text::origin::OriginPattern;
 use super::text::route::{Method, Network, Written as Word};
 use crate::cidr::Cidr;
 use crate::policy::access::{Access, NETWORKS_MAX};
+use crate::policy::authorize::{self, Authorize};
 use crate::policy::basic::{Basic, Settings};
 use crate::policy::cors::{Cors, ORIGINS_MAX, Origins};
+use crate::policy::faults::{self, Faults};
 use crate::policy::jwt::{self, Jwt};
 use crate::policy::maintenance::Maintenance;
 use crate::policy::rate::{Key, LIMITS_MAX, Limit, RateLimit};
@@ -32,6 +35,8 @@ pub(super) struct Written {
     pub(super) cors: Option<At<raw::Cors>>,
     pub(super) basic: Option<raw::BasicAuth>,
     pub(super) jwt: Option<At<raw::Jwt>>,
+    pub(super) authorize: Option<raw::Authorize>,
+    pub(super) faults: Option<At<raw::Faults>>,
     /// How long a request of the route may take.
     pub(super) timeout: Option<Duration>,
 }
@@ -48,6 +53,8 @@ impl Written {
             cors: None,
             basic: raw.basic_auth.take(),
             jwt: raw.jwt.take(),
+            authorize: raw.authorize.take(),
+            faults: None,
             timeout: None,
         }
     }
@@ -63,6 +70,8 @@ impl Written {
             cors: raw.cors.take(),
             basic: raw.basic_auth.take(),
             jwt: raw.jwt.take(),
+            authorize: raw.authorize.take(),
+            faults: raw.faults.take(),
             timeout: Some(raw.timeout.value.0),
         }
     }
@@ -109,6 +118,10 @@ pub(super) fn policy(written: Written, mistakes: &mut Mistakes) -> Option<Option
     }
     let basic = written.basic.map(|raw| basic(raw, mistakes));
     let jwt = written.jwt.map(|raw| jwt(raw.value, mistakes));
+    let authorize = written
+        .authorize
+        .map(|raw| authorize(raw, written.timeout, mistakes));
+    let faults = written.faults.map(|raw| faults(raw, written.timeout, mistakes));
     let policy = Policy {
         access: kept(access)?,
         rates: rates?,
@@ -117,6 +130,8 @@ pub(super) fn policy(written: Written, mistakes: &mut Mistakes) -> Option<Option
         cors: kept(cors)?,
         basic: kept(basic)?,
         jwt: kept(jwt)?,
+        authorize: kept(authorize)?,
+        faults: kept(faults)?,
         class: match written.class {
             raw::Class::Fixed(priority) => Class::Fixed(priority),
             raw::Class::Header(name) => Class::Header(name.0),
@@ -203,6 +218,71 @@ fn jwt(raw: raw::Jwt, mistakes: &mut Mistakes) -> Option<Arc<Jwt>> {
         leeway: raw.leeway.0,
         claims: claims?,
     })))
+}
+
+/// Checks who is asked whether a request may go on. `limit` is how long a request of the route may take.
+fn authorize(
+    raw: raw::Authorize,
+    limit: Option<Duration>,
+    mistakes: &mut Mistakes,
+) -> Option<Arc<Authorize>> {
+    if limit.is_some_and(|limit| raw.timeout.value.0 >= limit) {
+        let what = "timeout is not below the timeout of the route";
+        mistakes
+            .add(Mistake::at(raw.timeout.place(), what).expected("a timeout that leaves time for an answer"));
+    }
+    let headers = each(raw.headers, |name: Header| Some(name.0));
+    let answer_headers = each(raw.answer_headers, |name: At<Header>| editable(&name, mistakes));
+    let address = match raw.address? {
+        Address::Ip(address) => address.to_string(),
+        Address::Host(host, port) => format!("{host}:{port}"),
+    };
+    Some(Arc::new(Authorize::new(authorize::Settings {
+        address,
+        path: raw.path.0,
+        headers: headers.map(|named| {
+            if named.is_empty() {
+                authorize::SHOWN.to_vec()
+            } else {
+                named
+            }
+        })?,
+        answer_headers: answer_headers?,
+        timeout: raw.timeout.value.0,
+        on_failure: raw.on_failure,
+        concurrency: usize::try_from(raw.concurrency.0).ok()?,
+        cache: raw.cache.map(|cache| cache.0),
+    })))
+}
+
+/// Checks what a drill does. `limit` is how long a request of the route may take.
+fn faults(raw: At<raw::Faults>, limit: Option<Duration>, mistakes: &mut Mistakes) -> Option<Arc<Faults>> {
+    let place = raw.place();
+    let raw::Faults { delay, abort, header } = raw.value;
+    if delay.is_none() && abort.is_none() {
+        mistakes.add(Mistake::at(place, "faults does nothing").expected("delay, abort, or both"));
+    }
+    let delay = match delay {
+        Some(delay) => {
+            let time = delay.time?;
+            if limit.is_some_and(|limit| time.value.0 >= limit) {
+                let what = "for is not below the timeout of the route";
+                mistakes
+                    .add(Mistake::at(time.place(), what).expected("a delay that leaves time for an answer"));
+            }
+            Some((time.value.0, Share::clamped(delay.share?.0)))
+        }
+        None => None,
+    };
+    let abort = match abort {
+        Some(abort) => Some((
+            u16::try_from(abort.status.0).ok()?,
+            Share::clamped(abort.share?.0),
+        )),
+        None => None,
+    };
+    let header = header.map(|name| name.0);
+    Some(Arc::new(Faults::new(faults::Settings { delay, abort, header })))
 }
 
 /// Checks whose pages may read.

@@ -37,7 +37,8 @@ pub(super) use self::route::{
 pub(super) use self::http2::{EndpointHttp2, GrpcProbe, Spoken};
 pub(super) use self::mirror::{Mirror, Noise};
 pub(super) use self::policy::{
-    Access, BURST_MAX, BasicAuth, Claim, Class, Concurrency, Cors, Jwt, LimitKey, Maintenance, RateLimit,
+    Access, Authorize, BURST_MAX, BasicAuth, Claim, Class, Concurrency, Cors, Faults, Jwt, LimitKey,
+    Maintenance, RateLimit, Sticky,
 };
 
 pub(super) use self::tcp::{Announce, Life, Patience, Protocol, ProxyProtocol, ServerNames};
@@ -136,6 +137,8 @@ section! {
     basic_auth "basicAuth": optional BasicAuth;
     /// Whose tokens have to come with a request. Holds for all routes, and for requests without one.
     jwt "jwt": optional At<Jwt>;
+    /// Somebody else who is asked whether a request may go on, before its route's; nobody where left out.
+    authorize "authorize": optional Authorize;
     /// Name of the cluster that all connections of tcp go to, and those of tls-passthrough that ask for no other name.
     cluster "cluster": optional At<Reference>;
     /// Of tls-passthrough: who serves which name that clients ask for.
@@ -197,6 +200,8 @@ section! {
     idle_timeout "idleTimeout": default Limit = seconds(50);
     /// How many requests its endpoints have to serve at a time, and what becomes of more; any number where left out.
     concurrency "concurrency": optional At<Concurrency>;
+    /// Whether users stay with the endpoint, or its shadow, that has answered them first; they do not where left out.
+    sticky "sticky": optional At<Sticky>;
     /// The PROXY protocol by which its endpoints are told who the client is: v1 or v2. Of clusters that serve tcp or
     /// tls-passthrough only.
     proxy_protocol "proxyProtocol": default At<Announce> = Announce::Off;

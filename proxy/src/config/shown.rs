@@ -155,6 +155,7 @@ e: { http: { path: '/healthz?key=s3cret' }, to: { path: /healthz } }
         clusters.health.http.host clusters.health.http.path clusters.name
         clusters.segments.match.cookie.name clusters.segments.match.header.name clusters.segments.name
         clusters.shadows.name clusters.shadows.region clusters.shadows.serverName
+        clusters.sticky.cookie clusters.sticky.keysFile clusters.sticky.path
         clusters.tls.caFile clusters.tls.certFile clusters.tls.keyFile clusters.tls.serverName
         follow.name follow.planFile follow.tls.caFile follow.tls.certFile follow.tls.keyFile
         follow.tls.serverName follow.tokenFile
@@ -164,6 +165,8 @@ e: { http: { path: '/healthz?key=s3cret' }, to: { path: /healthz } }
         listeners.jwt.audiences listeners.jwt.claims.claim listeners.jwt.claims.header listeners.jwt.issuer
         listeners.jwt.keysFile listeners.routes.jwt.audiences listeners.routes.jwt.claims.claim
         listeners.routes.jwt.claims.header listeners.routes.jwt.issuer listeners.routes.jwt.keysFile
+        listeners.authorize.answerHeaders listeners.authorize.path listeners.routes.authorize.answerHeaders
+        listeners.routes.authorize.path listeners.routes.faults.header
         listeners.maintenance.body listeners.routes.maintenance.body listeners.routes.cors.allowHeaders
         listeners.routes.cors.exposeHeaders listeners.routes.cors.methods
         listeners.cluster listeners.name listeners.routes.cluster listeners.routes.clusters.name listeners.routes.name

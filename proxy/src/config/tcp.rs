@@ -98,6 +98,7 @@ pub(super) fn check_effect(raw: &raw::Listener, mistakes: &mut Mistakes) {
         ("maintenance", here.filter(|_| raw.maintenance.is_some())),
         ("basicAuth", here.filter(|_| raw.basic_auth.is_some())),
         ("jwt", raw.jwt.as_ref().and_then(At::place)),
+        ("authorize", here.filter(|_| raw.authorize.is_some())),
     ];
     let of_carrying = [
         ("serverNames", of_names),

@@ -20,7 +20,8 @@ pub(super) async fn send(
     as_call: Option<grpc::Status>,
 ) -> Result<()> {
     if let Some(status) = as_call {
-        return end_call(session, status, &answer.body, &answer.headers, report).await;
+        let message = String::from_utf8_lossy(&answer.body);
+        return end_call(session, status, &message, &answer.headers, report).await;
     }
     let mut head = ResponseHeader::build_no_case(answer.status, Some(answer.headers.len() + 3))?;
     for (name, value) in &answer.headers {
@@ -34,10 +35,6 @@ pub(super) async fn send(
     if let Some(report) = report {
         report.answers(session, &mut head)?;
     }
-    let body = if bare {
-        Bytes::new()
-    } else {
-        Bytes::from(answer.body)
-    };
+    let body = if bare { Bytes::new() } else { answer.body };
     say(session.as_downstream_mut(), head, body, true).await
 }

@@ -30,6 +30,22 @@ pub(super) fn write(page: &mut Page, view: &View) {
     );
     page.sample(&[], policed.forgotten_keys as f64);
     page.family(
+        "foreshade_authorization_answers_total",
+        Kind::Counter,
+        "Questions whether a request may go on, by what was said.",
+    );
+    for (result, n) in policed.authorized.iter() {
+        page.sample(&[("result", result)], n as f64);
+    }
+    page.family(
+        "foreshade_faults_injected_total",
+        Kind::Counter,
+        "Faults that were made on purpose, by which.",
+    );
+    for (fault, n) in policed.faults.iter() {
+        page.sample(&[("fault", fault)], n as f64);
+    }
+    page.family(
         "foreshade_concurrency_requests",
         Kind::Gauge,
         "Requests at a limit of concurrency, of a route or a cluster: under way, and waiting.",

@@ -34,6 +34,13 @@ pub(crate) fn carry_over(before: &Config, after: &mut Config) {
         let same = before.clusters.iter().find(|old| old.name == cluster.name);
         carry_gate(same.and_then(|same| same.gate.as_ref()), &mut cluster.gate);
     }
+    for cluster in &mut after.clusters {
+        let same = before.clusters.iter().find(|old| old.name == cluster.name);
+        if let Some(same) = same.filter(|same| same.sticky == cluster.sticky) {
+            // With the keys that it has: the file may be broken just now.
+            cluster.sticky = same.sticky.clone();
+        }
+    }
 }
 
 fn carry(before: Option<&Arc<Policy>>, after: &mut Option<Arc<Policy>>) {
@@ -60,6 +67,20 @@ fn carry(before: Option<&Arc<Policy>>, after: &mut Option<Arc<Policy>>) {
         .filter(|before| carried.jwt.as_ref() == Some(*before))
     {
         carried.jwt = Some(before.clone());
+    }
+    if let Some(before) = before
+        .authorize
+        .as_ref()
+        .filter(|before| carried.authorize.as_ref() == Some(*before))
+    {
+        carried.authorize = Some(before.clone());
+    }
+    if let Some(before) = before
+        .faults
+        .as_ref()
+        .filter(|before| carried.faults.as_ref() == Some(*before))
+    {
+        carried.faults = Some(before.clone());
     }
     *after = Some(Arc::new(carried));
 }

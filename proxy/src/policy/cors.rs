@@ -9,6 +9,7 @@
 //!
 //! `null` is no origin here: every sandboxed frame has it.
 
+use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
@@ -127,7 +128,7 @@ impl Cors {
         Some(Answer {
             status: 204,
             headers,
-            body: String::new(),
+            body: Bytes::new(),
             reason,
             refused: false,
         })

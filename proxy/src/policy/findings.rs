@@ -1,5 +1,6 @@
 //! What policies have found out about a request on its way through them: what clients and counters are told.
 
+use arrayvec::ArrayVec;
 use http::{HeaderName, HeaderValue};
 
 use super::marks::Marks;
@@ -17,6 +18,10 @@ pub struct Findings {
     pub spared: u64,
     /// Keys that a limit had to forget for it.
     pub forgotten_keys: u64,
+    /// What those have said who were asked whether it may go on: the listener's, and the route's.
+    pub authorized: ArrayVec<&'static str, 2>,
+    /// Faults that were made on purpose: a delay, or what was too many of them, and an answer.
+    pub faults: ArrayVec<&'static str, 2>,
     /// The values of the two fields; empty where nobody is told.
     policies: String,
     standings: String,

@@ -9,11 +9,9 @@
 //! anything `crit`ical. Source of the pitfalls: RFC 8725.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwapOption;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use foreshade_engine::moment::Moment;
@@ -23,9 +21,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::aside::{Lane, aside};
-use super::followed::Followed;
-use super::jwks::{Algorithm, Keys};
+use super::followed::Watched;
+use super::jwks::{Algorithm, Keys, KeysError};
 use super::marks::Marks;
 use super::{Denial, Reason};
 use crate::fields::Fields;
@@ -33,9 +30,6 @@ use crate::request::RequestView;
 
 /// Longest token.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
-
-/// How often the file of keys is looked at, while requests come.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// What a token has to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,10 +50,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Jwt {
     settings: Settings,
-    keys: ArcSwapOption<Keys>,
-    /// Microseconds on the proxy's clock when the file was looked at; 0 for never.
-    looked: AtomicU64,
-    file: Mutex<Followed>,
+    keys: Arc<Watched<Keys, KeysError>>,
 }
 
 /// What becomes of a request.
@@ -82,22 +73,17 @@ struct Header {
 impl Jwt {
     /// Without keys yet.
     pub fn new(settings: Settings) -> Self {
-        Self {
-            settings,
-            keys: ArcSwapOption::empty(),
-            looked: AtomicU64::new(0),
-            file: Mutex::default(),
-        }
+        let keys = Arc::new(Watched::new(settings.keys_file.clone(), Keys::load));
+        Self { settings, keys }
     }
 
     /// What a request's token says. `waited` is one that has waited for the keys already.
-    pub(crate) fn ask(self: &Arc<Self>, view: &RequestView<'_>, now: Moment, waited: bool) -> Token {
+    pub(crate) fn ask(&self, view: &RequestView<'_>, now: Moment, waited: bool) -> Token {
         let Some(token) = bearer(view) else {
             return Token::Denied(challenge(Reason::Unauthorized, "Bearer"));
         };
-        let looking = self.look(now);
-        let keys = self.keys.load();
-        let Some(keys) = keys.as_deref() else {
+        let looking = self.keys.look(now, true);
+        let Some(keys) = self.keys.content() else {
             return match looking {
                 Some(read) if !waited => Token::Waits(read),
                 _ => Token::Denied(Denial::of(Reason::LoginUnavailable).come_back_in(1)),
@@ -105,7 +91,7 @@ impl Jwt {
         };
         let unix_s = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let unix_s = unix_s.map_or(f64::INFINITY, |since| since.as_secs_f64());
-        match self.claims(token, keys, unix_s) {
+        match self.claims(token, &keys, unix_s) {
             Some(claims) => Token::Says(claims),
             None => Token::Denied(challenge(Reason::TokenRefused, "Bearer error=\"invalid_token\"")),
         }
@@ -173,34 +159,6 @@ impl Jwt {
                 came,
                 text.and_then(|text| HeaderValue::try_from(text).ok()),
             );
-        }
-    }
-
-    /// Has the file looked at, if it is time. Told when that is done.
-    fn look(self: &Arc<Self>, now: Moment) -> Option<oneshot::Receiver<()>> {
-        let now_us = now.as_micros().max(1);
-        let pause = u64::try_from(LOOK.as_micros()).unwrap_or(u64::MAX);
-        let none = self.keys.load().is_none();
-        let due =
-            |looked: u64| (none || looked == 0 || now_us >= looked.saturating_add(pause)).then_some(now_us);
-        self.looked.fetch_update(Relaxed, Relaxed, due).ok()?;
-        let (tell, done) = oneshot::channel();
-        let jwt = self.clone();
-        let taken = aside(Lane::Files, move || {
-            jwt.read();
-            // Nobody may wait for it.
-            let _ = tell.send(());
-        });
-        taken.then_some(done)
-    }
-
-    /// Reads the file, if it has changed. One that is broken leaves the last keys in force.
-    fn read(&self) {
-        let path = &self.settings.keys_file;
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = self.keys.load().is_some();
-        if let Some(keys) = file.news(path, kept, Keys::load) {
-            self.keys.store(Some(Arc::new(keys)));
         }
     }
 
@@ -501,7 +459,8 @@ mod tests {
         // Keys that are withdrawn do not count any more.
         std::fs::write(&path, Issuer::new().keys().to_string()).unwrap();
         let read = jwt
-            .look(Moment::from_micros(2_000_000))
+            .keys
+            .look(Moment::from_micros(2_000_000), false)
             .expect("it is time to look");
         read.await.unwrap();
         assert!(matches!(ask(2_001, true), Token::Denied(denial) if denial.reason == Reason::TokenRefused));

@@ -35,7 +35,7 @@ impl Maintenance {
         if let Ok(value) = HeaderValue::from_str(&self.content_type) {
             denial.headers.insert(CONTENT_TYPE, value);
         }
-        denial.body = Some(self.body.as_str().into());
+        denial.body = Some(self.body.as_bytes().into());
         denial
     }
 

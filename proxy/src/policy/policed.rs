@@ -12,6 +12,10 @@ pub struct Policed {
     pub spared: Counts,
     /// Keys that limits of rates had to forget because too many were in use.
     pub forgotten_keys: u64,
+    /// What was said by those who are asked whether a request may go on.
+    pub authorized: Counts,
+    /// Faults that were made on purpose, by which.
+    pub faults: Counts,
 }
 
 impl Policed {
@@ -26,6 +30,12 @@ impl Policed {
             self.spared.add(Reason::RateLimited.label(), findings.spared);
         }
         self.forgotten_keys += findings.forgotten_keys;
+        for said in &findings.authorized {
+            self.authorized.add(said, 1);
+        }
+        for fault in &findings.faults {
+            self.faults.add(fault, 1);
+        }
     }
 
     /// Adds what others counted.
@@ -33,6 +43,8 @@ impl Policed {
         self.refused.merge(&other.refused);
         self.spared.merge(&other.spared);
         self.forgotten_keys += other.forgotten_keys;
+        self.authorized.merge(&other.authorized);
+        self.faults.merge(&other.faults);
     }
 
     /// Sets everything to zero and keeps its memory.
@@ -40,5 +52,7 @@ impl Policed {
         self.refused.clear();
         self.spared.clear();
         self.forgotten_keys = 0;
+        self.authorized.clear();
+        self.faults.clear();
     }
 }

@@ -1,5 +1,6 @@
 //! Why a policy refuses a request, and what the client is told: in one table.
 
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue};
 
@@ -38,6 +39,10 @@ reasons! {
     TooManyAttempts 429 "too_many_attempts": "there were too many wrong passwords from this address";
     LoginBusy 503 "login_busy": "there are too many logins at a time";
     LoginUnavailable 503 "login_unavailable": "nobody can log in now";
+    NotAuthorized 403 "not_authorized": "this is not allowed";
+    AuthorizationBusy 503 "authorization_busy": "nobody can say now whether this is allowed";
+    AuthorizationUnavailable 503 "authorization_unavailable": "nobody can say now whether this is allowed";
+    FaultAbort 503 "fault_abort": "this is a drill, and the error is made on purpose";
     RateLimited 429 "rate_limited": "there are too many requests";
 }
 
@@ -63,10 +68,12 @@ impl Reason {
 pub struct Denial {
     /// Why.
     pub reason: Reason,
+    /// The reason's status, or that of whoever was asked.
+    pub status: u16,
     /// What else the client is told.
     pub headers: HeaderMap,
     /// What the client is told instead of the reason's sentence.
-    pub body: Option<Box<str>>,
+    pub body: Option<Box<[u8]>>,
 }
 
 impl Denial {
@@ -82,6 +89,7 @@ impl Denial {
         ]);
         Self {
             reason,
+            status: reason.status(),
             headers,
             body: None,
         }
@@ -97,11 +105,11 @@ impl Denial {
 
 impl From<Denial> for Answer {
     fn from(denial: Denial) -> Self {
-        let sentence = || format!("foreshade: {}\n", denial.reason.sentence());
+        let sentence = || format!("foreshade: {}\n", denial.reason.sentence()).into();
         Self {
-            status: denial.reason.status(),
+            status: denial.status,
             headers: denial.headers,
-            body: denial.body.map_or_else(sentence, String::from),
+            body: denial.body.map_or_else(sentence, Bytes::from),
             reason: denial.reason.label(),
             refused: true,
         }

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use foreshade_engine::moment::Moment;
 use tokio::sync::oneshot;
 
+use super::authorize::{Authorize, Grant, Question};
 use super::basic::{Basic, Proof, Verdict};
+use super::faults::Delay;
 use super::gate::{Pass, Turned, Waiting};
 use super::marks::Marks;
 use super::{Denial, Findings, Reason};
@@ -33,8 +35,12 @@ pub struct Cleared {
     pub(crate) passes: [Option<Pass>; GATES],
     /// Who sends it, and who made sure of that: the listener's policy, and the route's.
     pub(crate) proven: Vec<(Arc<Basic>, Arc<str>)>,
+    /// What those have said who were asked whether it may go on.
+    pub(crate) words: Vec<(Arc<Authorize>, Grant)>,
     /// It has waited for the keys of those who sign tokens.
     pub(crate) keys_read: bool,
+    /// The faults of a drill have been made, but for an answer.
+    pub(crate) drilled: bool,
     /// What changes in the request, as of the last time that it was asked.
     pub(crate) asks: Marks,
     /// It waited in vain.
@@ -57,6 +63,10 @@ pub enum Until {
     Proof(Box<Proof>),
     /// Keys that are being read.
     Keys(oneshot::Receiver<()>),
+    /// The word of who is asked whether it may go on.
+    Word(Box<Question>),
+    /// The end of a delay that is made on purpose.
+    Drill(Delay),
 }
 
 impl Cleared {
@@ -84,6 +94,15 @@ impl Wait {
                 // Read or not: it is told when it asks again.
                 let _ = read.await;
                 cleared.keys_read = true;
+            }
+            Until::Drill(delay) => delay.over().await,
+            Until::Word(question) => {
+                let (by, said) = question.answer().await;
+                cleared.findings.authorized.push(said.label);
+                match said.grant {
+                    Ok(grant) => cleared.words.push((by, grant)),
+                    Err(denial) => cleared.refuse(*denial),
+                }
             }
             Until::Proof(proof) => {
                 let (basic, verdict) = proof.verdict().await;

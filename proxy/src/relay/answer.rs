@@ -16,6 +16,7 @@ use crate::edit::{Facts, Head, HeaderEdits};
 use crate::fields::{Line, Lines, write_line};
 use crate::framing::Framing;
 use crate::orca;
+use crate::policy::marks::Marks;
 use crate::trace::REQUEST_ID;
 
 /// Largest head of an answer. What is larger is no answer but a download.
@@ -62,6 +63,8 @@ pub(super) struct Passing<'a> {
     pub(super) date: &'a HeaderValue,
     /// What the route changes, and what its variables stand for.
     pub(super) edits: Option<(&'a HeaderEdits, Facts<'a>)>,
+    /// What policies change.
+    pub(super) marks: Option<&'a Marks>,
     /// The request's name, where he is to know it.
     pub(super) request_id: Option<&'a [u8]>,
 }
@@ -140,12 +143,15 @@ impl Answer {
     /// Writes the head for the client.
     pub(super) fn write(&self, lines: Lines<'_>, passing: &Passing<'_>, out: &mut Vec<u8>) {
         let first = self.write_lines(lines, out);
-        if passing.edits.is_some() || passing.request_id.is_some() {
+        if passing.edits.is_some() || passing.marks.is_some() || passing.request_id.is_some() {
             let mut head = Written::new(out, first);
             if let Some((edits, facts)) = &passing.edits {
                 edits.apply(&mut head, facts);
                 // Not a route's to tell.
                 head.remove(&DATE);
+            }
+            if let Some(marks) = passing.marks {
+                marks.apply(&mut head);
             }
             if let Some(id) = passing.request_id {
                 head.put(&REQUEST_ID, id);
@@ -332,6 +338,7 @@ mod tests {
             close,
             date: &TIME,
             edits: None,
+            marks: None,
             request_id: None,
         }
     }

@@ -60,6 +60,7 @@ pub fn answer(bytes: &[u8], head_only: bool) -> Result<Option<Passed>, ()> {
             close: false,
             date: &HeaderValue::from_static("now"),
             edits: None,
+            marks: None,
             request_id: None,
         };
         answer.write(lines, &passing, &mut head);

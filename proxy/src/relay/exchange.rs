@@ -418,6 +418,7 @@ impl<'a> Exchange<'a> {
             close,
             date: &date(),
             edits,
+            marks: self.flow.marks(),
             request_id: self.came.told_id(),
         };
         self.buffers.out.clear();

@@ -1,5 +1,6 @@
 //! Answers that no endpoint has given: what a route answers by itself, and why there is no other answer.
 
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, DATE, HeaderValue};
 use http::{HeaderMap, HeaderName, StatusCode};
 
@@ -14,7 +15,7 @@ pub(super) struct Own {
     pub(super) status: u16,
     /// Its headers, without those that frame it.
     headers: HeaderMap,
-    body: String,
+    body: Bytes,
 }
 
 /// How it is told.
@@ -36,7 +37,7 @@ impl Own {
         Self {
             status,
             headers: HeaderMap::from_iter([(CACHE_CONTROL, uncached)]),
-            body: format!("foreshade: {sentence}\n"),
+            body: format!("foreshade: {sentence}\n").into(),
         }
     }
 
@@ -84,7 +85,7 @@ impl Own {
         if bare || told.head_only {
             return 0;
         }
-        out.extend_from_slice(self.body.as_bytes());
+        out.extend_from_slice(&self.body);
         self.body.len()
     }
 }
@@ -125,7 +126,7 @@ mod tests {
                 (REQUEST_ID, HeaderValue::from_static("other")),
                 (DATE, HeaderValue::from_static("yesterday")),
             ]),
-            body: "ignored".to_owned(),
+            body: Bytes::from_static(b"ignored"),
             reason: "respond",
             refused: false,
         });

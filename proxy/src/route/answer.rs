@@ -4,6 +4,7 @@
 //! behind any number of proxies that end TLS. Such a path must never begin with two slashes, or with a slash and a
 //! backslash: a browser takes what follows for a host, and the redirect for an invitation.
 
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 
@@ -82,7 +83,7 @@ pub struct Answer {
     /// Its headers, without those that frame it.
     pub headers: HeaderMap,
     /// Its body.
-    pub body: String,
+    pub body: Bytes,
     /// Why it was given, for the counters.
     pub reason: &'static str,
     /// Whether it refuses the request, by a policy and not by its route.
@@ -98,14 +99,19 @@ impl Answer {
                 if let Ok(value) = HeaderValue::from_str(&respond.content_type) {
                     headers.insert(CONTENT_TYPE, value);
                 }
-                (respond.status, headers, respond.body.clone(), "respond")
+                (
+                    respond.status,
+                    headers,
+                    Bytes::from(respond.body.clone()),
+                    "respond",
+                )
             }
             Action::Redirect(redirect) => {
                 let value = redirect.location(view).map(HeaderValue::try_from);
                 match value {
                     Some(Ok(value)) => {
                         let headers = HeaderMap::from_iter([(LOCATION, value)]);
-                        (redirect.status, headers, String::new(), "redirect")
+                        (redirect.status, headers, Bytes::new(), "redirect")
                     }
                     _ => return Self::refusal("redirect_host"),
                 }
@@ -134,7 +140,7 @@ impl Answer {
         Self {
             status: 400,
             headers: HeaderMap::new(),
-            body: "foreshade: the request breaks the rules of HTTP\n".to_owned(),
+            body: Bytes::from_static(b"foreshade: the request breaks the rules of HTTP\n"),
             reason,
             refused: false,
         }

@@ -11,6 +11,7 @@ use foreshade_contract::Name;
 use foreshade_engine::balance::Request;
 use foreshade_engine::moment::Moment;
 
+use super::sticking::Stuck;
 use super::{Flow, Worker};
 use crate::cohort;
 use crate::config::Cluster;
@@ -90,9 +91,16 @@ pub(super) struct Granted {
     asks: Option<Box<Marks>>,
     /// What changes in its answer.
     marks: Option<Box<Marks>>,
+    /// A fault was made on purpose.
+    fault: Option<&'static str>,
 }
 
 impl Granted {
+    /// What changes in its answer, for whoever adds to it.
+    pub(super) fn marks_mut(&mut self) -> &mut Marks {
+        self.marks.get_or_insert_default()
+    }
+
     /// The request has been answered: its places are for others.
     pub(super) fn release(&mut self) {
         self.passes = Default::default();
@@ -106,6 +114,7 @@ struct Way {
     timeout: Duration,
     changes: Option<Changes>,
     mirror: Option<Arc<Rule>>,
+    stuck: Option<Box<Stuck>>,
 }
 
 /// Why a request goes nowhere.
@@ -140,6 +149,14 @@ impl Flow {
     /// What policies change in it before an endpoint gets it; `None` for most.
     pub fn asks(&self) -> Option<&Marks> {
         self.granted.asks.as_deref()
+    }
+
+    /// The fault that was made on purpose, as a line in the access log says it; empty for most.
+    pub fn fault(&self) -> &'static str {
+        match self.granted.fault {
+            Some("delay") => "fault_delay",
+            Some(_) | None => "",
+        }
     }
 
     /// What policies change in its answer; `None` for most.
@@ -220,6 +237,7 @@ impl Worker {
                 passes: cleared.passes,
                 asks: boxed(cleared.asks),
                 marks: boxed(marks),
+                fault: cleared.findings.faults.first().copied(),
             },
             timeout: way.timeout,
             limit: arrived + way.timeout,
@@ -230,6 +248,7 @@ impl Worker {
             first_byte: None,
             failure: None,
             drawn: None,
+            stuck: way.stuck,
             changes: way.changes,
             mirror,
         })
@@ -275,6 +294,7 @@ impl Worker {
                 return Err(Stop::Answered(Box::new(answer)));
             }
             policy.prove(view, now, cleared)?;
+            policy.drill(view, cleared)?;
         }
         let split = match &route.action {
             Action::Forward(split) => split,
@@ -282,7 +302,7 @@ impl Worker {
                 return Err(Stop::Answered(Box::new(Answer::of(route, view))));
             }
         };
-        let (index, cluster, request) = self.choose(route, split, before, view).ok_or(Stop::Unrouted)?;
+        let (index, cluster, mut request) = self.choose(route, split, before, view).ok_or(Stop::Unrouted)?;
         let policy = route.policy.as_ref();
         let class = policy.map_or(Priority::Normal, |policy| policy.class.of(view));
         let gates = [
@@ -290,6 +310,11 @@ impl Worker {
             cluster.gate.as_ref(),
         ];
         pass(gates, class, cleared)?;
+        let stuck = cluster
+            .sticky
+            .as_ref()
+            .map(|by| Box::new(Stuck::new(by, view, now)));
+        request.stick = stuck.as_ref().and_then(|stuck| stuck.place(cluster));
         Ok(Way {
             cluster: index,
             request,
@@ -299,6 +324,7 @@ impl Worker {
                 cluster: cluster.name.clone(),
             }),
             mirror: route.mirror.clone(),
+            stuck,
         })
     }
 

@@ -114,6 +114,7 @@ impl Worker {
             changes: None,
             mirror: None,
             drawn: None,
+            stuck: None,
         })
     }
 

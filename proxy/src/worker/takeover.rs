@@ -147,6 +147,12 @@ impl Worker {
                 .place(drawn.id)
                 .map_or(Place::GONE, |place| place.endpoint);
         }
+        let here = self.topology.cluster(flow.cluster);
+        flow.request.stick = flow
+            .stuck
+            .as_ref()
+            .zip(here)
+            .and_then(|(stuck, cluster)| stuck.place(cluster));
         // Decided on a table that does not hold any more; the next attempt asks the new one.
         flow.next = None;
         if let (Some(attempt), Some(endpoint)) = (&mut flow.attempt, flow.tried.last()) {

@@ -7,10 +7,14 @@
 )]
 
 mod access;
+mod authorize;
 mod basic;
 mod cors;
+mod faults;
 mod gate;
 mod jwt;
 mod maintenance;
 mod rate;
 mod stand;
+mod sticky;
+mod ways;

@@ -3,16 +3,18 @@
 
 use foreshade_contract::Name;
 use foreshade_settings::{
-    AbsolutePath, At, Choice, Count, Json, Lasting, List, Mistake, Mistakes, Node, Rate, Read, Shown, Value,
-    scalar, seconds, section, word,
+    AbsolutePath, Address, At, Choice, Count, Json, Lasting, List, Mistake, Mistakes, Node, Part, Rate, Read,
+    Shown, Value, scalar, seconds, section, word,
 };
 use serde_json::json;
 
-use crate::config::text::Header;
 use crate::config::text::origin::OriginPattern;
-use crate::config::text::route::{MediaType, Method, Network, Realm, Text, Written};
+use crate::config::text::route::{CookiePath, MediaType, Method, Network, Realm, Text, Written};
+use crate::config::text::{Cookie, Header, Target};
 use crate::policy::Priority;
+use crate::policy::authorize::OnFailure;
 use crate::policy::gate::ROOM_MAX;
+use crate::policy::sticky::SameSite;
 
 /// Largest burst: more at once than any proxy serves in a second.
 pub(in crate::config) const BURST_MAX: u32 = 1_000_000;
@@ -235,6 +237,97 @@ section! {
     claim "claim": required Written;
     /// Name of the header.
     header "header": required At<Header>;
+}
+
+section! {
+    /// Somebody else who says whether a request may go on.
+    Authorize "an authorize section":
+    /// Who is asked, in HTTP/1.1 in the clear. A host is resolved for each connection.
+    address "address": required Address;
+    /// What he is asked for. The request itself is told in X-Forwarded-Method, -Uri, -Host, -Proto and -For.
+    path "path": default Target = Target("/".to_owned());
+    /// Headers of the request that he is shown; authorization and cookie where left out.
+    headers "headers": list List<Header, 0>;
+    /// Headers of his answer that endpoints are told. What a client sends in one of these is taken out.
+    answer_headers "answerHeaders": list List<At<Header>, 0>;
+    /// How long he may take, connecting included.
+    timeout "timeout": default At<Lasting<1, 60_000>> = seconds(1);
+    /// What becomes of requests when he cannot be asked, or fails: refuse with 503, or allow.
+    on_failure "onFailure": default OnFailure = OnFailure::Refuse;
+    /// Questions under way at a time. Beyond, he counts as failed.
+    concurrency "concurrency": default Count<1, 10_000> = Count(256);
+    /// How long a yes to the very same question is remembered; not at all where left out.
+    cache "cache": optional Lasting<1, 3_600_000>;
+}
+
+impl Choice for OnFailure {
+    const ALL: &'static [(&'static str, Self)] = &[("refuse", Self::Refuse), ("allow", Self::Allow)];
+}
+
+impl Shown for OnFailure {
+    fn shown(&self) -> Json {
+        word(*self).into()
+    }
+}
+
+section! {
+    /// Faults made on purpose, for a drill. They say nothing of endpoints, and move nobody.
+    Faults "a faults section":
+    /// A part of the requests waits.
+    delay "delay": optional FaultDelay;
+    /// A part of the requests is answered with an error, and reaches nobody.
+    abort "abort": optional FaultAbort;
+    /// Only requests that have this header; all where left out.
+    header "header": optional Header;
+}
+
+section! {
+    /// A delay made on purpose.
+    FaultDelay "a delay":
+    /// How long; below the timeout of the route.
+    time "for": required At<Lasting<1, 60_000>>;
+    /// How many of them.
+    share "share": required Part;
+}
+
+section! {
+    /// An error made on purpose.
+    FaultAbort "an abort":
+    /// Its status.
+    status "status": default Count<400, 599> = Count(503);
+    /// How many of them.
+    share "share": required Part;
+}
+
+section! {
+    /// How users stay with their slot: an endpoint and its shadow.
+    Sticky "a sticky section":
+    /// File with a key for each line, base64 of at least 32 bytes: the first signs cookies, all are taken. Others may not
+    /// read it. Read again when it changes.
+    keys_file "keysFile": required AbsolutePath;
+    /// Name of the cookie; foreshade- and the cluster's name where left out.
+    cookie "cookie": optional At<Cookie>;
+    /// How long a cookie lives, renewed at half of it; as long as the browser where left out.
+    ttl "ttl": optional Lasting<1000, 31_536_000_000>;
+    /// Whether browsers send it over TLS only.
+    secure "secure": default At<bool> = true;
+    /// Whether it is kept from pages.
+    http_only "httpOnly": default bool = true;
+    /// With which other sites' requests browsers send it: strict for none, lax for links, none for all.
+    same_site "sameSite": default At<SameSite> = SameSite::Lax;
+    /// Under which path browsers send it.
+    path "path": default At<CookiePath> = CookiePath("/".to_owned());
+}
+
+impl Choice for SameSite {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("strict", Self::Strict), ("lax", Self::Lax), ("none", Self::None)];
+}
+
+impl Shown for SameSite {
+    fn shown(&self) -> Json {
+        word(*self).into()
+    }
 }
 
 section! {

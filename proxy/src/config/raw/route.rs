@@ -15,7 +15,10 @@ use crate::path::{DuplicateSlashes, EncodedSlashes};
 use crate::policy::Priority;
 use crate::route::answer::Scheme;
 
-use super::{Access, BasicAuth, Class, Concurrency, Cors, Jwt, Limit, Maintenance, Mirror, RateLimit};
+use super::{
+    Access, Authorize, BasicAuth, Class, Concurrency, Cors, Faults, Jwt, Limit, Maintenance, Mirror,
+    RateLimit,
+};
 
 /// How often one request is sent at most: what failover never exceeds is the most that can be allowed.
 type Attempts = Count<1, ATTEMPTS_MAX_NEVER_SENT>;
@@ -66,6 +69,10 @@ section! {
     basic_auth "basicAuth": optional BasicAuth;
     /// Whose tokens have to come with a request.
     jwt "jwt": optional At<Jwt>;
+    /// Somebody else who is asked whether a request may go on; nobody where left out.
+    authorize "authorize": optional Authorize;
+    /// Faults made on purpose, for a drill; none where left out. Told of wherever somebody looks.
+    faults "faults": optional At<Faults>;
 }
 
 section! {

@@ -158,6 +158,16 @@ text! {
     }, "^[!#-\\[\\]-~]([ !#-\\[\\]-~]*[!#-\\[\\]-~])?$"
 }
 
+text! {
+    /// Under which path a cookie comes. Source: RFC 6265 section 4.1.1, without what would need quotes.
+    CookiePath(String), "a path that starts with a slash, without ; and ,", |text| {
+        if text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && !b";,\"\\".contains(&b)) {
+            return Ok(text.to_owned());
+        }
+        Err(Wrong::default())
+    }, "^/[!#-+.-:<-\\[\\]-~-]*$"
+}
+
 /// A network.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::config) struct Network(pub(in crate::config) Cidr);
