@@ -281,6 +281,27 @@ async fn read_status(answer: Response<h2::RecvStream>) -> &'static str {
     }
 }
 
+/// Beyond two hundred requests that are taken back a client is told to calm down; but streams of messages end so.
+#[test]
+fn a_client_who_has_heard_enough_of_many_streams_is_not_flooding() {
+    run(async {
+        let endpoint = Endpoint::start(Builder::new(), |mut came: Came| async move {
+            let mut sending = came.respond.send_response(head(), false).unwrap();
+            poll_fn(|cx| sending.poll_reset(cx)).await.unwrap();
+        })
+        .await;
+        let proxy = proxy(&[endpoint.address], "", "");
+        let client = Client::connect(proxy.users).await;
+        for _ in 0..300 {
+            let (answer, mut sending) = client.begin(call("shop.Orders/Watch", None), false).await;
+            assert_eq!(answer.await.unwrap().status(), 200);
+            sending.send_reset(Reason::CANCEL);
+        }
+        until(|| attempts(&proxy, "cancelled") == 300).await;
+        assert_eq!(proxy.refused("http2_flood"), 0);
+    });
+}
+
 #[test]
 fn endpoints_are_asked_for_their_health_as_grpc_servers_are() {
     run(async {

@@ -291,7 +291,9 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let counter = match self.taken_back {
+        // A client who has had enough of a stream of messages takes it back, and there is no other way to say so.
+        let is_heard_enough = !self.is_paced && self.written.is_some();
+        let counter = match self.taken_back && !is_heard_enough {
             true => &self.meter.reset,
             false => &self.meter.ended,
         };
