@@ -195,7 +195,8 @@ fn a_refused_stream_goes_elsewhere_whatever_its_method_and_is_served_once() {
         })
         .await;
         let well = echo().await;
-        let proxy = proxy(&[full.address, well.address], "", "");
+        // In turn: by load alone, the one that has answered would be asked again.
+        let proxy = proxy(&[full.address, well.address], "", "    balance: round-robin\n");
         let client = Client::connect(proxy.users).await;
         for n in 1..=20 {
             let answer = client.ask(request(Method::POST, "/"), b"order").await.unwrap();
@@ -465,7 +466,7 @@ fn an_endpoint_that_does_not_speak_it_is_sent_no_request() {
     });
     run(async {
         let well = echo().await;
-        let proxy = proxy(&[mute.address, well.address], "", "");
+        let proxy = proxy(&[mute.address, well.address], "", "    balance: round-robin\n");
         let client = Client::connect(proxy.users).await;
         for n in 1..=10 {
             let answer = client.ask(request(Method::POST, "/"), b"order").await.unwrap();

@@ -386,6 +386,20 @@ fn a_successor_that_is_killed_half_way_changes_nothing_and_reloads_wait_for_it()
     assert!(ask(proxy.users).ends_with('a'));
 }
 
+/// Whether a process has a socket that accepts at this address. Source: proc(5), `/proc/net/tcp`.
+fn listens(pid: u32, address: SocketAddr) -> bool {
+    let port = format!(":{:04X}", address.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let rows = table
+        .lines()
+        .map(|row| row.split_whitespace().collect::<Vec<_>>());
+    let accepting = rows.filter(|row| row[1].ends_with(&port) && row[3] == "0A");
+    let accepting: Vec<_> = accepting.map(|row| format!("socket:[{}]", row[9])).collect();
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let mut links = files.filter_map(|file| std::fs::read_link(file.unwrap().path()).ok());
+    links.any(|link| accepting.iter().any(|one| link.as_os_str() == one.as_str()))
+}
+
 #[test]
 fn the_old_process_may_die_once_it_has_handed_over() {
     let silent = Scripted::start(|stream| {
@@ -398,6 +412,8 @@ fn the_old_process_may_die_once_it_has_handed_over() {
     silent.next_head().unwrap();
     proxy.rewrite(&file(&place(&proxy), 1, &only(a.address), ""));
     proxy.upgrade().unwrap();
+    let old = proxy.process().id();
+    proxy.wait_until("the old one to accept no more", |p| !listens(old, p.users));
     let strangers = Strangers::start(proxy.users);
     strangers.more(10);
     proxy.process().kill().unwrap();

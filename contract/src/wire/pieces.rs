@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     fn plan(length: usize) -> proto::Down {
-        let bytes: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..=250).cycle().take(length).collect();
         proto::Down {
             body: Some(proto::down::Body::Plan(bytes.into())),
         }

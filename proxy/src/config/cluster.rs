@@ -19,8 +19,6 @@ use super::secured::secured;
 use super::tcp::announced;
 use super::text::Origin;
 use super::{Cluster, CohortKey, HealthCheck, Probe, Segment, SegmentRule, http2, policy, raw, sticky};
-use crate::tls::HTTP2;
-use crate::tls::origination::Protocols;
 
 /// An endpoint or a shadow, before its role is known.
 pub(super) struct Member {
@@ -88,16 +86,8 @@ pub(super) fn cluster(
     }
     check_addresses(&members, &shadows, listening, mistakes);
     check_names(&members, mistakes);
-    // HTTP/1.1 goes without saying.
-    let protocols: Protocols = if http2.is_some() { &[HTTP2] } else { &[] };
-    let tls = secured(
-        (raw.tls, protocols),
-        raw.name.as_ref().and_then(At::place),
-        &mut members,
-        world,
-        mistakes,
-    );
-
+    let place = raw.name.as_ref().and_then(At::place);
+    let tls = secured((raw.tls, http2.is_some()), place, &mut members, world, mistakes);
     let shift = shift(&raw.shift, mistakes);
     let health = match raw.health {
         raw::Health::Off => None,

@@ -14,12 +14,13 @@ use super::cluster::Member;
 use super::dns::DnsName;
 use super::text::Host;
 use super::tls::{ClusterTls, origination};
+use crate::tls::HTTP2;
 use crate::tls::origination::{Origination, Protocols, Verify};
 
 /// What the endpoints are spoken to with: `Some(None)` in the clear, `None` where something is wrong. Gives each member its
-/// name. `protocols` are offered to them (ALPN).
+/// name. Whether HTTP/2 is to be agreed on with them stands beside `tls`.
 pub(super) fn secured(
-    (tls, protocols): (Option<At<ClusterTls>>, Protocols),
+    (tls, http2): (Option<At<ClusterTls>>, bool),
     cluster: Option<Place>,
     members: &mut [Member],
     world: &World<'_>,
@@ -39,6 +40,8 @@ pub(super) fn secured(
     for member in members {
         member.server_name = server_name(member, &tls.value, mistakes);
     }
+    // HTTP/1.1 goes without saying.
+    let protocols: Protocols = if http2 { &[HTTP2] } else { &[] };
     let made = origination((tls.value, protocols), cluster, world.originate, mistakes);
     (mistakes.count() == before).then_some(Some(made?))
 }

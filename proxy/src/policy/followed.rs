@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwapOption, Guard};
 use foreshade_engine::moment::Moment;
 use tokio::sync::oneshot;
 
@@ -85,9 +85,9 @@ impl<T: Send + Sync + 'static, E: Error + 'static> Watched<T, E> {
         }
     }
 
-    /// What was read last.
-    pub(super) fn content(&self) -> Option<Arc<T>> {
-        self.content.load_full()
+    /// What was read last. Borrowed: a count of who holds it would be written by all workers with each request.
+    pub(super) fn content(&self) -> Guard<Option<Arc<T>>> {
+        self.content.load()
     }
 
     /// Has the file looked at, if it is time, or if somebody is in need of what is not there. Told when that is done.

@@ -83,7 +83,8 @@ impl Jwt {
             return Token::Denied(challenge(Reason::Unauthorized, "Bearer"));
         };
         let looking = self.keys.look(now, true);
-        let Some(keys) = self.keys.content() else {
+        let keys = self.keys.content();
+        let Some(keys) = keys.as_deref() else {
             return match looking {
                 Some(read) if !waited => Token::Waits(read),
                 _ => Token::Denied(Denial::of(Reason::LoginUnavailable).come_back_in(1)),
@@ -91,7 +92,7 @@ impl Jwt {
         };
         let unix_s = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let unix_s = unix_s.map_or(f64::INFINITY, |since| since.as_secs_f64());
-        match self.claims(token, &keys, unix_s) {
+        match self.claims(token, keys, unix_s) {
             Some(claims) => Token::Says(claims),
             None => Token::Denied(challenge(Reason::TokenRefused, "Bearer error=\"invalid_token\"")),
         }

@@ -125,11 +125,12 @@ impl Sticky {
     pub(crate) fn came(&self, view: &RequestView<'_>, now: Moment, unix_s: u64) -> Came {
         // Whether that has been done nobody waits for: the keys that are here are good enough.
         drop(self.keys.look(now, false));
-        let Some(keys) = self.keys.content() else {
+        let keys = self.keys.content();
+        let Some(keys) = keys.as_deref() else {
             return Came::Unreadable;
         };
         match view.cookie(&self.settings.cookie) {
-            Some(value) => self.said(&keys, value, unix_s),
+            Some(value) => self.said(keys, value, unix_s),
             None => Came::Nothing,
         }
     }
@@ -168,7 +169,8 @@ impl Sticky {
 
     /// The cookie for a slot; `None` where there is nothing to sign it with.
     pub(crate) fn cookie(&self, slot: Slot, unix_s: u64) -> Option<HeaderValue> {
-        let keys = self.keys.content()?;
+        let keys = self.keys.content();
+        let keys = keys.as_deref()?;
         let settings = &self.settings;
         let ttl_s = settings.ttl.map(|ttl| ttl.as_secs());
         let ends = ttl_s.map_or(0, |ttl_s| unix_s.saturating_add(ttl_s));

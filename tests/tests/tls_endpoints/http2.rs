@@ -34,9 +34,9 @@ fn who_agrees_on_http_1_1_alone_is_sent_nothing() {
     let stage = Stage::new();
     let nginx = Nginx::start(&stage.folder, &stage.shop, "location / { return 200 \"ok\\n\"; }");
     let cluster = format!("    protocol: http2\n{}", one(nginx.address));
-    let proxy = start(true, &stage.tls(""), &cluster);
+    let mut proxy = start(true, &stage.tls(""), &cluster);
     assert_eq!(get(&proxy, "/").0, 502);
     assert_eq!(failed(&proxy, "incompatible"), 1);
-    assert_eq!(attempts(&proxy, "connect_failed"), 1);
+    proxy.wait_until("charging it", |p| attempts(p, "connect_failed") == 1);
     assert_eq!(done(&proxy, "1.2", false) + done(&proxy, "1.3", false), 0);
 }
