@@ -173,7 +173,7 @@ section! {
     Cluster "a cluster":
     /// Name, unique among clusters.
     name "name": required At<Name>;
-    /// What its endpoints are asked in: http1, or http2, which gRPC needs. In the clear, without asking first.
+    /// What its endpoints are asked in: http1, or http2, which gRPC needs. In the clear without asking first, over TLS by ALPN.
     protocol "protocol": default Spoken = Spoken::Http1;
     /// Bounds of HTTP/2 to its endpoints; with protocol: http2 only.
     http2 "http2": optional At<EndpointHttp2>;
