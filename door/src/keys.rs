@@ -5,9 +5,6 @@
 //! the configuration says; an order never is. Without a token everything is open: then the socket or the loopback
 //! address is the door.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,24 +15,20 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, Method};
 use foreshade_settings::WithoutToken;
 
+use crate::secret::{SecretError, read_secret};
+
 /// Shortest token: sixteen characters of 64 are 96 bits.
 const BYTES_MIN: usize = 16;
 
 /// Longest token: any scheme's fits.
 const BYTES_MAX: usize = 4096;
 
-/// Bits that nobody but the owner, and the group for reading, may have.
-const FORBIDDEN_BITS: u32 = 0o027;
-
 /// Why a file cannot be taken for a token.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// The file cannot be read.
-    #[error("cannot be read")]
-    Read(#[from] std::io::Error),
-    /// Others could read or change it.
-    #[error("has the permissions {0:04o}, so that others can read or change it; run chmod 0600")]
-    Mode(u32),
+    /// The file is no secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// What is in it is no token.
     #[error("holds no token: one line of {BYTES_MIN} to {BYTES_MAX} visible characters")]
     Content,
@@ -106,15 +99,9 @@ impl Keys {
 /// # Errors
 /// When the file is no token that only this program and its operators know.
 pub fn read_token(path: &Path) -> Result<Vec<u8>, TokenError> {
-    let file = File::open(path)?;
-    // Of the open file, so that nobody can exchange it in between.
-    let mode = file.metadata()?.permissions().mode() & 0o7777;
-    if mode & FORBIDDEN_BITS != 0 {
-        return Err(TokenError::Mode(mode));
-    }
-    let mut text = Vec::new();
-    file.take(BYTES_MAX as u64 + 2).read_to_end(&mut text)?;
-    let token = text.trim_ascii_end();
+    // With the end of its line.
+    let text = read_secret(path, BYTES_MAX + 2)?;
+    let token = text.as_bytes().trim_ascii_end();
     if !(BYTES_MIN..=BYTES_MAX).contains(&token.len()) || !token.iter().all(u8::is_ascii_graphic) {
         return Err(TokenError::Content);
     }
@@ -143,6 +130,7 @@ fn presented(headers: &HeaderMap) -> Option<&[u8]> {
 mod tests {
     use super::*;
     use axum::http::HeaderValue;
+    use std::os::unix::fs::PermissionsExt as _;
     use std::path::PathBuf;
 
     /// A file of its own, removed when dropped.
@@ -174,7 +162,10 @@ mod tests {
         }
         for mode in [0o604, 0o644, 0o602, 0o660, 0o620, 0o601] {
             let error = load("mode", b"0123456789abcdef\n", mode).unwrap_err();
-            assert!(matches!(error, TokenError::Mode(m) if m == mode), "{error}");
+            assert!(
+                matches!(error, TokenError::Secret(SecretError::Mode(m)) if m == mode),
+                "{error}"
+            );
         }
     }
 
@@ -197,7 +188,7 @@ mod tests {
             assert!(matches!(error, TokenError::Content), "{error}");
         }
         let missing = Keys::load(Path::new("/nowhere/token"), WithoutToken::Nothing);
-        assert!(matches!(missing, Err(TokenError::Read(_))));
+        assert!(matches!(missing, Err(TokenError::Secret(SecretError::Read(_)))));
     }
 
     #[test]

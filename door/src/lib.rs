@@ -6,10 +6,12 @@
 
 mod keys;
 mod listen;
+mod secret;
 mod serve;
 mod strangers;
 
 pub use self::keys::{Keys, TokenError, read_token};
 pub use self::listen::{Door, Heir, Listening, Remove, Stream};
+pub use self::secret::{SecretError, read_secret};
 pub use self::serve::{Life, Limits, serve};
 pub use self::strangers::{BEARER, TOKEN_NEEDED, WEB_PAGE, is_web_page};

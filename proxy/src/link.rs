@@ -214,11 +214,10 @@ impl Link {
             tokio::select! {
                 message = incoming.message() => match message? {
                     Some(message) => {
-                        let refused = |source| Unreadable { plan: None, source };
                         let read = match gathering.take(message) {
                             Ok(None) => continue,
                             Ok(Some(whole)) => Downward::read(whole),
-                            Err(error) => Err(refused(error)),
+                            Err(source) => Err(Unreadable { plan: None, source }),
                         };
                         self.hear(read).await;
                         self.report(outbox).await;

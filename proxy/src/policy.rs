@@ -186,7 +186,7 @@ impl Policy {
         let Some(faults) = &self.faults else {
             return Ok(());
         };
-        if !std::mem::replace(&mut cleared.drilled, true) {
+        if !std::mem::replace(&mut cleared.delay_drawn, true) {
             match faults.delays(view) {
                 Fault::Delay(delay) => {
                     cleared.findings.faults.push("delay");
@@ -196,7 +196,9 @@ impl Policy {
                 Fault::None => {}
             }
         }
-        if let Some(denial) = faults.aborts(view) {
+        if !std::mem::replace(&mut cleared.abort_drawn, true)
+            && let Some(denial) = faults.aborts(view)
+        {
             cleared.findings.faults.push("abort");
             return Err(Held::Denied(Box::new(denial)));
         }
@@ -276,7 +278,9 @@ fn allowed(
         Some((_, grant)) => grant.clone(),
         None => match by.ask(view, now) {
             Word::Known(grant) => {
-                cleared.findings.authorized.push("cached");
+                // Like what was said when somebody was asked, it holds for the whole request.
+                cleared.findings.note_word("cached");
+                cleared.words.push((by.clone(), grant.clone()));
                 grant
             }
             Word::Waits(question) => return Err(Held::Waits(Until::Word(question))),

@@ -131,10 +131,8 @@ pub fn run(start: Start, config: Config, verbosity: Verbosity) -> Result<(), Ser
     let connections = Connections::new(sockets.len());
     let (loggers, access_log) = start_access_log(topology.config(), sockets.len())?;
 
-    let known = match &mut predecessor {
-        Some(predecessor) => Some(predecessor.prepared()?),
-        None => None,
-    };
+    let known = predecessor.as_mut().map(Predecessor::prepared).transpose()?;
+    listen::begin(&topology, &sockets)?;
     let mind = Mind::new(&topology, keeper, known);
     let upgrades = mind.upgrades;
     let (end, ending) = watch::channel(Ending::NotYet);

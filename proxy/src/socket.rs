@@ -14,6 +14,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
+use rustls::ProtocolVersion;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::unconstrained;
@@ -47,6 +48,14 @@ impl<A: Unpin> Socket<A> {
         match self {
             Self::Plain(_) => None,
             Self::Tls(secure) => Some(&secure.agreed),
+        }
+    }
+
+    /// The version of TLS that is spoken; `None` in the clear.
+    pub(crate) fn version(&self) -> Option<ProtocolVersion> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(secure) => secure.stream.get_ref().1.protocol_version(),
         }
     }
 

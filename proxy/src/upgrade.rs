@@ -17,8 +17,9 @@
 //! ```
 //!
 //! Until it says farewell the predecessor has changed nothing: whatever goes wrong before that, it goes on as if
-//! nobody had asked. A successor that does not hear it, and not that it is refused either, goes on alone: the other
-//! one has died. Each step has a time limit. Only root and the user of the process itself are listened to.
+//! nobody had asked. A successor whose line breaks before it goes on alone: the other one has died. One that only
+//! hears nothing gives up, because the other one may still serve. Each step has a time limit. Only root and the user
+//! of the process itself are listened to.
 //!
 //! What is carried over is what was learnt: shifts, risks, baselines, overrides and advisories ([`words::State`]).
 //! What is not: counters, limits of rate, tickets of TLS, connections. They end with the process that has them.

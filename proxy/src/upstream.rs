@@ -17,7 +17,6 @@ use pingora_error::{Error, ErrorSource, ErrorType};
 use crate::framing::Refusal;
 use crate::outcome::Failure;
 use crate::recorder::Place;
-use crate::tls::handshakes::HandshakeFailure;
 use crate::topology::Topology;
 use crate::topology::ids::EndpointId;
 
@@ -162,7 +161,10 @@ pub(crate) fn exchange_failure(error: &Error, reused: bool, answered: bool) -> F
     if let Some(refusal) = refusal(error) {
         return Failure::ClientRefused(refusal);
     }
-    let cause = || error.cause.as_deref()?.downcast_ref::<std::io::Error>();
+    let told = || {
+        let cause = error.cause.as_deref()?.downcast_ref::<std::io::Error>()?;
+        Some(cause.get_ref()?.downcast_ref::<Unreached>()?.0)
+    };
     match (error.esource(), error.etype()) {
         (ErrorSource::Downstream, ReadError | WriteError | ConnectionClosed | ErrorType::WriteTimedout) => {
             Failure::ClientGone
@@ -174,10 +176,7 @@ pub(crate) fn exchange_failure(error: &Error, reused: bool, answered: bool) -> F
         (ErrorSource::Upstream, ConnectionClosed | ReadError | WriteError) if reused => {
             Failure::StaleConnection
         }
-        // What the connection was told of it was counted there.
-        (ErrorSource::Upstream, _) => cause()
-            .and_then(HandshakeFailure::after)
-            .map_or(Failure::Reset, Failure::Handshake),
+        (ErrorSource::Upstream, _) => told().unwrap_or(Failure::Reset),
         (ErrorSource::Internal | ErrorSource::Unset, _) => Failure::Internal,
     }
 }

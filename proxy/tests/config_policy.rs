@@ -302,6 +302,11 @@ fn who_is_asked_leaves_time_for_an_answer_and_changes_nothing_that_frames_a_mess
             "answerHeaders: [content-length]",
             "\"content-length\" is not to be edited",
         ),
+        // Of a question without a body it would be a lie, and the next question its body.
+        (
+            "headers: [content-length]",
+            "\"content-length\" is not to be edited",
+        ),
         ("onFailure: ask", "expected: refuse or allow"),
         ("path: check", "hint: write /check"),
         ("concurrency: 0", "concurrency"),

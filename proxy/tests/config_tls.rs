@@ -128,6 +128,12 @@ fn an_address_without_a_name_a_name_without_tls_and_a_key_alone_are_mistakes() {
 
     shop.yaml: 1 mistake
     ");
+    let anybody = "    tls: { verify: authority }\n";
+    let said = shown(&file(&format!("{anybody}{ADDRESSES}")), &folder);
+    assert!(
+        said.contains("without caFile believes whoever has a certificate"),
+        "{said}"
+    );
     let off = "    tls: { serverName: a.internal, verify: off }\n";
     let said = shown(&file(&format!("{off}{ADDRESSES}")), &folder);
     assert!(said.contains("expected: name or authority"), "{said}");

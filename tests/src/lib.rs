@@ -16,6 +16,7 @@ pub mod nginx;
 pub mod promtool;
 pub mod proxy;
 pub mod recording;
+pub mod strangers;
 pub mod tidy;
 pub mod tls_server;
 pub mod wire;

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use crate::proxy::PATIENCE;
@@ -80,6 +80,36 @@ impl Scripted {
         let (seen, heads) = mpsc::channel();
         let address = serving_at(address, move |stream| serve(stream, &script, &seen));
         Self { address, heads }
+    }
+
+    /// Answers each connection's first request with this, and closes it.
+    ///
+    /// # Panics
+    /// When no port is free.
+    pub fn saying(answer: &'static str) -> Self {
+        let length = answer.len();
+        let answer =
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{answer}");
+        Self::start(move |stream| {
+            // The proxy may have gone.
+            let _ = stream.write_all(answer.as_bytes());
+        })
+    }
+
+    /// Answers each request with these bytes once it is told to.
+    ///
+    /// # Panics
+    /// When no port is free.
+    pub fn when_told(answer: &'static str) -> (Self, mpsc::Sender<()>) {
+        let (tell, told) = mpsc::channel();
+        let told = Arc::new(Mutex::new(told));
+        let endpoint = Self::start(move |stream| {
+            // The test may be over, and the proxy gone.
+            if told.lock().is_ok_and(|told| told.recv().is_ok()) {
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        });
+        (endpoint, tell)
     }
 
     /// The head of the next request that came, if one comes soon.

@@ -18,14 +18,7 @@ use serde_json::Value;
 
 #[test]
 fn a_request_in_flight_is_finished_before_the_process_leaves() {
-    let (finish, finished) = mpsc::channel::<()>();
-    let finished = Arc::new(Mutex::new(finished));
-    let endpoint = Scripted::start(move |stream| {
-        finished.lock().unwrap().recv().unwrap();
-        stream
-            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone")
-            .unwrap();
-    });
+    let (endpoint, finish) = Scripted::when_told("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone");
     let mut proxy = Proxy::start(&format!(
         "clusters:\n  - name: shop\n    health: off\n    endpoints:\n      - {{ name: a, address: \"{}\" }}\n",
         endpoint.address

@@ -271,6 +271,25 @@ fn a_call_may_rest_where_a_request_may_not_and_no_longer_than_its_cluster_says()
     });
 }
 
+/// Its client says how much will come, and sends none of it.
+#[test]
+fn a_call_whose_body_does_not_come_ends_as_one_that_rests() {
+    run(async {
+        let endpoint = Endpoint::start(Builder::new(), |came: Came| came.echo(head(), status("0"))).await;
+        let proxy = proxy(&[endpoint.address], "", "    http2: { streamIdleTimeout: 1s }\n");
+        let client = Client::connect(proxy.users).await;
+        let mut announced = call("shop.Orders/Get", None);
+        announced
+            .headers_mut()
+            .insert("content-length", HeaderValue::from_static("5"));
+        let (answer, _sending) = client.begin(announced, false).await;
+        let mut body = answer.await.unwrap().into_body();
+        assert!(next(&mut body).await.is_none());
+        let trailers = poll_fn(|cx| body.poll_trailers(cx)).await.unwrap().unwrap();
+        assert_eq!(trailers["grpc-status"], "4");
+    });
+}
+
 /// The echo has begun to answer; what follows is a reset.
 async fn read_status(answer: Response<h2::RecvStream>) -> &'static str {
     let mut body = answer.into_body();

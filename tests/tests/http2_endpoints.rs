@@ -289,15 +289,20 @@ fn an_endpoints_limit_of_streams_is_kept() {
         let proxy = proxy(&[endpoint.address], "", "");
         let client = Client::connect(proxy.users).await;
         let mut answers = Vec::new();
-        for _ in 0..6 {
+        for _ in 0..40 {
             answers.push(client.begin(request(Method::POST, "/"), true).await.0);
         }
-        until(|| inside.load(Ordering::SeqCst) == 6).await;
+        until(|| inside.load(Ordering::SeqCst) == 40).await;
         gate.notify_waiters();
         for answer in answers {
             assert_eq!(answer.await.unwrap().status(), 200);
         }
-        assert_eq!(endpoint.connections(), 3);
+        // Two on each; while it was not known how many it takes, a connection may have been opened too many.
+        assert!(
+            (20..=24).contains(&endpoint.connections()),
+            "{}",
+            endpoint.connections()
+        );
         assert_eq!(attempts(&proxy, "a", "shed"), 0);
     });
 }

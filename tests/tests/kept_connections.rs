@@ -136,12 +136,7 @@ fn an_answer_that_breaks_off_ends_the_connection() {
 
 #[test]
 fn a_client_that_has_closed_its_own_side_gets_its_answer() {
-    let (finish, finished) = mpsc::channel::<()>();
-    let finished = Arc::new(Mutex::new(finished));
-    let endpoint = Scripted::start(move |stream| {
-        finished.lock().unwrap().recv().unwrap();
-        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone");
-    });
+    let (endpoint, finish) = Scripted::when_told("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone");
     let proxy = proxy(endpoint.address);
     let mut user = connect(proxy.users);
     user.write_all(GET.as_bytes()).unwrap();

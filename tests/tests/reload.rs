@@ -9,7 +9,7 @@
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ use foreshade_bench::farm::fault::Fault;
 use foreshade_bench::farm::{Farm, FarmOptions};
 use foreshade_bench::load::{Load, LoadOptions};
 use foreshade_tests::proxy::{Proxy, free_address, preamble};
-use foreshade_tests::wire::{Scripted, connect, exchange, read_until};
+use foreshade_tests::strangers::Strangers;
+use foreshade_tests::wire::{Scripted, connect, read_until};
 
 /// A file to be: listeners, each with its routes from path to cluster, and clusters with their endpoints.
 #[derive(Clone)]
@@ -97,55 +98,8 @@ fn applied(proxy: &Proxy, file: &File) {
     );
 }
 
-fn scripted(answer: &'static str) -> Scripted {
-    Scripted::start(move |stream| {
-        let length = answer.len();
-        write!(
-            stream,
-            "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{answer}"
-        )
-        .unwrap();
-    })
-}
-
 fn body(users: SocketAddr, path: &str) -> String {
     client::request(users, "GET", path, "").unwrap().1
-}
-
-/// Users on new connections, one after the other, until they are told to stop.
-struct Strangers {
-    stop: Arc<AtomicBool>,
-    asked: Arc<AtomicU32>,
-    /// What those got who failed.
-    thread: std::thread::JoinHandle<Vec<String>>,
-}
-
-impl Strangers {
-    fn start(users: SocketAddr) -> Self {
-        let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-        let (stopped, counted) = (stop.clone(), asked.clone());
-        let thread = std::thread::spawn(move || {
-            let mut failed = Vec::new();
-            while !stopped.load(Ordering::Relaxed) {
-                let answer = exchange(users, b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-                if !answer.starts_with("HTTP/1.1 200") {
-                    failed.push(answer);
-                }
-                counted.fetch_add(1, Ordering::Relaxed);
-            }
-            failed
-        });
-        Self { stop, asked, thread }
-    }
-
-    fn asked(&self) -> u32 {
-        self.asked.load(Ordering::Relaxed)
-    }
-
-    fn finish(self) -> Vec<String> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap()
-    }
 }
 
 #[test]
@@ -166,12 +120,11 @@ fn everything_can_come_and_go_under_load_and_nobody_fails() {
     renamed.listeners[0].2[0].1 = "store";
 
     let load = Load::start(LoadOptions::steady(proxy.users, 400.0, Duration::from_secs(60))).unwrap();
-    let strangers = Strangers::start(proxy.users);
+    let strangers = Strangers::start(proxy.users, 1, "/a");
     for round in 0..4 {
         for file in [&more, &renamed, &first] {
             applied(&proxy, file);
-            let asked = strangers.asked();
-            proxy.wait_until("used under each", |_| strangers.asked() >= asked + 3);
+            strangers.more(3);
             let open = std::ptr::eq(file, &more);
             proxy.wait_until(&format!("listening or not, in round {round}"), |_| {
                 TcpStream::connect(other).is_ok() == open
@@ -179,7 +132,7 @@ fn everything_can_come_and_go_under_load_and_nobody_fails() {
         }
     }
     load.stop();
-    let failed = strangers.finish();
+    let (_, failed) = strangers.finish();
     assert!(failed.is_empty(), "{failed:?}");
     let records = load.finish().records;
     let failed: Vec<_> = records.iter().filter(|r| r.outcome.failed()).collect();
@@ -199,7 +152,7 @@ fn everything_can_come_and_go_under_load_and_nobody_fails() {
 
 #[test]
 fn a_bad_file_changes_nothing_and_all_its_mistakes_are_told() {
-    let a = scripted("a");
+    let a = Scripted::saying("a");
     let mut proxy = Proxy::start_with(|users, admin| file(users, admin, &[("a", a.address, "")]).text());
     let good = file(proxy.users, proxy.admin, &[("a", a.address, "")]);
     let bad = good
@@ -234,7 +187,7 @@ fn a_bad_file_changes_nothing_and_all_its_mistakes_are_told() {
 
 #[test]
 fn what_needs_a_restart_and_an_address_that_is_taken_are_refused_as_a_whole() {
-    let (a, b) = (scripted("a"), scripted("b"));
+    let (a, b) = (Scripted::saying("a"), Scripted::saying("b"));
     let proxy = Proxy::start_with(|users, admin| file(users, admin, &[("a", a.address, "")]).text());
     let other = file(proxy.users, proxy.admin, &[("b", b.address, "")]);
     let (status, answer) = proxy.reload(&other.text().replace("workers: 2", "workers: 3"));
@@ -278,7 +231,7 @@ fn what_needs_a_restart_and_an_address_that_is_taken_are_refused_as_a_whole() {
 
 #[test]
 fn a_signal_and_the_file_itself_are_heard() {
-    let (a, b) = (scripted("a"), scripted("b"));
+    let (a, b) = (Scripted::saying("a"), Scripted::saying("b"));
     let mut proxy = Proxy::start_with(|users, admin| file(users, admin, &[("a", a.address, "")]).text());
     let file = |to: &Scripted| file(proxy.users, proxy.admin, &[("x", to.address, "")]).text();
     let (first, second) = (file(&b), file(&a));
@@ -408,7 +361,7 @@ fn a_request_at_an_endpoint_that_is_removed_finishes_and_its_idle_connection_goe
         // Kept alive, until the proxy closes it.
         let _ = idle_ended.send(stream.read(&mut [0]));
     });
-    let b = scripted("second");
+    let b = Scripted::saying("second");
     let proxy = Proxy::start_with(|users, admin| file(users, admin, &[("a", a.address, "")]).text());
     let mut waiting = connect(proxy.users);
     waiting.write_all(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
@@ -448,14 +401,8 @@ fn a_listener_that_has_just_been_removed_can_come_back_at_once() {
 
 #[test]
 fn a_listener_that_is_removed_finishes_its_requests_and_the_others_keep_their_connections() {
-    let (finish, finished) = mpsc::channel::<()>();
-    let finished = Arc::new(Mutex::new(finished));
-    let endpoint = Scripted::start(move |stream| {
-        finished.lock().unwrap().recv().unwrap();
-        stream
-            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\ndone")
-            .unwrap();
-    });
+    let (endpoint, finish) =
+        Scripted::when_told("HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\ndone");
     let member = ("a", endpoint.address, "");
     let gone = free_address();
     let mut proxy = Proxy::start_with(|users, admin| {

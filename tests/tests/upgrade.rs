@@ -12,10 +12,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use foreshade_bench::client;
 use foreshade_bench::farm::fault::Fault;
@@ -24,6 +22,7 @@ use foreshade_bench::load::{Load, LoadOptions};
 use foreshade_proxy::upgrade::line::Line;
 use foreshade_proxy::upgrade::words::{Answer, Hello, Lent, PROTOCOL, Said};
 use foreshade_tests::proxy::{PATIENCE, Place, Proxy, binary, free_address};
+use foreshade_tests::strangers::Strangers;
 use foreshade_tests::wire::{Scripted, connect, exchange, read_until};
 
 /// A file with one listener and one cluster, `shop`, whose members are YAML; `more` are keys of the file.
@@ -60,17 +59,6 @@ fn is_ready(proxy: &Proxy) -> bool {
     client::request(proxy.admin, "GET", "/readyz", "").is_ok_and(|(status, _)| status == 200)
 }
 
-fn scripted(answer: &'static str) -> Scripted {
-    Scripted::start(move |stream| {
-        let length = answer.len();
-        write!(
-            stream,
-            "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{answer}"
-        )
-        .unwrap();
-    })
-}
-
 fn socket(proxy: &Proxy) -> PathBuf {
     proxy.folder.join("upgrade.sock")
 }
@@ -81,55 +69,6 @@ fn upgrades(proxy: &Proxy, result: &str) -> Option<f64> {
 
 fn ask(users: SocketAddr) -> String {
     exchange(users, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-}
-
-/// Users on new connections, some at a time, until they are told to stop.
-struct Strangers {
-    stop: Arc<AtomicBool>,
-    asked: Arc<AtomicU32>,
-    threads: Vec<JoinHandle<Vec<String>>>,
-}
-
-impl Strangers {
-    fn start(users: SocketAddr) -> Self {
-        let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-        let threads = (0..4).map(|_| {
-            let (stop, asked) = (stop.clone(), asked.clone());
-            std::thread::spawn(move || {
-                let mut failed = Vec::new();
-                while !stop.load(Ordering::Relaxed) {
-                    let answer = ask(users);
-                    if !answer.starts_with("HTTP/1.1 200") {
-                        failed.push(answer);
-                    }
-                    asked.fetch_add(1, Ordering::Relaxed);
-                }
-                failed
-            })
-        });
-        let threads = threads.collect();
-        Self { stop, asked, threads }
-    }
-
-    /// Waits until so many more have asked.
-    fn more(&self, n: u32) {
-        let (begun, asked) = (Instant::now(), self.asked.load(Ordering::Relaxed));
-        while self.asked.load(Ordering::Relaxed) < asked + n {
-            assert!(begun.elapsed() < PATIENCE, "strangers are not served");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    /// How many have asked, and what those got who failed.
-    fn finish(self) -> (u32, Vec<String>) {
-        self.stop.store(true, Ordering::Relaxed);
-        let failed = self
-            .threads
-            .into_iter()
-            .flat_map(|thread| thread.join().unwrap())
-            .collect();
-        (self.asked.load(Ordering::Relaxed), failed)
-    }
 }
 
 // What `scripts/upgrades` plays at length.
@@ -145,7 +84,7 @@ fn reloads_and_upgrades_under_load_lose_nothing_whatever_the_number_of_workers()
     let mut proxy = started(2, &members(1), "");
     let place = place(&proxy);
     let load = Load::start(LoadOptions::steady(proxy.users, 200.0, Duration::from_secs(120))).unwrap();
-    let strangers = Strangers::start(proxy.users);
+    let strangers = Strangers::start(proxy.users, 4, "/");
     let mut workers = 2;
     for round in 0..10 {
         strangers.more(20);
@@ -183,14 +122,7 @@ fn reloads_and_upgrades_under_load_lose_nothing_whatever_the_number_of_workers()
 
 #[test]
 fn what_has_begun_is_finished_and_who_comes_back_on_his_connection_is_told_that_it_was_the_last_time() {
-    let (finish, finished) = mpsc::channel::<()>();
-    let finished = Arc::new(Mutex::new(finished));
-    let endpoint = Scripted::start(move |stream| {
-        finished.lock().unwrap().recv().unwrap();
-        stream
-            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone")
-            .unwrap();
-    });
+    let (endpoint, finish) = Scripted::when_told("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone");
     let mut proxy = started(1, &only(endpoint.address), "");
     let users = proxy.users;
     let kept = |finish: &mpsc::Sender<()>| {
@@ -268,14 +200,8 @@ fn connections_that_are_not_read_go_on_after_an_upgrade() {
 
 #[test]
 fn http2_is_told_to_go_elsewhere_and_its_requests_under_way_are_finished() {
-    let (finish, finished) = mpsc::channel::<()>();
-    let finished = Arc::new(Mutex::new(finished));
-    let endpoint = Scripted::start(move |stream| {
-        finished.lock().unwrap().recv().unwrap();
-        stream
-            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\ndone")
-            .unwrap();
-    });
+    let (endpoint, finish) =
+        Scripted::when_told("HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\ndone");
     let mut proxy = started(2, &only(endpoint.address), "");
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let tcp = tokio::net::TcpStream::connect(proxy.users).await.unwrap();
@@ -300,13 +226,13 @@ fn http2_is_told_to_go_elsewhere_and_its_requests_under_way_are_finished() {
 
 #[test]
 fn a_successor_that_cannot_serve_changes_nothing_and_the_next_one_takes_over() {
-    let a = scripted("a");
+    let a = Scripted::saying("a");
     let mut proxy = started(2, &only(a.address), "");
     let place = place(&proxy);
     let good = file(&place, 2, &only(a.address), "");
     let strange = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = strange.local_addr().unwrap();
-    let strangers = Strangers::start(proxy.users);
+    let strangers = Strangers::start(proxy.users, 4, "/");
 
     proxy.rewrite(&good.replace("cluster: shop", "cluster: shup"));
     let why = proxy.upgrade().unwrap_err();
@@ -336,7 +262,7 @@ fn a_successor_that_cannot_serve_changes_nothing_and_the_next_one_takes_over() {
 
 #[test]
 fn a_successor_that_is_killed_half_way_changes_nothing_and_reloads_wait_for_it() {
-    let (a, b) = (scripted("a"), scripted("b"));
+    let (a, b) = (Scripted::saying("a"), Scripted::saying("b"));
     let mut proxy = started(2, &only(a.address), "");
     let place = place(&proxy);
     // Nobody writes to it, so whoever reads it waits: when it has the sockets, and before it is ready.
@@ -348,7 +274,7 @@ fn a_successor_that_is_killed_half_way_changes_nothing_and_reloads_wait_for_it()
         pipe.display()
     );
     std::fs::write(&waiting, file(&place, 3, &only(b.address), &log)).unwrap();
-    let strangers = Strangers::start(proxy.users);
+    let strangers = Strangers::start(proxy.users, 4, "/");
     let mut successor = Command::new(binary("foreshade-proxy"))
         .args(["run", "--config"])
         .arg(&waiting)
@@ -405,7 +331,7 @@ fn the_old_process_may_die_once_it_has_handed_over() {
     let silent = Scripted::start(|stream| {
         let _ = std::io::copy(stream, &mut std::io::sink());
     });
-    let a = scripted("a");
+    let a = Scripted::saying("a");
     let mut proxy = started(3, &only(silent.address), "");
     let mut held = connect(proxy.users);
     held.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
@@ -414,7 +340,7 @@ fn the_old_process_may_die_once_it_has_handed_over() {
     proxy.upgrade().unwrap();
     let old = proxy.process().id();
     proxy.wait_until("the old one to accept no more", |p| !listens(old, p.users));
-    let strangers = Strangers::start(proxy.users);
+    let strangers = Strangers::start(proxy.users, 4, "/");
     strangers.more(10);
     proxy.process().kill().unwrap();
     proxy.process().wait().unwrap();
@@ -472,7 +398,7 @@ fn hello(proxy: &Proxy, protocol: u32) -> Said {
 
 #[test]
 fn who_speaks_otherwise_is_refused_with_the_reason() {
-    let a = scripted("a");
+    let a = Scripted::saying("a");
     let proxy = started(2, &only(a.address), "");
     let mut line = successor(&proxy);
     line.say(&hello(&proxy, PROTOCOL + 1), PATIENCE).unwrap();
@@ -499,7 +425,7 @@ fn mode(metadata: &std::fs::Metadata) -> u32 {
 
 #[test]
 fn each_socket_is_lent_once_and_may_be_given_back_unused() {
-    let a = scripted("a");
+    let a = Scripted::saying("a");
     let proxy = started(3, &only(a.address), "");
     for _ in 0..2 {
         let mut line = successor(&proxy);
@@ -529,7 +455,7 @@ fn each_socket_is_lent_once_and_may_be_given_back_unused() {
 
 #[test]
 fn the_supervisor_is_told_of_readiness_reloads_upgrades_life_and_the_end() {
-    let a = scripted("a");
+    let a = Scripted::saying("a");
     let folder = std::env::temp_dir().join(format!("foreshade-notify-{}", std::process::id()));
     let _ = std::fs::remove_file(&folder);
     let supervisor = UnixDatagram::bind(&folder).unwrap();
@@ -590,7 +516,7 @@ fn kill(signal: &str, pid: u32) {
 
 #[test]
 fn a_signal_upgrades_where_there_is_a_socket_and_does_nothing_where_there_is_none() {
-    let a = scripted("a");
+    let a = Scripted::saying("a");
     let mut proxy = started(2, &only(a.address), "");
     proxy.signal("QUIT");
     assert!(proxy.wait().success());

@@ -231,7 +231,7 @@ fn authorize(
         mistakes
             .add(Mistake::at(raw.timeout.place(), what).expected("a timeout that leaves time for an answer"));
     }
-    let headers = each(raw.headers, |name: Header| Some(name.0));
+    let headers = each(raw.headers, |name: At<Header>| editable(&name, mistakes));
     let answer_headers = each(raw.answer_headers, |name: At<Header>| editable(&name, mistakes));
     let address = match raw.address? {
         Address::Ip(address) => address.to_string(),

@@ -144,6 +144,12 @@ pub(super) fn origination(
             return None;
         }
     };
+    if keys.verify == Verify::Authority && keys.ca_file.is_none() {
+        let what =
+            "verify: authority without caFile believes whoever has a certificate of any public authority";
+        mistakes.add(Mistake::at(cluster, what).expected("caFile beside it, or verify: name"));
+        return None;
+    }
     let settings = origination::Settings {
         authorities: match keys.ca_file {
             Some(file) => Some(noted(Some(file), "caFile", &mut places)?),

@@ -69,7 +69,8 @@ pub(super) async fn serve(
             .map_err(|error| error.into_down())?;
     }
     let mut upload = Upload::new(session);
-    let (all, some) = (body_fits(session), is_call);
+    // A call may rest for long, so nobody waits for all of it: nothing bounds its client before an endpoint is asked.
+    let (all, some) = (!is_call && body_fits(session), is_call);
     if let Err(error) = upload.take_first(session, all, some).await {
         return Err(exchange.broke(session, error.into_down()));
     }

@@ -59,7 +59,7 @@ impl Pool {
         let idle = self.0.get_mut(&to.address)?;
         let now = Instant::now();
         while let Some(Idle { connection, until }) = idle.pop() {
-            if now < until && connection.to.tls == to.tls && !connection.sender.is_closed() {
+            if now < until && connection.to.secures_like(to) && !connection.sender.is_closed() {
                 return Some(connection);
             }
         }

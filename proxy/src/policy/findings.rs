@@ -28,6 +28,12 @@ pub struct Findings {
 }
 
 impl Findings {
+    /// Takes note of what was said of it by who is asked whether it may go on. After a reload in the middle of its way
+    /// others may have been asked again: those are not counted.
+    pub(super) fn note_word(&mut self, label: &'static str) {
+        let _ = self.authorized.try_push(label);
+    }
+
     /// Takes note of what a limit says.
     ///
     /// # Errors

@@ -8,15 +8,13 @@
 //! Whoever asks with a name that nobody has pays for a hash all the same, so that time does not tell which names exist.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Read as _;
 use std::num::NonZeroU32;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use aws_lc_rs::pbkdf2::{PBKDF2_HMAC_SHA256, derive, verify};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use foreshade_door::{SecretError, read_secret};
 use rand::Rng as _;
 
 /// Rounds of a new hash. Source: OWASP, Password Storage Cheat Sheet, for PBKDF2-HMAC-SHA256.
@@ -29,7 +27,7 @@ pub const ROUNDS_MIN: u32 = 1_000;
 pub const ROUNDS_MAX: u32 = 2_000_000;
 
 /// Longest file.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
+const FILE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Longest name.
 const NAME_BYTES_MAX: usize = 128;
@@ -45,21 +43,12 @@ const SALT_BYTES: usize = 16;
 const SALT_BYTES_MIN: usize = 8;
 const SALT_BYTES_MAX: usize = 64;
 
-/// Bits that nobody but the owner, and the group for reading, may have.
-const FORBIDDEN_BITS: u32 = 0o027;
-
 /// Why a file holds no users.
 #[derive(Debug, thiserror::Error)]
 pub enum UsersError {
-    /// It cannot be read.
-    #[error("cannot be read")]
-    Read(#[from] std::io::Error),
-    /// Others could read or change it.
-    #[error("has the permissions {0:04o}, so that others can read or change it; run chmod 0600")]
-    Mode(u32),
-    /// It is too long.
-    #[error("is longer than {FILE_BYTES_MAX} bytes")]
-    Long,
+    /// It is no secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// A line is none.
     #[error("has in line {0} no user: {1}")]
     Line(usize, &'static str),
@@ -87,18 +76,7 @@ impl Users {
     /// # Errors
     /// When it holds anything but users, or others could read it.
     pub fn load(path: &Path) -> Result<Self, UsersError> {
-        let file = File::open(path)?;
-        // Of the open file, so that nobody can exchange it in between.
-        let mode = file.metadata()?.permissions().mode() & 0o7777;
-        if mode & FORBIDDEN_BITS != 0 {
-            return Err(UsersError::Mode(mode));
-        }
-        let mut text = String::new();
-        file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-        if text.len() as u64 > FILE_BYTES_MAX {
-            return Err(UsersError::Long);
-        }
-        Self::parse(&text)
+        Self::parse(&read_secret(path, FILE_BYTES_MAX)?)
     }
 
     fn parse(text: &str) -> Result<Self, UsersError> {
@@ -203,6 +181,8 @@ fn bytes(text: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -277,6 +257,9 @@ mod tests {
             assert_eq!(Users::load(&path).is_ok(), taken, "{mode:o}");
         }
         std::fs::remove_file(&path).unwrap();
-        assert!(matches!(Users::load(&path), Err(UsersError::Read(_))));
+        assert!(matches!(
+            Users::load(&path),
+            Err(UsersError::Secret(SecretError::Read(_)))
+        ));
     }
 }

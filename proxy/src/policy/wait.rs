@@ -39,8 +39,9 @@ pub struct Cleared {
     pub(crate) words: Vec<(Arc<Authorize>, Grant)>,
     /// It has waited for the keys of those who sign tokens.
     pub(crate) keys_read: bool,
-    /// The faults of a drill have been made, but for an answer.
-    pub(crate) drilled: bool,
+    /// Whether a drill delays it has been drawn, and whether it answers it.
+    pub(crate) delay_drawn: bool,
+    pub(crate) abort_drawn: bool,
     /// What changes in the request, as of the last time that it was asked.
     pub(crate) asks: Marks,
     /// It waited in vain.
@@ -98,7 +99,7 @@ impl Wait {
             Until::Drill(delay) => delay.over().await,
             Until::Word(question) => {
                 let (by, said) = question.answer().await;
-                cleared.findings.authorized.push(said.label);
+                cleared.findings.note_word(said.label);
                 match said.grant {
                     Ok(grant) => cleared.words.push((by, grant)),
                     Err(denial) => cleared.refuse(*denial),

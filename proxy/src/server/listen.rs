@@ -12,7 +12,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::ServerError;
 use super::door::Door;
@@ -63,10 +63,29 @@ pub(crate) fn open_new(
         ..Before::default()
     };
     let is_new = |id| running.listener(id).is_none();
-    open(topology, is_new, before, workers)
+    let opened = open(topology, is_new, before, workers)?;
+    begin(topology, &opened)?;
+    Ok(opened)
 }
 
-/// Opens all listeners of `topology`, and takes over what a process before this one has left.
+/// Has the kernel let clients in by these sockets; those that were left by another process do so already.
+///
+/// # Errors
+/// What `listen` says, and of whose address.
+pub(crate) fn begin(topology: &Topology, opened: &[Sockets]) -> Result<(), ServerError> {
+    for listening in opened.iter().flatten() {
+        for socket in &listening.sockets {
+            listen(socket).map_err(|error| match topology.listener(listening.listener) {
+                Some((listener, _)) => refused(listener, error),
+                None => ServerError::Resources(error),
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Opens all listeners of `topology`, and takes over what a process before this one has left. Nobody is let in by the new
+/// sockets before [`begin`]: should this process not serve after all, there is nobody whom it would turn away.
 ///
 /// # Errors
 /// The first address that cannot be listened on, and whose it is.
@@ -116,7 +135,7 @@ fn refused(listener: &Listener, error: io::Error) -> ServerError {
 /// give that one twice the work.
 fn deal(left: Vec<TcpListener>, address: SocketAddr, workers: usize) -> io::Result<Vec<Vec<TcpListener>>> {
     let mut left = left.into_iter();
-    let own = (0..workers).map(|_| left.next().map_or_else(|| shared(address), Ok));
+    let own = (0..workers).map(|_| left.next().map_or_else(|| bound(address), Ok));
     let mut dealt: Vec<_> = own
         .map(|own| own.map(|own| vec![own]))
         .collect::<io::Result<_>>()?;
@@ -146,12 +165,22 @@ pub fn claim(address: SocketAddr) -> io::Result<()> {
 /// # Errors
 /// What `bind` or `listen` says.
 pub fn shared(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = bound(address)?;
+    listen(&socket)?;
+    Ok(socket)
+}
+
+fn listen(socket: &TcpListener) -> io::Result<()> {
+    SockRef::from(socket).listen(i32::try_from(BACKLOG).unwrap_or(i32::MAX))
+}
+
+/// The same, before it listens.
+fn bound(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket(address)?;
     socket.set_reuse_port(true)?;
     // Accepted connections inherit it.
     socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     socket.bind(&address.into())?;
-    socket.listen(i32::try_from(BACKLOG).unwrap_or(i32::MAX))?;
     Ok(socket.into())
 }
 
@@ -176,7 +205,7 @@ mod tests {
         listener.set_nonblocking(false).unwrap();
         let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (accepted, _) = listener.accept().unwrap();
-        let unsent = socket2::SockRef::from(&accepted).tcp_notsent_lowat().unwrap();
+        let unsent = SockRef::from(&accepted).tcp_notsent_lowat().unwrap();
         assert_eq!(unsent, UNSENT_BYTES_MAX);
     }
 
@@ -191,6 +220,13 @@ mod tests {
                 .collect();
             let dealt = deal(left, address, workers).unwrap();
             assert_eq!(dealt.len(), workers);
+            // Nobody comes to a new one before it is known that this process serves.
+            let idle = dealt
+                .iter()
+                .flatten()
+                .filter(|s| !SockRef::from(s).is_listener().unwrap());
+            assert_eq!(idle.count(), workers.saturating_sub(3));
+            dealt.iter().flatten().for_each(|s| listen(s).unwrap());
             // A worker with none would idle; what three had is accepted whoever comes first.
             assert!(
                 dealt

@@ -1,5 +1,5 @@
-//! The main thread, while others serve users: it answers operators, probes, reloads, talks to the supervisor, and waits for
-//! what ends the process.
+//! The main thread, while others serve users: all that may be slow is done here, so that no user waits for it. It
+//! answers operators, probes, reloads, talks to the supervisor, and waits for what ends the process.
 
 use std::io;
 use std::os::fd::OwnedFd;

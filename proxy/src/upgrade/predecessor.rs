@@ -317,19 +317,19 @@ impl Talk {
         })
         .await;
         let line = expected(line, |said| matches!(said, Said::Serving))?;
-        // Before the farewell, after which the successor answers, and speaks to the supervisor for itself.
+        // Before the farewell, after which the successor answers.
         self.over.send_replace(true);
-        supervisor::main_process(peer.pid);
         let said = blocking(move || {
             let mut line = line;
             line.say(&Answer::Farewell, PATIENCE)
                 .map_err(|error| error.to_string())
         });
         if let Err(why) = said.await {
-            supervisor::main_process(std::process::id());
             self.over.send_replace(false);
             return Err((None, why));
         }
+        // Not before: a supervisor that listens to its main process alone could not be told that this one goes on.
+        supervisor::main_process(peer.pid);
         self.wanted(&hello).for_each(|(_, heir)| heir.leave());
         Ok(held)
     }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::Scheme;
+use rustls::ProtocolVersion;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -117,6 +118,10 @@ impl Socket {
 
     /// What reading in vain from a new connection says of its handshake, if it does: see [`HandshakeFailure::after`].
     pub(crate) fn was_refused(&self, error: &io::Error) -> Option<Failure> {
+        // Before 1.3 whoever is not believed is told in the handshake, and what comes later may be about the request.
+        if self.version() != Some(ProtocolVersion::TLSv1_3) {
+            return None;
+        }
         let why = HandshakeFailure::after(error)?;
         self.agreed()?.handshakes().failed(why);
         Some(Failure::Handshake(why))

@@ -161,15 +161,19 @@ impl AsyncRead for Lent {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let polled = self.socket()?.poll_read(cx, buffer);
         if polled.is_pending() && self.gather.is_empty() && nobody_waits(cx) {
             self.rests = true;
             return Poll::Ready(Ok(()));
         }
-        if let (true, Poll::Ready(Err(error)), Some(socket)) = (self.new, &polled, &self.socket) {
-            // Noted where it is seen; what it means, whoever reads decides.
-            let _ = socket.was_refused(error);
+        if let (true, Poll::Ready(Err(error)), Some(socket)) = (self.new, &polled, &self.socket)
+            && let Some(failure) = socket.was_refused(error)
+        {
+            return Poll::Ready(Err(io::Error::other(Unreached(failure))));
         }
+        // An answer has begun: what comes now is not about the handshake.
+        self.new &= buffer.filled().len() == before;
         polled
     }
 }

@@ -61,6 +61,8 @@ struct Links {
     open: Vec<Arc<Link>>,
     /// Those that are being opened.
     opening: Vec<Opening>,
+    /// How many streams the endpoint took on the last connection that was opened.
+    granted: Option<usize>,
 }
 
 /// A connection that is being opened, and how many wait for it.
@@ -136,7 +138,8 @@ impl Pool {
                 Err(_) => return Err(Failure::ConnectFailed),
             }
         }
-        Err(Failure::NoStream)
+        // On what has been waited for last.
+        self.take(target).ok_or(Failure::NoStream)
     }
 
     /// Room on a connection that is there.
@@ -161,10 +164,10 @@ impl Pool {
         links
             .opening
             .retain(|opening| opening.done.borrow().is_none() && opening.done.has_changed().is_ok());
-        let room = links
-            .opening
-            .iter_mut()
-            .find(|opening| opening.waiting < target.terms.streams);
+        let most = links.granted.map_or(target.terms.streams, |granted| {
+            granted.clamp(1, target.terms.streams.max(1))
+        });
+        let room = links.opening.iter_mut().find(|opening| opening.waiting < most);
         if let Some(opening) = room {
             opening.waiting += 1;
             return Ok(opening.done.clone());
@@ -199,11 +202,10 @@ impl Pool {
 
     /// Keeps a connection that has been opened.
     fn keep(&self, endpoint: EndpointId, link: Link) {
-        self.links()
-            .entry(endpoint)
-            .or_default()
-            .open
-            .push(Arc::new(link));
+        let mut links = self.links();
+        let links = links.entry(endpoint).or_default();
+        links.granted = Some(link.send.current_max_send_streams());
+        links.open.push(Arc::new(link));
     }
 }
 

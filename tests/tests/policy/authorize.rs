@@ -236,3 +236,22 @@ fn questions_share_a_connection() {
     let asked: usize = connections.iter().map(|bytes| requests(bytes).0.len()).sum();
     assert_eq!(asked, 6);
 }
+
+#[test]
+fn listener_and_route_are_both_asked_and_what_is_remembered_holds_for_the_whole_request() {
+    for way in Way::ALL {
+        let (endpoint, first, second) = (Recording::start(), service(YES), service(YES));
+        let listener = format!("authorize: {{ address: '{}', cache: 60s }}", first.address);
+        let route = format!(
+            "{{ cluster: shop, authorize: {{ address: '{}' }} }}",
+            second.address
+        );
+        let mut proxy = way.proxy(&listener, &[&route], &endpoint.clusters());
+        for _ in 0..3 {
+            assert_eq!(way.get(&proxy, "/a", &[]).status, 200, "{way:?}");
+        }
+        // The listener's service once, the route's each time, although each request comes by twice.
+        said(&mut proxy, "allowed", 4);
+        said(&mut proxy, "cached", 2);
+    }
+}

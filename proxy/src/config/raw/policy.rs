@@ -247,7 +247,7 @@ section! {
     /// What he is asked for. The request itself is told in X-Forwarded-Method, -Uri, -Host, -Proto and -For.
     path "path": default Target = Target("/".to_owned());
     /// Headers of the request that he is shown; authorization and cookie where left out.
-    headers "headers": list List<Header, 0>;
+    headers "headers": list List<At<Header>, 0>;
     /// Headers of his answer that endpoints are told. What a client sends in one of these is taken out.
     answer_headers "answerHeaders": list List<At<Header>, 0>;
     /// How long he may take, connecting included.

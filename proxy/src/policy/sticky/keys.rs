@@ -4,9 +4,6 @@
 //! below the others, everywhere; then it is moved to the top; the old one goes when the last cookie that it has signed has
 //! ended.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -14,18 +11,16 @@ use aws_lc_rs::hmac::{Context, HMAC_SHA256, Key, Tag};
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use foreshade_door::{SecretError, read_secret};
 
 /// Most keys of a file: an old, a new, and room for mistakes. A cookie that nobody has signed costs a hash for each.
 const KEYS_MAX: usize = 8;
 
 /// Longest file.
-const FILE_BYTES_MAX: u64 = 16 * 1024;
+const FILE_BYTES_MAX: usize = 16 * 1024;
 
 /// Fewest bytes of a key: as many as the hash has. Source: RFC 2104 section 3.
 const KEY_BYTES_MIN: usize = 32;
-
-/// Bits that nobody but the owner, and the group for reading, may have.
-const FORBIDDEN_BITS: u32 = 0o027;
 
 /// Bytes of a signature.
 pub(super) const TAG_BYTES: usize = 32;
@@ -39,15 +34,9 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// Why a file holds no keys.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum KeyError {
-    /// It cannot be read.
-    #[error("cannot be read")]
-    Read(#[from] std::io::Error),
-    /// Others could read or change it.
-    #[error("has the permissions {0:04o}, so that others can read or change it; run chmod 0600")]
-    Mode(u32),
-    /// It is too long.
-    #[error("is longer than {FILE_BYTES_MAX} bytes")]
-    Long,
+    /// It is no secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// A line is none.
     #[error("has in line {0} no key: it takes base64 of at least {KEY_BYTES_MIN} bytes")]
     Line(usize),
@@ -66,18 +55,7 @@ pub(super) struct Keys {
 impl Keys {
     /// Reads a file.
     pub(super) fn load(path: &Path) -> Result<Self, KeyError> {
-        let file = File::open(path)?;
-        // Of the open file, so that nobody can exchange it in between.
-        let mode = file.metadata()?.permissions().mode() & 0o7777;
-        if mode & FORBIDDEN_BITS != 0 {
-            return Err(KeyError::Mode(mode));
-        }
-        let mut text = String::new();
-        file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-        if text.len() as u64 > FILE_BYTES_MAX {
-            return Err(KeyError::Long);
-        }
-        Self::parse(&text)
+        Self::parse(&read_secret(path, FILE_BYTES_MAX)?)
     }
 
     fn parse(text: &str) -> Result<Self, KeyError> {
