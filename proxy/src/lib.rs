@@ -32,6 +32,7 @@ mod gather;
 pub mod grpc;
 pub mod http;
 pub mod ledger;
+mod lend;
 pub mod mirror;
 pub mod outcome;
 pub mod path;

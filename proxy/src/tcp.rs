@@ -9,15 +9,14 @@
 //! - [`carry`]: attempts, until there is a connection to an endpoint, and what the policy is told from there on;
 //! - [`pump`]: both directions, with back-pressure, and half-closed where one side has said everything;
 //! - [`sealed`]: one direction where TLS is spoken with the endpoint;
-//! - [`lend`]: what bytes pass through: a buffer, or a pipe in the kernel for what is large. Both are the worker's, and
-//!   borrowed while bytes move: a connection that rests holds none.
+//! - [`lend`](crate::lend): what bytes pass through: a buffer, or a pipe in the kernel for what is large. Both are the
+//!   worker's, and borrowed while bytes move: a connection that rests holds none.
 //!
 //! A connection stays with its endpoint once a byte of it has been sent. So a shift moves those that come, and those that
 //! are there end in their own time; nothing is cut to move it.
 
 mod carry;
 pub mod hello;
-mod lend;
 mod names;
 mod pump;
 mod sealed;

@@ -59,6 +59,16 @@ impl Body {
         self.seen
     }
 
+    /// So many bytes have passed that nobody has read. They are not more than are [`left`](Self::left), which is known.
+    pub(crate) fn pass(&mut self, bytes: u64) {
+        let Kind::Length(left) = &mut self.kind else {
+            return debug_assert!(false, "what a chunk is, only its bytes tell");
+        };
+        debug_assert!(bytes <= *left, "{bytes} of {left}");
+        *left = left.saturating_sub(bytes);
+        self.seen += bytes;
+    }
+
     /// Takes from the front of `bytes` what belongs to this body, and says how many bytes that is. What is behind them
     /// belongs to the next message.
     ///

@@ -4,6 +4,10 @@
 //! client may send all of his before he reads. So whoever waits for one side moves the request's body on meanwhile
 //! ([`Exchange::poll_upload`]). Most requests are whole with their first write, and never come to that.
 
+mod splice;
+
+pub(super) use self::splice::PIPED_BYTES_MIN;
+
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -344,7 +348,7 @@ impl<'a> Exchange<'a> {
             if self.upload.is_over() {
                 break;
             }
-            let read = ready!(self.upload.poll_piece(self.conn, cx));
+            let read = ready!(self.poll_piece(upstream, cx));
             if !matches!(read, Ok(1..)) {
                 return Poll::Ready(Err(self.client_failure()));
             }
@@ -355,6 +359,17 @@ impl<'a> Exchange<'a> {
             local::with(|l| l.worker.progress(&mut self.flow));
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Takes the next piece of the request's body from the client. Ready with 0 where he has ended his side in the middle.
+    fn poll_piece(&mut self, upstream: &Upstream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if !self.copying.is_on()
+            && self.upload.may_be_piped(self.conn, &upstream.stream)
+            && let Some(came) = ready!(self.upload.poll_pipe(self.conn, cx))
+        {
+            return Poll::Ready(came);
+        }
+        self.upload.poll_piece(self.conn, cx)
     }
 
     /// Reads until the head of the final answer is there; passes on what comes before it.
@@ -440,16 +455,25 @@ impl<'a> Exchange<'a> {
                 return Poll::Ready(Ok(read));
             }
             ready!(self.poll_upload(upstream, cx))?;
-            if self.conn.is_between_messages() && !self.half_closed {
-                let mut byte = [0];
-                match ready!(Pin::new(&mut *self.conn).poll_read(cx, &mut ReadBuf::new(&mut byte))) {
-                    Ok(()) => self.half_closed = true,
-                    Err(_) => return Poll::Ready(Err(Failure::ClientGone)),
-                }
-            }
-            Poll::Pending
+            ready!(self.poll_client_gone(cx));
+            Poll::Ready(Err(Failure::ClientGone))
         })
         .await
+    }
+
+    /// Ready when the client, whose request is whole, has gone. One who has only closed his side waits for his answer.
+    fn poll_client_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.half_closed || !self.conn.is_between_messages() {
+            return Poll::Pending;
+        }
+        let mut byte = [0];
+        match ready!(Pin::new(&mut *self.conn).poll_read(cx, &mut ReadBuf::new(&mut byte))) {
+            Ok(()) => {
+                self.half_closed = true;
+                Poll::Pending
+            }
+            Err(_) => Poll::Ready(()),
+        }
     }
 
     /// Passes the head in `out` and a framed body on. Whether nothing came behind it.
@@ -462,6 +486,10 @@ impl<'a> Exchange<'a> {
             self.buffers.answer.clear();
             if body.is_done() {
                 return Ok(taken == here);
+            }
+            while self.may_be_piped(upstream, &body) && self.pass_piped(upstream, &mut body).await? {}
+            if body.is_done() {
+                return Ok(true);
             }
             match self.read_some(upstream, READ_MORE).await? {
                 Ok(1..) => {}

@@ -12,7 +12,9 @@ use foreshade_engine::failover::REPLAY_BODY_MAX;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use super::chunk;
+use super::exchange::PIPED_BYTES_MIN;
 use crate::framing::{Body, Framing};
+use crate::lend::{Pipe, is_to_wait};
 use crate::server::conn::Conn;
 use crate::upstream::connect::Socket;
 
@@ -49,6 +51,8 @@ pub(super) struct Upload<'a> {
     over: bool,
     /// The endpoint has taken all of it.
     sent: bool,
+    /// What the endpoint is sent next, of what nobody had to see.
+    pipe: Option<Pipe>,
 }
 
 impl Room {
@@ -74,6 +78,7 @@ impl<'a> Upload<'a> {
             whole: false,
             over: true,
             sent: false,
+            pipe: None,
         }
     }
 
@@ -159,6 +164,39 @@ impl<'a> Upload<'a> {
         frame(out, kept, self.chunks.is_some(), self.whole);
     }
 
+    /// Whether what comes next of the body may go through a pipe to an endpoint, if nobody else has to see it: none of it
+    /// is kept, it is large, and nobody speaks TLS.
+    pub(super) fn may_be_piped(&self, conn: &Conn, endpoint: &Socket) -> bool {
+        let left = conn.left_in_the_clear().unwrap_or_default();
+        !self.keeps && self.chunks.is_none() && endpoint.agreed().is_none() && left >= PIPED_BYTES_MIN
+    }
+
+    /// Moves the next piece into a pipe, and it is sent next. Ready with 0 where the client has ended his side in the
+    /// middle; `None` where the worker has no pipe to lend.
+    pub(super) fn poll_pipe(
+        &mut self,
+        conn: &mut Conn,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<usize>>> {
+        loop {
+            if let Err(error) = ready!(conn.poll_body_ready(cx)) {
+                return Poll::Ready(Some(Err(error)));
+            }
+            let Some(mut pipe) = Pipe::borrow() else {
+                return Poll::Ready(None);
+            };
+            match conn.try_fill(&mut pipe) {
+                Err(error) if is_to_wait(&error) => pipe.give_back(),
+                came => {
+                    self.pipe = Some(pipe);
+                    self.came += *came.as_ref().unwrap_or(&0) as u64;
+                    self.whole = conn.is_between_messages();
+                    return Poll::Ready(Some(came));
+                }
+            }
+        }
+    }
+
     /// Reads the next piece, which is sent next. Ready with 0 where the client has ended his side in the middle.
     pub(super) fn poll_piece(&mut self, conn: &mut Conn, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let out = &mut self.room.out;
@@ -209,20 +247,34 @@ impl<'a> Upload<'a> {
             match ready!(Pin::new(&mut *endpoint).poll_write(cx, rest)) {
                 Ok(taken @ 1..) => self.taken += taken,
                 Ok(0) | Err(_) => {
-                    self.over = true;
-                    self.room.out.clear();
+                    self.take_no_more();
                     return Poll::Ready(());
                 }
             }
         }
+        while let Some(pipe) = self.pipe.as_mut().filter(|pipe| !pipe.is_empty()) {
+            if ready!(pipe.poll_drain(endpoint.tcp(), cx)).is_err() {
+                self.take_no_more();
+                return Poll::Ready(());
+            }
+        }
+        if let Some(pipe) = self.pipe.take() {
+            pipe.give_back();
+        }
         // What TLS has sealed is not yet with the kernel.
         if ready!(Pin::new(&mut *endpoint).poll_flush(cx)).is_err() {
-            self.over = true;
-            self.room.out.clear();
+            self.take_no_more();
             return Poll::Ready(());
         }
         (self.over, self.sent) = (self.whole, self.whole);
         Poll::Ready(())
+    }
+
+    /// The endpoint takes no more.
+    fn take_no_more(&mut self) {
+        self.over = true;
+        self.room.out.clear();
+        self.pipe = None;
     }
 }
 

@@ -9,6 +9,8 @@
 //! has nothing more to write: so an answer that pauses after its first bytes delivers them. Buffers exist only while there
 //! is something in them: an idle connection holds none.
 
+mod pipe;
+
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -227,6 +229,16 @@ impl Conn {
         }
     }
 
+    /// Nothing has come of the body: gives the client up who is too slow.
+    fn poll_body_slow(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let Some((floor, _)) = &self.floors else {
+            return Poll::Pending;
+        };
+        let received = self.received;
+        ready!(self.reading.poll_too_slow(cx, floor, || received));
+        Poll::Ready(self.refuse(Refusal::BodySlow))
+    }
+
     /// Hands `bytes` to the kernel, past what is gathered.
     ///
     /// # Errors
@@ -344,12 +356,7 @@ impl Conn {
             polled
         };
         if polled.is_pending() {
-            let Some((floor, _)) = &self.floors else {
-                return Poll::Pending;
-            };
-            let received = self.received;
-            ready!(self.reading.poll_too_slow(cx, floor, || received));
-            return Poll::Ready(Err(self.refuse(Refusal::BodySlow)));
+            return self.poll_body_slow(cx).map(Err);
         }
         ready!(polled)?;
         let came = buffer.filled().get(before..).unwrap_or_default();

@@ -15,10 +15,9 @@ use std::io::{self, ErrorKind};
 use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
-use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use super::lend::{self, COPY_BYTES, Pipe};
+use crate::lend::{self, COPY_BYTES, Pipe, is_to_wait};
 use crate::upstream::connect::Socket;
 
 /// A direction that moves less than this at once is not large any more, and copies.
@@ -95,8 +94,7 @@ impl Way {
             match self.fill(from, to) {
                 Ok(0) => self.said = true,
                 Ok(_) => {}
-                Err((_, error)) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                }
+                Err((_, error)) if is_to_wait(&error) => {}
                 Err((broke, _)) => return Poll::Ready(Err(broke)),
             }
         }
@@ -113,10 +111,7 @@ impl Way {
     fn poll_drain(&mut self, to: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let written = match &mut self.pipe {
-                Some(pipe) if !pipe.is_empty() => {
-                    ready!(to.poll_write_ready(cx))?;
-                    to.try_io(Interest::WRITABLE, || pipe.drain(to))
-                }
+                Some(pipe) if !pipe.is_empty() => ready!(pipe.poll_drain(to, cx)),
                 _ if !self.left.is_empty() => {
                     ready!(to.poll_write_ready(cx))?;
                     to.try_write(&self.left).inspect(|taken| {
@@ -133,7 +128,7 @@ impl Way {
                         self.left = Vec::new();
                     }
                 }
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(error) if is_to_wait(&error) => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
@@ -145,8 +140,8 @@ impl Way {
             self.pipe = Pipe::borrow();
         }
         if let Some(pipe) = &mut self.pipe {
-            let moved = from
-                .try_io(Interest::READABLE, || pipe.fill(from))
+            let moved = pipe
+                .try_fill(from, usize::MAX)
                 .map_err(|error| (Broke::From, error))?;
             self.large = moved >= SMALL_BYTES;
             return Ok(moved);
@@ -157,7 +152,7 @@ impl Way {
             let piece = buffer.get(..read).unwrap_or_default();
             let taken = match to.try_write(piece) {
                 Ok(taken) => taken,
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
+                Err(error) if is_to_wait(&error) => 0,
                 Err(error) => {
                     self.left = piece.to_vec();
                     return Err((Broke::To, error));

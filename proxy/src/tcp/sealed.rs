@@ -9,8 +9,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::lend;
 use super::pump::{Broke, Way};
+use crate::lend;
 use crate::socket::is_silent_end;
 
 impl Way {

@@ -17,11 +17,11 @@ use tokio::time::timeout;
 
 use super::carry::carry;
 use super::hello::{self, HELLO_BYTES_MAX, Hello};
-use super::lend;
 use super::pump::abort;
 use super::told::Visitor;
 use crate::config::Protocol;
 use crate::framing::{Limits, Refusal};
+use crate::lend;
 use crate::proxy_protocol::Ends;
 use crate::server::accept::accept_each;
 use crate::server::conn::Conn;

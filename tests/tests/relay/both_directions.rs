@@ -8,9 +8,9 @@ use std::time::Duration;
 use foreshade_tests::proxy::{PATIENCE, Proxy, preamble};
 use foreshade_tests::wire::{Scripted, connect, read_until};
 
-const MIB: usize = 1024 * 1024;
+pub(crate) const MIB: usize = 1024 * 1024;
 
-fn proxy(relay: bool, endpoint: &Scripted) -> Proxy {
+pub(crate) fn proxy(relay: bool, endpoint: &Scripted) -> Proxy {
     Proxy::start_with(|users, admin| {
         format!(
             "{}relay: {relay}\nlisteners: [{{ name: web, address: {users}, routes: [{{ cluster: shop }}] }}]\nclusters:\n  \
@@ -38,7 +38,7 @@ fn echo(head: &'static str) -> Scripted {
     })
 }
 
-fn ask(users: std::net::SocketAddr, head: &str) -> TcpStream {
+pub(crate) fn ask(users: std::net::SocketAddr, head: &str) -> TcpStream {
     let mut stream = connect(users);
     stream.write_all(head.as_bytes()).unwrap();
     stream

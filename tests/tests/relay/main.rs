@@ -13,6 +13,7 @@ mod both_directions;
 mod endpoint;
 mod everything;
 mod generated;
+mod large;
 mod normal;
 #[path = "../smuggling/passed.rs"]
 #[expect(dead_code, reason = "here, only the bytes count")]

@@ -1,18 +1,22 @@
-//! What bytes pass through on their way from one socket to another: one buffer per worker, and pipes.
+//! What bytes pass through on their way from one socket to another, where nobody has to read them: one buffer per worker,
+//! and pipes.
 //!
 //! What is small is copied: a read into the buffer and a write out of it, in one go, so that nobody has to keep it. What is
 //! large never leaves the kernel: `splice` moves pages from a socket into a pipe and from there into the other socket, two
 //! system calls for as much as the pipe holds and no copy. A pipe costs two descriptors; so it is lent to a direction that
-//! fills whole buffers, and comes back as soon as that has nothing more to move.
+//! fills whole buffers, or a body that is known to, and comes back as soon as that has nothing more to move.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::AsFd;
+use std::task::{Context, Poll, ready};
 
 use nix::fcntl::{FcntlArg, SpliceFFlags, fcntl, splice};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
 
 /// The buffer. Whoever fills it in one read is large.
-pub(super) const COPY_BYTES: usize = 32 * 1024;
+pub(crate) const COPY_BYTES: usize = 32 * 1024;
 
 /// What a pipe is asked to hold. The kernel may grant less, and then it does.
 const PIPE_BYTES: usize = 256 * 1024;
@@ -31,7 +35,7 @@ thread_local! {
 }
 
 /// Calls `f` with the worker's buffer, which must not be asked for again inside.
-pub(super) fn with_buffer<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
+pub(crate) fn with_buffer<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
     BUFFER.with(|buffer| match buffer.try_borrow_mut() {
         Ok(mut buffer) => {
             buffer.resize(COPY_BYTES, 0);
@@ -43,7 +47,7 @@ pub(super) fn with_buffer<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
 
 /// A pipe, and how many bytes are in it.
 #[derive(Debug)]
-pub(super) struct Pipe {
+pub(crate) struct Pipe {
     reader: PipeReader,
     writer: PipeWriter,
     held: usize,
@@ -51,7 +55,7 @@ pub(super) struct Pipe {
 
 impl Pipe {
     /// An empty pipe, if the worker has one to lend.
-    pub(super) fn borrow() -> Option<Self> {
+    pub(crate) fn borrow() -> Option<Self> {
         let kept = KEPT.with(|kept| kept.borrow_mut().pop());
         kept.or_else(Self::open)
     }
@@ -75,7 +79,7 @@ impl Pipe {
     }
 
     /// Gives it back. One with bytes in it is closed, so that they cannot come to somebody else.
-    pub(super) fn give_back(self) {
+    pub(crate) fn give_back(self) {
         KEPT.with(|kept| {
             let mut kept = kept.borrow_mut();
             if self.held == 0 && kept.len() < PIPES_KEPT_MAX {
@@ -85,29 +89,54 @@ impl Pipe {
     }
 
     /// Whether nothing is in it.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.held == 0
     }
 
-    /// Moves bytes from a socket into the pipe, which must be empty. 0 at the end of what the socket has to say.
+    /// Moves at most `most` bytes from a socket into the pipe, which must be empty. 0 at the end of what the socket has to
+    /// say.
     ///
     /// # Errors
-    /// Those of the socket; [`io::ErrorKind::WouldBlock`] where there is nothing yet.
-    pub(super) fn fill(&mut self, from: impl AsFd) -> io::Result<usize> {
-        let moved = splice(from, None, &self.writer, None, PIPE_BYTES, flags())?;
-        self.held += moved;
-        Ok(moved)
+    /// Those of the socket; [`io::ErrorKind::WouldBlock`] where there is nothing yet, and then the runtime knows.
+    pub(crate) fn try_fill(&mut self, from: &TcpStream, most: usize) -> io::Result<usize> {
+        from.try_io(Interest::READABLE, || {
+            let moved = splice(from, None, &self.writer, None, most.min(PIPE_BYTES), flags())?;
+            self.held += moved;
+            Ok(moved)
+        })
     }
 
-    /// Moves bytes from the pipe into a socket.
+    /// Moves bytes from the pipe, which must hold some, into a socket, once that takes any. Says how many, which are some.
     ///
     /// # Errors
-    /// Those of the socket; [`io::ErrorKind::WouldBlock`] where it takes nothing now.
-    pub(super) fn drain(&mut self, to: impl AsFd) -> io::Result<usize> {
-        let moved = splice(&self.reader, None, to, None, self.held, flags())?;
-        self.held = self.held.saturating_sub(moved);
-        Ok(moved)
+    /// Those of the socket.
+    pub(crate) fn poll_drain(&mut self, to: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(to.poll_write_ready(cx))?;
+            match to.try_io(Interest::WRITABLE, || self.drain(to)) {
+                Err(error) if is_to_wait(&error) => {}
+                drained => return Poll::Ready(drained),
+            }
+        }
     }
+
+    fn drain(&mut self, to: impl AsFd) -> io::Result<usize> {
+        match splice(&self.reader, None, to, None, self.held, flags())? {
+            0 => Err(io::ErrorKind::WriteZero.into()),
+            moved => {
+                self.held = self.held.saturating_sub(moved);
+                Ok(moved)
+            }
+        }
+    }
+}
+
+/// Whether it was only too early.
+pub(crate) fn is_to_wait(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
 }
 
 impl Drop for Pipe {
