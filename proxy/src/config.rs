@@ -20,6 +20,8 @@ mod check;
 
 mod cluster;
 
+mod compress;
+
 mod follow;
 
 mod dns;

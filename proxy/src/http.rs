@@ -7,6 +7,7 @@
 
 mod answer;
 mod copies;
+mod encode;
 mod exchange;
 mod head;
 mod passage;
@@ -182,7 +183,9 @@ impl ProxyHttp for EdgeProxy {
         response: &mut ResponseHeader,
         exchange: &mut Self::CTX,
     ) -> pingora_error::Result<()> {
-        exchange.answer(session, response, &self.closing)
+        exchange.answer(session, response, &self.closing)?;
+        // Pieces of the body do not pass through our hands here: it stays as it is, and others may get it otherwise.
+        exchange.begin_encoding(session.req_header(), response, true)
     }
 
     fn upstream_response_body_filter(

@@ -14,6 +14,7 @@ pub mod authorize;
 pub mod basic;
 mod buckets;
 mod carry;
+pub mod compress;
 pub mod cors;
 pub mod faults;
 mod findings;
@@ -42,6 +43,7 @@ pub use self::access::Access;
 use self::authorize::{Authorize, Word};
 use self::basic::{Asked, Basic};
 pub(crate) use self::carry::carry_over;
+use self::compress::Compress;
 use self::cors::Cors;
 use self::faults::{Fault, Faults};
 pub use self::findings::Findings;
@@ -77,6 +79,8 @@ pub struct Policy {
     pub authorize: Option<Arc<Authorize>>,
     /// What is done to its requests in a drill; nothing where `None`. Shared by all workers.
     pub faults: Option<Arc<Faults>>,
+    /// How answers are compressed; as the listener says, or not at all, where `None`.
+    pub compress: Option<Compress>,
 }
 
 /// Why a request does not go on.
@@ -218,7 +222,8 @@ impl Policy {
         (!maintenance.spares(view.client)).then(|| maintenance.denial())
     }
 
-    /// Whether it counts and changes nothing: it lets a request in or refuses it, which any engine can tell.
+    /// Whether it counts and changes nothing: it lets a request in or refuses it, which any engine can tell. Answers that
+    /// may be compressed are asked for beside it ([`compress::rule`]).
     pub fn is_plain(&self) -> bool {
         self.rates.is_empty()
             && self.gate.is_none()

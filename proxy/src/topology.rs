@@ -82,7 +82,7 @@ impl Topology {
         self.generation
     }
 
-    /// Whether a policy of this listener, or of a route of it, counts or changes anything, or a cluster of it is asked in
+    /// Whether a policy of this listener, or of a route of it, counts or changes anything, compresses, or a cluster of it is asked in
     /// HTTP/2; also of one that is gone.
     pub fn is_policed(&self, id: ListenerId) -> bool {
         let index = self.ids.listeners.iter().position(|l| *l == id);
@@ -212,7 +212,11 @@ fn is_policed(listener: &Listener, clusters: &[Cluster]) -> bool {
         let cluster = clusters.get(index);
         cluster.is_some_and(|cluster| cluster.gate.is_some() || cluster.http2.is_some())
     };
-    let asks = |policy: &Option<Arc<Policy>>| policy.as_ref().is_some_and(|policy| !policy.is_plain());
+    let asks = |policy: &Option<Arc<Policy>>| {
+        policy
+            .as_ref()
+            .is_some_and(|policy| !policy.is_plain() || policy.compress.is_some())
+    };
     let is_asked = |route: &Route| asks(&route.policy) || route.clusters().any(is_gated);
     asks(&listener.policy) || listener.routes.iter().any(is_asked)
 }

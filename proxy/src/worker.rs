@@ -11,6 +11,7 @@
 
 mod admission;
 mod carried;
+mod compressed;
 mod copies;
 mod drawn;
 mod spoils;
@@ -91,6 +92,8 @@ pub struct Worker {
     /// Requests that no endpoint saw, by why.
     answered_here: Counts,
     policed: Policed,
+    /// Answers that are being compressed: each holds it.
+    encoders: Arc<()>,
     latest: Moment,
 }
 
@@ -207,6 +210,7 @@ impl Worker {
             refused: Counts::default(),
             answered_here: Counts::default(),
             policed: Policed::default(),
+            encoders: Arc::default(),
             latest: now,
         }
     }

@@ -7,11 +7,11 @@ use foreshade_contract::Share;
 use foreshade_settings::{Address, At, List, Mistake, Mistakes, Names, Place};
 
 use super::edits::editable;
-use super::raw;
 use super::route::each;
 use super::text::Header;
 use super::text::origin::OriginPattern;
 use super::text::route::{Method, Network, Written as Word};
+use super::{compress, raw};
 use crate::cidr::Cidr;
 use crate::policy::access::{Access, NETWORKS_MAX};
 use crate::policy::authorize::{self, Authorize};
@@ -37,6 +37,7 @@ pub(super) struct Written {
     pub(super) jwt: Option<At<raw::Jwt>>,
     pub(super) authorize: Option<raw::Authorize>,
     pub(super) faults: Option<At<raw::Faults>>,
+    pub(super) compress: Option<compress::Written>,
     /// How long a request of the route may take.
     pub(super) timeout: Option<Duration>,
 }
@@ -55,6 +56,7 @@ impl Written {
             jwt: raw.jwt.take(),
             authorize: raw.authorize.take(),
             faults: None,
+            compress: raw.compression.take(),
             timeout: None,
         }
     }
@@ -72,6 +74,7 @@ impl Written {
             jwt: raw.jwt.take(),
             authorize: raw.authorize.take(),
             faults: raw.faults.take(),
+            compress: raw.compression.take().map(|raw| raw.value),
             timeout: Some(raw.timeout.value.0),
         }
     }
@@ -122,6 +125,7 @@ pub(super) fn policy(written: Written, mistakes: &mut Mistakes) -> Option<Option
         .authorize
         .map(|raw| authorize(raw, written.timeout, mistakes));
     let faults = written.faults.map(|raw| faults(raw, written.timeout, mistakes));
+    let compress = written.compress.map(|raw| compress::compress(raw, mistakes));
     let policy = Policy {
         access: kept(access)?,
         rates: rates?,
@@ -132,6 +136,7 @@ pub(super) fn policy(written: Written, mistakes: &mut Mistakes) -> Option<Option
         jwt: kept(jwt)?,
         authorize: kept(authorize)?,
         faults: kept(faults)?,
+        compress: kept(compress)?,
         class: match written.class {
             raw::Class::Fixed(priority) => Class::Fixed(priority),
             raw::Class::Header(name) => Class::Header(name.0),

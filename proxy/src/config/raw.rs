@@ -17,6 +17,7 @@ use foreshade_settings::{
 };
 use serde_json::{Value as Json, json};
 
+use super::compress::Written as Compression;
 use super::follow::ControllerKeys as Controller;
 use super::limits::Limits;
 use super::operations::{
@@ -139,6 +140,8 @@ section! {
     jwt "jwt": optional At<Jwt>;
     /// Somebody else who is asked whether a request may go on, before its route's; nobody where left out.
     authorize "authorize": optional Authorize;
+    /// Compression of answers, of all routes that say nothing of it; none where left out.
+    compression "compression": optional Compression;
     /// Name of the cluster that all connections of tcp go to, and those of tls-passthrough that ask for no other name.
     cluster "cluster": optional At<Reference>;
     /// Of tls-passthrough: who serves which name that clients ask for.

@@ -126,7 +126,7 @@ fn route(
 }
 
 /// What is said about how a request is sent, each with its place where it is written.
-fn said_of_sending(raw: &raw::Route) -> [(&'static str, Option<Place>); 8] {
+fn said_of_sending(raw: &raw::Route) -> [(&'static str, Option<Place>); 9] {
     [
         ("rewrite", raw.rewrite.as_ref().and_then(At::place)),
         ("requestHeaders", raw.request_headers.as_ref().and_then(At::place)),
@@ -136,6 +136,7 @@ fn said_of_sending(raw: &raw::Route) -> [(&'static str, Option<Place>); 8] {
         ("mirror", raw.mirror.as_ref().and_then(At::place)),
         ("concurrency", raw.concurrency.as_ref().and_then(At::place)),
         ("priority", raw.priority.place()),
+        ("compression", raw.compression.as_ref().and_then(At::place)),
     ]
 }
 

@@ -46,6 +46,22 @@ pub(super) fn write(page: &mut Page, view: &View) {
         page.sample(&[("fault", fault)], n as f64);
     }
     page.family(
+        "foreshade_compressed_answers_total",
+        Kind::Counter,
+        "Answers that were compressed, by how; busy for those that were not, because there were too many.",
+    );
+    for (coding, n) in policed.compressed.iter() {
+        page.sample(&[("encoding", coding)], n as f64);
+    }
+    page.family(
+        "foreshade_compressed_bytes_total",
+        Kind::Counter,
+        "Bytes of bodies that were compressed to their end: in, as they came, and out, as they went.",
+    );
+    for (side, n) in ["in", "out"].into_iter().zip(policed.compressed_bytes) {
+        page.sample(&[("side", side)], n as f64);
+    }
+    page.family(
         "foreshade_concurrency_requests",
         Kind::Gauge,
         "Requests at a limit of concurrency, of a route or a cluster: under way, and waiting.",

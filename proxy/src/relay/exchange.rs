@@ -21,7 +21,7 @@ use super::upload::Upload;
 use super::{Came, Terms, Turn, chunk};
 use crate::access_log::{Reason, Record};
 use crate::copying::Copying;
-use crate::fields::{Line, Lines};
+use crate::fields::{Fields, Line, Lines};
 use crate::framing::{Body, Refusal};
 use crate::mirror;
 use crate::outcome::{Failure, sentence};
@@ -414,15 +414,20 @@ impl<'a> Exchange<'a> {
             let view = request.view(client, self.came.named());
             (&changes.edits.response, changes.facts(&view))
         });
+        let lines = lines(&self.buffers.answer, &self.buffers.lines);
+        let varies = self
+            .flow
+            .compressing()
+            .is_some_and(|compressing| compressing.by.varies(answer.status, Fields::Lines(lines)));
         let passing = Passing {
             close,
             date: &date(),
             edits,
             marks: self.flow.marks(),
             request_id: self.came.told_id(),
+            varies,
         };
         self.buffers.out.clear();
-        let lines = lines(&self.buffers.answer, &self.buffers.lines);
         answer.write(lines, &passing, &mut self.buffers.out);
         self.buffers.answer.advance(answer.length);
         self.seen = answer.status;

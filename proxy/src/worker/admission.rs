@@ -17,6 +17,7 @@ use crate::cohort;
 use crate::config::Cluster;
 use crate::edit::{Edits, Facts};
 use crate::mirror::Rule;
+use crate::policy::compress::{self, Compressing};
 use crate::policy::gate::{Entry, Pass};
 use crate::policy::marks::Marks;
 use crate::policy::{Cleared, Denial, GATES, Gate, Held, Priority, Reason, Until, Wait};
@@ -93,6 +94,8 @@ pub(super) struct Granted {
     marks: Option<Box<Marks>>,
     /// A fault was made on purpose.
     fault: Option<&'static str>,
+    /// What its answer is to become; `None` where answers are not compressed.
+    compressing: Option<Compressing>,
 }
 
 impl Granted {
@@ -115,6 +118,7 @@ struct Way {
     changes: Option<Changes>,
     mirror: Option<Arc<Rule>>,
     stuck: Option<Box<Stuck>>,
+    compressing: Option<Compressing>,
 }
 
 /// Why a request goes nowhere.
@@ -159,6 +163,11 @@ impl Flow {
         }
     }
 
+    /// What its answer is to become; `None` where answers are not compressed.
+    pub fn compressing(&self) -> Option<&Compressing> {
+        self.granted.compressing.as_ref()
+    }
+
     /// What policies change in its answer; `None` for most.
     pub fn marks(&self) -> Option<&Marks> {
         self.granted.marks.as_deref()
@@ -166,7 +175,8 @@ impl Flow {
 }
 
 impl Worker {
-    /// Whether nothing is asked of the request before it goes where its route sends it, in HTTP/1.1.
+    /// Whether nothing is asked of the request before it goes where its route sends it, in HTTP/1.1, and its answer passes as it
+    /// is.
     pub fn is_unpoliced(&self, listener: ListenerId, view: &RequestView<'_>) -> bool {
         // One that is gone is served by the policy that it had.
         if !self.topology.is_policed(listener) {
@@ -176,6 +186,11 @@ impl Worker {
             return false;
         };
         let route = router.route(view);
+        let of_route = route.and_then(|route| route.policy.as_deref());
+        let compresses = compress::rule(settings.policy.as_deref(), of_route);
+        if compresses.is_some_and(|rule| rule.coding(view).is_some()) {
+            return false;
+        }
         let mut policies = settings
             .policy
             .iter()
@@ -238,6 +253,7 @@ impl Worker {
                 asks: boxed(cleared.asks),
                 marks: boxed(marks),
                 fault: cleared.findings.faults.first().copied(),
+                compressing: way.compressing,
             },
             timeout: way.timeout,
             limit: arrived + way.timeout,
@@ -325,6 +341,8 @@ impl Worker {
             }),
             mirror: route.mirror.clone(),
             stuck,
+            compressing: compress::rule(general.map(|policy| &**policy), policy.map(|policy| &**policy))
+                .map(|by| Compressing::of(by, view)),
         })
     }
 

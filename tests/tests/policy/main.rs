@@ -9,6 +9,7 @@
 mod access;
 mod authorize;
 mod basic;
+mod compress;
 mod cors;
 mod faults;
 mod gate;
