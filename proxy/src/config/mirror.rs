@@ -52,6 +52,8 @@ pub(super) struct Clusters<'a> {
     pub(super) shadowed: Vec<bool>,
     /// Whether its endpoints are asked in HTTP/2, by its index.
     pub(super) http2: Vec<bool>,
+    /// How files become pages for errors.
+    pub(super) page: &'a ReadPage<'a>,
 }
 
 /// Checks the mirror of a route that does this; `None` for that where it is wrong and reported.

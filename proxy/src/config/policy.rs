@@ -7,6 +7,7 @@ use foreshade_contract::Share;
 use foreshade_settings::{Address, At, List, Mistake, Mistakes, Names, Place};
 
 use super::edits::editable;
+use super::error_pages::{self, ReadPage};
 use super::route::each;
 use super::text::Header;
 use super::text::origin::OriginPattern;
@@ -38,6 +39,7 @@ pub(super) struct Written {
     pub(super) authorize: Option<raw::Authorize>,
     pub(super) faults: Option<At<raw::Faults>>,
     pub(super) compress: Option<compress::Written>,
+    pub(super) pages: List<At<raw::ErrorPage>, 0>,
     /// How long a request of the route may take.
     pub(super) timeout: Option<Duration>,
 }
@@ -57,6 +59,7 @@ impl Written {
             authorize: raw.authorize.take(),
             faults: None,
             compress: raw.compression.take(),
+            pages: std::mem::replace(&mut raw.error_pages, List::unread()),
             timeout: None,
         }
     }
@@ -75,6 +78,7 @@ impl Written {
             authorize: raw.authorize.take(),
             faults: raw.faults.take(),
             compress: raw.compression.take().map(|raw| raw.value),
+            pages: std::mem::replace(&mut raw.error_pages, List::unread()),
             timeout: Some(raw.timeout.value.0),
         }
     }
@@ -102,7 +106,11 @@ pub(super) fn check_logins(
 }
 
 /// Checks a policy: nothing where nothing was written, `None` where something is wrong, and reported.
-pub(super) fn policy(written: Written, mistakes: &mut Mistakes) -> Option<Option<Arc<Policy>>> {
+pub(super) fn policy(
+    written: Written,
+    read: &ReadPage<'_>,
+    mistakes: &mut Mistakes,
+) -> Option<Option<Arc<Policy>>> {
     let access = written.access.map(|raw| access(raw, mistakes));
     let rates = rates(written.rates, mistakes);
     if let (Some(raw), Some(timeout)) = (&written.concurrency, written.timeout)
@@ -126,6 +134,7 @@ pub(super) fn policy(written: Written, mistakes: &mut Mistakes) -> Option<Option
         .map(|raw| authorize(raw, written.timeout, mistakes));
     let faults = written.faults.map(|raw| faults(raw, written.timeout, mistakes));
     let compress = written.compress.map(|raw| compress::compress(raw, mistakes));
+    let pages = error_pages::pages(written.pages, read, mistakes);
     let policy = Policy {
         access: kept(access)?,
         rates: rates?,
@@ -137,6 +146,7 @@ pub(super) fn policy(written: Written, mistakes: &mut Mistakes) -> Option<Option
         authorize: kept(authorize)?,
         faults: kept(faults)?,
         compress: kept(compress)?,
+        pages: pages?,
         class: match written.class {
             raw::Class::Fixed(priority) => Class::Fixed(priority),
             raw::Class::Header(name) => Class::Header(name.0),

@@ -18,6 +18,7 @@ use foreshade_settings::{
 use serde_json::{Value as Json, json};
 
 use super::compress::Written as Compression;
+pub(super) use super::error_pages::ErrorPage;
 use super::follow::ControllerKeys as Controller;
 use super::limits::Limits;
 use super::operations::{
@@ -142,6 +143,8 @@ section! {
     authorize "authorize": optional Authorize;
     /// Compression of answers, of all routes that say nothing of it; none where left out.
     compression "compression": optional Compression;
+    /// Pages for errors, of all routes that have none of their own for them, and of requests without a route.
+    error_pages "errorPages": list List<At<ErrorPage>, 0>;
     /// Name of the cluster that all connections of tcp go to, and those of tls-passthrough that ask for no other name.
     cluster "cluster": optional At<Reference>;
     /// Of tls-passthrough: who serves which name that clients ask for.

@@ -100,6 +100,7 @@ pub(super) fn check_effect(raw: &raw::Listener, mistakes: &mut Mistakes) {
         ("jwt", raw.jwt.as_ref().and_then(At::place)),
         ("authorize", here.filter(|_| raw.authorize.is_some())),
         ("compression", here.filter(|_| raw.compression.is_some())),
+        ("errorPages", raw.error_pages.items.first().and_then(At::place)),
     ];
     let of_carrying = [
         ("serverNames", of_names),

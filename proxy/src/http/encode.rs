@@ -1,4 +1,4 @@
-//! An answer on its way through a codec, where its route compresses and its client can read it.
+//! An answer that becomes another one on its way: a page in place of an error, or fewer bytes for who can read them.
 //!
 //! Only where the answer passes piece by piece through our own hands, on the [short way](super::plain) and in the
 //! [passage](super::passage): what goes pingora's way, because its request is large or unusual, is passed on as it is.
@@ -13,6 +13,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use super::exchange::Exchange;
 use crate::fields::Fields;
 use crate::policy::compress::{Change, Encoder};
+use crate::policy::pages::Giver;
 use crate::server::local;
 
 impl Exchange {
@@ -27,6 +28,9 @@ impl Exchange {
         end: bool,
     ) -> Result<()> {
         self.encoder = None;
+        if self.replaced {
+            return Ok(());
+        }
         let Some(compressing) = self.flow.as_ref().and_then(|flow| flow.compressing()) else {
             return Ok(());
         };
@@ -53,13 +57,26 @@ impl Exchange {
         Ok(())
     }
 
-    /// What the client gets of a piece of the body.
+    /// Replaces the answer by a page, where there is one for it: gives what the client gets instead of its body.
+    pub(super) fn replace(&mut self, head: &mut ResponseHeader) -> Option<Bytes> {
+        self.replaced = false;
+        let is_call = self.stream.as_ref().is_some_and(|stream| stream.is_call);
+        let flow = self.flow.as_ref().filter(|_| !is_call)?;
+        let page = flow.page(head.status.as_u16(), Giver::Endpoint)?;
+        page.replace(head);
+        let body = page.body.clone();
+        self.replaced = true;
+        Some(body)
+    }
+
+    /// What the client gets of a piece of the body: nothing of one that a page stands in for.
     ///
     /// # Errors
     /// The codec is broken.
     pub(super) fn encoded(&mut self, piece: Bytes) -> Result<Bytes> {
         match &mut self.encoder {
             Some(encoder) => encoder.encode(&piece).map_err(broken),
+            None if self.replaced => Ok(Bytes::new()),
             None => Ok(piece),
         }
     }

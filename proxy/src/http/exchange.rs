@@ -62,6 +62,8 @@ pub struct Exchange {
     pub(super) report: Option<Box<Report>>,
     /// The copy of the request that goes to a mirror beside it.
     pub(super) copying: Copying,
+    /// A page stands in for the answer.
+    pub(super) replaced: bool,
     /// What compresses the answer; `None` for most.
     pub(super) encoder: Option<Box<Encoder>>,
 }

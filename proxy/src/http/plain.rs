@@ -211,10 +211,17 @@ async fn pass(
                 return Err(unasked_upgrade());
             }
             exchange.answer(session, &mut head, closing)?;
+            let page = exchange.replace(&mut head);
             exchange.begin_encoding(session.req_header(), &mut head, end)?;
-            frame(&session.req_header().method, &mut head, end)?;
+            let method = &session.req_header().method;
+            frame(method, &mut head, end)?;
+            let page = page.filter(|_| *method != Method::HEAD);
             let client = session.as_downstream_mut();
-            (client.write_response_header(head).await, end)
+            let written = client.write_response_header(head).await;
+            match (written, page) {
+                (Ok(()), Some(page)) => (client.write_response_body(page, false).await, end),
+                (written, _) => (written, end),
+            }
         }
         HttpTask::Body(piece, end) => {
             exchange.answer_piece(piece.as_ref(), end);

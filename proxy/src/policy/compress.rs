@@ -52,7 +52,7 @@ pub const TYPES: [&str; 13] = [
 const GRPC: &str = "application/grpc";
 
 /// Digests of the very bytes: to change these is to break them (RFC 9530, and what came before it).
-const DIGESTS: [HeaderName; 4] = [
+pub(super) const DIGESTS: [HeaderName; 4] = [
     HeaderName::from_static("content-digest"),
     HeaderName::from_static("repr-digest"),
     HeaderName::from_static("digest"),

@@ -25,6 +25,7 @@ use crate::fields::{Fields, Line, Lines};
 use crate::framing::{Body, Refusal};
 use crate::mirror;
 use crate::outcome::{Failure, sentence};
+use crate::policy::pages::Giver;
 use crate::server::conn::Conn;
 use crate::server::leave::date;
 use crate::server::local;
@@ -560,7 +561,8 @@ impl<'a> Exchange<'a> {
     async fn tell(mut self, status: u16) -> Turn {
         let refusal = self.conn.refusal();
         let sentence = refusal.map_or_else(|| sentence(status), Refusal::sentence);
-        let own = Own::failure(status, &self.came.named_in(sentence));
+        let page = self.flow.page(status, Giver::Proxy).cloned();
+        let own = Own::failure(status, &self.came.named_in(sentence), page);
         let told = self
             .came
             .tell(&own, self.conn, &mut self.buffers.out, &self.terms)

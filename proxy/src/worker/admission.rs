@@ -20,6 +20,7 @@ use crate::mirror::Rule;
 use crate::policy::compress::{self, Compressing};
 use crate::policy::gate::{Entry, Pass};
 use crate::policy::marks::Marks;
+use crate::policy::pages::{Giver, Shelf, Shown};
 use crate::policy::{Cleared, Denial, GATES, Gate, Held, Priority, Reason, Until, Wait};
 use crate::request::RequestView;
 use crate::rewrite::NoPath;
@@ -96,6 +97,8 @@ pub(super) struct Granted {
     fault: Option<&'static str>,
     /// What its answer is to become; `None` where answers are not compressed.
     compressing: Option<Compressing>,
+    /// Where pages for its errors are looked for.
+    shelf: Shelf,
 }
 
 impl Granted {
@@ -168,6 +171,11 @@ impl Flow {
         self.granted.compressing.as_ref()
     }
 
+    /// The page that its client sees of an error, if there is one.
+    pub fn page(&self, status: u16, giver: Giver) -> Option<&Shown> {
+        self.granted.shelf.find(status, giver)
+    }
+
     /// What policies change in its answer; `None` for most.
     pub fn marks(&self) -> Option<&Marks> {
         self.granted.marks.as_deref()
@@ -202,6 +210,12 @@ impl Worker {
         policies.all(|policy| policy.is_plain()) && route.is_none_or(|route| route.clusters().all(is_plain))
     }
 
+    /// The page that a client of this listener sees of an error, where no route is known, if there is one.
+    pub fn page(&self, listener: ListenerId, status: u16) -> Option<Shown> {
+        let policy = self.listener(listener)?.policy.as_deref();
+        Shelf::of(policy, None).find(status, Giver::Proxy).cloned()
+    }
+
     /// Finds the request's route, and what becomes of it. What is answered here, and what has no route, is counted.
     pub fn admit(&mut self, listener: ListenerId, view: &RequestView<'_>) -> Admission {
         self.admit_again(listener, view, Cleared::default())
@@ -233,7 +247,11 @@ impl Worker {
             Err(Stop::Denied(mut denial)) => {
                 self.policed.refuse(denial.reason);
                 marks.apply(&mut denial.headers);
-                return Admission::Answer((*denial).into());
+                // Who says something of his own, or somebody else's, is heard.
+                let page = cleared.shelf.find(denial.status, Giver::Proxy);
+                let page = page.filter(|_| denial.body.is_none()).cloned();
+                let answer = Answer::from(*denial);
+                return Admission::Answer(Answer { page, ..answer });
             }
             Err(Stop::Unrouted | Stop::Waits(..)) => {
                 self.unrouted += 1;
@@ -254,6 +272,7 @@ impl Worker {
                 marks: boxed(marks),
                 fault: cleared.findings.faults.first().copied(),
                 compressing: way.compressing,
+                shelf: cleared.shelf,
             },
             timeout: way.timeout,
             limit: arrived + way.timeout,
@@ -281,6 +300,7 @@ impl Worker {
         cleared.marks = Marks::default();
         cleared.asks = Marks::default();
         let general = self.listener(listener).and_then(|l| l.policy.as_ref());
+        cleared.shelf = Shelf::of(general.map(|policy| &**policy), None);
         if let Some(policy) = general {
             policy.weigh(view, now, 0, cleared)?;
         }
@@ -292,6 +312,7 @@ impl Worker {
         };
         // Before anything else is asked: a page may read why it is refused.
         if let Some(policy) = found.and_then(|(route, _)| route.policy.as_ref()) {
+            cleared.shelf = Shelf::of(general.map(|policy| &**policy), Some(policy));
             policy.mark(view, &mut cleared.marks);
         }
         if let Some(denial) = cleared.refused.take() {

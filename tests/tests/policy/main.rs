@@ -15,6 +15,7 @@ mod faults;
 mod gate;
 mod jwt;
 mod maintenance;
+mod pages;
 mod rate;
 mod stand;
 mod sticky;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::client::ResponseFuture;
 use http::response::Parts;
-use http::{HeaderMap, Response, Version};
+use http::{HeaderMap, Method, Response, Version};
 use pingora_core::protocols::http::HttpTask;
 use pingora_http::ResponseHeader;
 
@@ -104,7 +104,9 @@ impl Passage<'_> {
         self.exchange.socket = self.lease.socket();
         let shown = self.exchange.answer(self.session, &mut head, self.closing);
         shown.map_err(|error| Broken::Elsewhere(error.into_up()))?;
+        let page = self.exchange.replace(&mut head);
         let came = self.session.req_header();
+        let page = page.filter(|_| came.method != Method::HEAD);
         let encoding = self.exchange.begin_encoding(came, &mut head, end);
         encoding.map_err(Broken::Client)?;
         match came.version {
@@ -112,7 +114,10 @@ impl Passage<'_> {
             Version::HTTP_10 => self.session.set_keepalive(None),
             _ => frame(&came.method, &mut head, end).map_err(Broken::Client)?,
         }
-        self.hand_over(HttpTask::Header(Box::new(head), end));
+        self.hand_over(HttpTask::Header(Box::new(head), end && page.is_none()));
+        if let Some(page) = page {
+            self.hand_over(HttpTask::Body(Some(page), end));
+        }
         self.download = match end {
             false => Download::Body(body, 0),
             true => {
