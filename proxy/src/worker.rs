@@ -355,6 +355,9 @@ impl Worker {
                 return true;
             }
         }
+        if status < 500 {
+            flow.granted.sample(now, now.since(flow.ready));
+        }
         flow.first_byte = Some(now);
         self.tell_slot(flow);
         false
@@ -409,7 +412,12 @@ impl Worker {
         }
         match consequence.stage {
             Some(stage) if self.move_on(flow, stage, consequence.reason, replayable, now) => Next::Elsewhere,
-            _ => Next::Answer(consequence.status),
+            _ => {
+                if consequence.class == Class::Timeout {
+                    flow.granted.sample(now, now.since(flow.ready));
+                }
+                Next::Answer(consequence.status)
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foreshade_contract::Share;
+use foreshade_engine::gradient::Bounds;
 use foreshade_settings::{Address, At, List, Mistake, Mistakes, Names, Place};
 
 use super::edits::editable;
@@ -120,7 +121,7 @@ pub(super) fn policy(
         let what = "wait is not below the timeout of the route";
         mistakes.add(Mistake::at(raw.place(), what).expected("a wait that leaves time for an answer"));
     }
-    let gate = written.concurrency.map(|raw| gate(&raw.value));
+    let gate = written.concurrency.map(|raw| gate(raw.value, mistakes));
     let maintenance = written.maintenance.map(|raw| maintenance(raw, mistakes));
     let cors = written.cors.map(|raw| cors(raw.value, mistakes));
     if let (Some(_), Some(jwt)) = (&written.basic, &written.jwt) {
@@ -358,10 +359,26 @@ pub(super) fn check_preflights(cors: Option<Place>, matches: Option<&Match>, mis
     }
 }
 
-/// A limit of requests under way.
-pub(super) fn gate(raw: &raw::Concurrency) -> Option<Arc<Gate>> {
+/// Checks a limit of requests under way.
+pub(super) fn gate(raw: raw::Concurrency, mistakes: &mut Mistakes) -> Option<Arc<Gate>> {
+    let limit = raw.limit?;
+    let adaptive = raw.adaptive.map(|adaptive| {
+        let place = adaptive.place();
+        let raw::Adaptive { min, start, recheck } = adaptive.value;
+        if min.0 > limit.value.0 {
+            let what = format!("adaptive: min is {}, and limit {}", min.0, limit.value.0);
+            mistakes.add(Mistake::at(place, what).expected("a min that is not above limit"));
+        }
+        Bounds {
+            min: min.0.min(limit.value.0),
+            max: limit.value.0,
+            start: start.0,
+            recheck: recheck.0,
+        }
+    });
     Some(Arc::new(Gate::new(gate::Limit {
-        concurrency: raw.limit?.0,
+        concurrency: limit.value.0,
+        adaptive,
         room: raw.queue.0,
         wait: raw.wait.0,
     })))

@@ -72,6 +72,24 @@ pub(super) fn write(page: &mut Page, view: &View) {
             page.sample(&[("kind", kind), ("name", &name), ("state", state)], f64::from(n));
         }
     }
+    page.family(
+        "foreshade_concurrency_limit",
+        Kind::Gauge,
+        "Requests that may be under way at a limit of concurrency: as configured, or as an adaptive limit has found it.",
+    );
+    for (kind, name, gate) in gates(view.topology.config()) {
+        page.sample(&[("kind", kind), ("name", &name)], f64::from(gate.limit_now()));
+    }
+    page.family(
+        "foreshade_concurrency_base_seconds",
+        Kind::Gauge,
+        "What a request takes when nothing waits, as an adaptive limit of concurrency has measured it.",
+    );
+    for (kind, name, gate) in gates(view.topology.config()) {
+        if let Some(base) = gate.base() {
+            page.sample(&[("kind", kind), ("name", &name)], base.as_secs_f64());
+        }
+    }
 }
 
 /// All limits of concurrency: of what, and whose.

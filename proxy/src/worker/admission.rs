@@ -107,6 +107,13 @@ impl Granted {
         self.marks.get_or_insert_default()
     }
 
+    /// The request was answered after `latency`, or given up as too late: limits of concurrency learn of it.
+    pub(super) fn sample(&self, now: Moment, latency: Duration) {
+        for pass in self.passes.iter().flatten() {
+            pass.sample(now, latency);
+        }
+    }
+
     /// The request has been answered: its places are for others.
     pub(super) fn release(&mut self) {
         self.passes = Default::default();

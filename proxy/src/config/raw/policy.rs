@@ -133,12 +133,25 @@ impl Shown for LimitKey {
 section! {
     /// How many requests are under way at a time.
     Concurrency "a concurrency section":
-    /// Requests under way at a time, to the last byte of their answers, in all workers together.
-    limit "limit": required Count<1, 1_000_000>;
+    /// Requests under way at a time, to the last byte of their answers, in all workers together; with adaptive at most.
+    limit "limit": required At<Count<1, 1_000_000>>;
+    /// A limit that follows what requests take, between its min and limit; fixed where left out.
+    adaptive "adaptive": optional At<Adaptive>;
     /// Requests that may wait for a place. Beyond: 503.
     queue "queue": default Count<0, ROOM_MAX> = Count(0);
     /// How long one may wait. Beyond: 503.
     wait "wait": default Lasting<1, 60_000> = seconds(1);
+}
+
+section! {
+    /// A limit of concurrency that follows what requests take.
+    Adaptive "an adaptive section":
+    /// Requests under way that are let through in any case.
+    min "min": default Count<1, 1_000_000> = Count(5);
+    /// Where it starts.
+    start "start": default Count<1, 1_000_000> = Count(20);
+    /// How often at least is measured what requests take when nothing waits: at half the limit, for some hundred of them.
+    recheck "recheck": default Lasting<1000, 3_600_000> = seconds(30);
 }
 
 /// How much requests matter where a limit of concurrency is reached.
