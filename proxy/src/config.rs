@@ -116,8 +116,9 @@ pub fn parse_answered(text: &str, origin: &str, answers: &Answers) -> Result<Con
     parse_with(text, origin, &by_system, answers)
 }
 
-/// The text of `config` once more, where names of endpoints stand for what `answers` says now. Its certificates and pages are
-/// those that it has: one that has expired meanwhile, or is just being renewed, must not keep endpoints from being found.
+/// The text of `config` once more, where names of endpoints stand for what `answers` says now. Its certificates and pages
+/// are those that it has: one that has expired meanwhile, or is just being renewed, must not keep endpoints from being
+/// found.
 ///
 /// # Errors
 /// Everything that is wrong with the text.
@@ -234,15 +235,25 @@ impl Config {
         self.clusters.iter().filter_map(|cluster| cluster.tls.as_ref())
     }
 
+    /// All policies: each with its listener, and with its route where it is one of those.
+    pub fn policies(&self) -> impl Iterator<Item = (&Listener, Option<&Route>, &Policy)> {
+        self.listeners.iter().flat_map(|listener| {
+            let own = listener
+                .policy
+                .iter()
+                .map(move |policy| (listener, None, &**policy));
+            let of_routes = listener
+                .routes
+                .iter()
+                .filter_map(move |route| Some((listener, Some(route), route.policy.as_deref()?)));
+            own.chain(of_routes)
+        })
+    }
+
     /// All pages for errors.
     pub fn pages(&self) -> impl Iterator<Item = &Page> {
-        let policies = self.listeners.iter().flat_map(|listener| {
-            let of_routes = listener.routes.iter().filter_map(|route| route.policy.as_ref());
-            listener.policy.iter().chain(of_routes)
-        });
-        policies
-            .filter_map(|policy| policy.pages.as_ref())
-            .flat_map(|pages| &pages.0)
+        let pages = self.policies().filter_map(|(_, _, policy)| policy.pages.as_ref());
+        pages.flat_map(|pages| &pages.0)
     }
 
     /// All files that were read with it: certificates, keys, authorities, and pages.

@@ -226,8 +226,8 @@ impl Policy {
         (!maintenance.spares(view.client)).then(|| maintenance.denial())
     }
 
-    /// Whether it counts and changes nothing: it lets a request in or refuses it, which any engine can tell, and no answer of an
-    /// endpoint becomes another. Answers that may be compressed are asked for beside it ([`compress::rule`]).
+    /// Whether it counts and changes nothing: it lets a request in or refuses it, which any engine can tell, and no answer of
+    /// an endpoint becomes another. Answers that may be compressed are asked for beside it ([`compress::rule`]).
     pub fn is_plain(&self) -> bool {
         self.rates.is_empty()
             && self.gate.is_none()

@@ -75,7 +75,7 @@ pub(super) fn config(
         .iter_mut()
         .map(|listener| entrance(listener, &mut taken, world, mistakes))
         .collect();
-    let known = known(&names, &clusters.items, world.page);
+    let known = known(&names, &clusters.items, world);
     let whole = (file.relay, listeners.sound);
     let listeners: Vec<_> = listeners
         .items
@@ -119,7 +119,7 @@ pub(super) fn config(
 }
 
 /// What routes have to know of clusters.
-fn known<'a>(names: &'a Names, clusters: &[raw::Cluster], page: &'a ReadPage<'a>) -> Clusters<'a> {
+fn known<'a>(names: &'a Names, clusters: &[raw::Cluster], world: &'a World<'a>) -> Clusters<'a> {
     let is_shadowed = |cluster: &raw::Cluster| !cluster.shadows.items.is_empty() || !cluster.shadows.whole;
     Clusters {
         names,
@@ -128,7 +128,7 @@ fn known<'a>(names: &'a Names, clusters: &[raw::Cluster], page: &'a ReadPage<'a>
             .iter()
             .map(|cluster| cluster.protocol == raw::Spoken::Http2)
             .collect(),
-        page,
+        world,
     }
 }
 
@@ -205,7 +205,7 @@ fn listener(
     clusters: &Clusters<'_>,
     mistakes: &mut Mistakes,
 ) -> Option<Listener> {
-    let policy = policy::policy(policy::Written::of_listener(&mut raw), clusters.page, mistakes);
+    let policy = policy::policy(policy::Written::of_listener(&mut raw), clusters.world, mistakes);
     let name = raw.name.as_ref().and_then(At::place);
     let routes = match raw.routes {
         Some(routes) => route::routes(routes.value, clusters, mistakes),

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use foreshade_settings::{AbsolutePath, At, Json, List, Mistake, Mistakes, Scalar, Wrong, choice, section};
+use foreshade_settings::{
+    AbsolutePath, At, Json, List, Mistake, Mistakes, Node, Read, Scalar, Wrong, choice, section,
+};
 use http::HeaderValue;
 use serde_json::json;
 
@@ -19,7 +21,7 @@ pub(super) type ReadPage<'a> = dyn Fn(&Path) -> io::Result<Bytes> + 'a;
 
 section! {
     /// A page for errors.
-    ErrorPage "an error page":
+    ErrorPageSection "an error page":
     /// For which statuses: 404, or 4xx and 5xx for all that have no page of their own.
     statuses "statuses": required List<At<Statuses>, 1>;
     /// File with the page, at most 64 KiB. Read with the configuration, and again when it changes.
@@ -30,6 +32,29 @@ section! {
     content_type "contentType": default MediaType = MediaType("text/html; charset=utf-8".to_owned());
     /// Whose answers it stands in for: proxy for those that are given here for want of another, endpoints, or both.
     of "of": default Of = Of::Proxy;
+}
+
+/// An [`ErrorPageSection`] that says something.
+#[derive(Debug)]
+pub(super) struct ErrorPage(ErrorPageSection);
+
+impl Read for ErrorPage {
+    fn read(node: &Node, key: &str, mistakes: &mut Mistakes) -> Option<Self> {
+        let before = mistakes.count();
+        let section = ErrorPageSection::read(node, key, mistakes)?;
+        if section.file.is_none() && section.body.is_none() && mistakes.count() == before {
+            mistakes.add(Mistake::at(node.place, "the page is empty").expected("file or body"));
+        }
+        Some(Self(section))
+    }
+
+    fn title() -> String {
+        ErrorPageSection::title()
+    }
+
+    fn schema() -> Json {
+        ErrorPageSection::schema()
+    }
 }
 
 choice!(Of: "proxy" Proxy, "endpoints" Endpoints, "both" Both);
@@ -82,8 +107,7 @@ pub(super) fn pages(
 }
 
 fn page(raw: At<ErrorPage>, read: &ReadPage<'_>, mistakes: &mut Mistakes) -> Option<Page> {
-    let place = raw.place();
-    let raw = raw.value;
+    let raw = raw.value.0;
     let content_type = HeaderValue::try_from(raw.content_type.0).ok();
     let (file, body) = match (raw.file, raw.body) {
         (Some(file), None) => {
@@ -113,10 +137,8 @@ fn page(raw: At<ErrorPage>, read: &ReadPage<'_>, mistakes: &mut Mistakes) -> Opt
             mistakes.add(Mistake::at(body.place(), what).expected("either file or body"));
             (None, None)
         }
-        (None, None) => {
-            mistakes.add(Mistake::at(place, "the page is empty").expected("file or body"));
-            (None, None)
-        }
+        // Reported when it was read.
+        (None, None) => (None, None),
     };
     let statuses = raw.statuses.filter(|list| list.whole)?;
     Some(Page {

@@ -63,7 +63,7 @@ fn route(
     let mut raw = raw.value;
     let sending = said_of_sending(&raw);
     let cors = raw.cors.as_ref().and_then(At::place);
-    let policy = policy(policy::Written::of_route(&mut raw), clusters.page, mistakes);
+    let policy = policy(policy::Written::of_route(&mut raw), clusters.world, mistakes);
     let given = Given {
         sound,
         cluster: raw.cluster,

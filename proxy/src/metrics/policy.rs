@@ -38,6 +38,23 @@ pub(super) fn write(page: &mut Page, view: &View) {
         page.sample(&[("result", result)], n as f64);
     }
     page.family(
+        "foreshade_jwks_fetches_total",
+        Kind::Counter,
+        "Fetches of the keys of those who sign tokens, by what came of them.",
+    );
+    for (listener, route, policy) in view.topology.config().policies() {
+        let Some(remote) = policy.jwt.as_ref().and_then(|jwt| jwt.remote()) else {
+            continue;
+        };
+        let (kind, name) = match route {
+            Some(route) => ("route", format!("{}/{}", listener.name, route.called())),
+            None => ("listener", listener.name.to_string()),
+        };
+        for (result, n) in ["ok", "failed"].into_iter().zip(remote.counts()) {
+            page.sample(&[("kind", kind), ("name", &name), ("result", result)], n as f64);
+        }
+    }
+    page.family(
         "foreshade_faults_injected_total",
         Kind::Counter,
         "Faults that were made on purpose, by which.",

@@ -160,12 +160,13 @@ pub fn rule<'a>(listener: Option<&'a Policy>, route: Option<&'a Policy>) -> Opti
 }
 
 impl Compressing {
-    /// What a request's answer is to become.
-    pub fn of(by: &Arc<Compression>, view: &RequestView<'_>) -> Self {
-        Self {
+    /// What a request's answer is to become; `None` where answers are not compressed.
+    pub fn of(listener: Option<&Policy>, route: Option<&Policy>, view: &RequestView<'_>) -> Option<Self> {
+        let by = rule(listener, route)?;
+        Some(Self {
             by: by.clone(),
             coding: by.coding(view),
-        }
+        })
     }
 }
 

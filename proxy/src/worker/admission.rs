@@ -190,8 +190,8 @@ impl Flow {
 }
 
 impl Worker {
-    /// Whether nothing is asked of the request before it goes where its route sends it, in HTTP/1.1, and its answer passes as it
-    /// is.
+    /// Whether nothing is asked of the request before it goes where its route sends it, in HTTP/1.1, and its answer passes as
+    /// it is.
     pub fn is_unpoliced(&self, listener: ListenerId, view: &RequestView<'_>) -> bool {
         // One that is gone is served by the policy that it had.
         if !self.topology.is_policed(listener) {
@@ -306,8 +306,8 @@ impl Worker {
     ) -> Result<Way, Stop> {
         cleared.marks = Marks::default();
         cleared.asks = Marks::default();
-        let general = self.listener(listener).and_then(|l| l.policy.as_ref());
-        cleared.shelf = Shelf::of(general.map(|policy| &**policy), None);
+        let general = self.listener(listener).and_then(|l| l.policy.as_deref());
+        cleared.shelf = Shelf::of(general, None);
         if let Some(policy) = general {
             policy.weigh(view, now, 0, cleared)?;
         }
@@ -319,7 +319,7 @@ impl Worker {
         };
         // Before anything else is asked: a page may read why it is refused.
         if let Some(policy) = found.and_then(|(route, _)| route.policy.as_ref()) {
-            cleared.shelf = Shelf::of(general.map(|policy| &**policy), Some(policy));
+            cleared.shelf = Shelf::of(general, Some(policy));
             policy.mark(view, &mut cleared.marks);
         }
         if let Some(denial) = cleared.refused.take() {
@@ -347,13 +347,10 @@ impl Worker {
             }
         };
         let (index, cluster, mut request) = self.choose(route, split, before, view).ok_or(Stop::Unrouted)?;
-        let policy = route.policy.as_ref();
+        let policy = route.policy.as_deref();
         let class = policy.map_or(Priority::Normal, |policy| policy.class.of(view));
-        let gates = [
-            policy.and_then(|policy| policy.gate.as_ref()),
-            cluster.gate.as_ref(),
-        ];
-        pass(gates, class, cleared)?;
+        let own = policy.and_then(|policy| policy.gate.as_ref());
+        pass([own, cluster.gate.as_ref()], class, cleared)?;
         let stuck = cluster
             .sticky
             .as_ref()
@@ -369,8 +366,7 @@ impl Worker {
             }),
             mirror: route.mirror.clone(),
             stuck,
-            compressing: compress::rule(general.map(|policy| &**policy), policy.map(|policy| &**policy))
-                .map(|by| Compressing::of(by, view)),
+            compressing: Compressing::of(general, policy, view),
         })
     }
 
