@@ -4,7 +4,8 @@
 //! virtual time, and the controller will replay it. Read the modules in the order in which data meets them:
 //!
 //! - **a request** is hashed into a cohort ([`cohort`]), balanced over the cluster's pairs ([`balance`]), and, where an
-//!   attempt failed, moved or not ([`failover`], within [`budget`]);
+//!   attempt failed, moved or not ([`failover`], within [`budget`]); how many may be under way shows in what they take
+//!   ([`gradient`]);
 //! - **its end** is an [`outcome`], counted in an [`observation`] (while it waits: in [`in_flight`]);
 //! - **each tick** the observations become an [`assessment`] per endpoint ([`risk`]), the assessments become shares
 //!   ([`shift`]), and both become one [`decision`] ([`cluster`]) that can be explained ([`explain`]);
@@ -20,6 +21,7 @@ pub mod balance;
 pub mod budget;
 pub mod cohort;
 pub mod failover;
+pub mod gradient;
 
 pub mod in_flight;
 pub mod observation;

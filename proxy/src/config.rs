@@ -14,11 +14,15 @@ mod limits;
 
 mod operations;
 
+mod error_pages;
+
 mod shown;
 
 mod check;
 
 mod cluster;
+
+mod compress;
 
 mod follow;
 
@@ -67,6 +71,7 @@ pub use self::operations::{AccessLog, Format, RequestIds, Sink, TraceMode, Trace
 pub use self::shown::Source;
 use crate::client::Trust;
 use crate::path::PathPolicy;
+use crate::policy::pages::{self, Page};
 use crate::policy::sticky::Sticky;
 use crate::policy::{Gate, Policy};
 use crate::proxy_protocol::{ProxyProtocol, Version};
@@ -111,8 +116,9 @@ pub fn parse_answered(text: &str, origin: &str, answers: &Answers) -> Result<Con
     parse_with(text, origin, &by_system, answers)
 }
 
-/// The text of `config` once more, where names of endpoints stand for what `answers` says now. Its certificates are those
-/// that it has: one that has expired meanwhile, or is just being renewed, must not keep endpoints from being found.
+/// The text of `config` once more, where names of endpoints stand for what `answers` says now. Its certificates and pages
+/// are those that it has: one that has expired meanwhile, or is just being renewed, must not keep endpoints from being
+/// found.
 ///
 /// # Errors
 /// Everything that is wrong with the text.
@@ -129,11 +135,16 @@ pub fn parse_again(config: &Config, answers: &Answers) -> Result<Config, Mistake
             |known| Ok(known.clone()),
         )
     };
+    let known_page = |path: &Path| {
+        let known = config.pages().find(|page| page.file.as_deref() == Some(path));
+        known.map_or_else(|| pages::read(path), |page| Ok(page.shown.body.clone()))
+    };
     let world = World {
         resolve: &by_system,
         answers,
         terminate: &known,
         originate: &known_outside,
+        page: &known_page,
     };
     read(&source.text, &source.origin, &world)
 }
@@ -157,6 +168,7 @@ pub fn parse_with(
         answers,
         terminate: &|settings| Termination::load(settings, SystemTime::now()),
         originate: &|settings| Origination::load(settings, SystemTime::now()),
+        page: &pages::read,
     };
     read(text, origin, &world)
 }
@@ -223,10 +235,33 @@ impl Config {
         self.clusters.iter().filter_map(|cluster| cluster.tls.as_ref())
     }
 
-    /// All files of certificates, keys and authorities.
-    pub fn tls_files(&self) -> impl Iterator<Item = &Path> {
+    /// All policies: each with its listener, and with its route where it is one of those.
+    pub fn policies(&self) -> impl Iterator<Item = (&Listener, Option<&Route>, &Policy)> {
+        self.listeners.iter().flat_map(|listener| {
+            let own = listener
+                .policy
+                .iter()
+                .map(move |policy| (listener, None, &**policy));
+            let of_routes = listener
+                .routes
+                .iter()
+                .filter_map(move |route| Some((listener, Some(route), route.policy.as_deref()?)));
+            own.chain(of_routes)
+        })
+    }
+
+    /// All pages for errors.
+    pub fn pages(&self) -> impl Iterator<Item = &Page> {
+        let pages = self.policies().filter_map(|(_, _, policy)| policy.pages.as_ref());
+        pages.flat_map(|pages| &pages.0)
+    }
+
+    /// All files that were read with it: certificates, keys, authorities, and pages.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
         let inside = self.terminations().flat_map(|tls| tls.files());
-        inside.chain(self.originations().flat_map(|tls| tls.files()))
+        let outside = self.originations().flat_map(|tls| tls.files());
+        let pages = self.pages().filter_map(|page| page.file.as_deref());
+        inside.chain(outside).chain(pages)
     }
 
     /// What is not wrong, and not as it should be.

@@ -19,7 +19,7 @@ use crate::cohort;
 use crate::config::{Cluster, CohortKey, Config, Listener, Protocol};
 use crate::edit::{Facts, HeaderEdits};
 use crate::path::normal;
-use crate::policy::Denial;
+use crate::policy::{Denial, compress};
 use crate::request::RequestView;
 use crate::route::answer::Answer;
 use crate::route::split::Split;
@@ -268,6 +268,11 @@ fn through(
         .iter()
         .chain(route.and_then(|route| route.policy.as_ref()));
     explanation.policies = policies.clone().flat_map(|policy| policy.in_words()).collect();
+    let of_route = route.and_then(|route| route.policy.as_deref());
+    let compresses = compress::rule(listener.policy.as_deref(), of_route);
+    explanation
+        .policies
+        .extend(compresses.map(|rule| rule.in_words()));
     let denied = policies.find_map(|policy| policy.denies(&view));
     if let Some(route) = route {
         explanation.route = Some(Chosen {

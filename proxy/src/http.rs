@@ -7,6 +7,7 @@
 
 mod answer;
 mod copies;
+mod encode;
 mod exchange;
 mod head;
 mod passage;
@@ -29,11 +30,12 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use self::exchange::{Exchange, is_replayable};
-use self::tell::tell;
+use self::tell::{Told, tell};
 use crate::client::{Client, Peer};
 use crate::framing::Refusal;
 use crate::outcome::sentence;
 use crate::policy::Cleared;
+use crate::policy::pages::Giver;
 use crate::request::RequestView;
 use crate::server::http2::ByHttp2;
 use crate::server::local::{self, Local};
@@ -112,7 +114,15 @@ impl ProxyHttp for EdgeProxy {
         Box::pin(async move {
             match answer {
                 Ok(answer) => answer::send(session, answer, report, as_call).await,
-                Err((status, sentence)) => tell(session, (status, as_call), sentence, true, report).await,
+                Err((status, sentence)) => {
+                    let told = Told {
+                        status,
+                        sentence,
+                        page: local::with(|l| l.worker.page(self.listener, status)).flatten(),
+                        as_call,
+                    };
+                    tell(session, told, true, report).await
+                }
             }
         })
         .await?;
@@ -182,7 +192,9 @@ impl ProxyHttp for EdgeProxy {
         response: &mut ResponseHeader,
         exchange: &mut Self::CTX,
     ) -> pingora_error::Result<()> {
-        exchange.answer(session, response, &self.closing)
+        exchange.answer(session, response, &self.closing)?;
+        // Pieces of the body do not pass through our hands here: it stays as it is, and others may get it otherwise.
+        exchange.begin_encoding(session.req_header(), response, true)
     }
 
     fn upstream_response_body_filter(
@@ -227,8 +239,18 @@ impl ProxyHttp for EdgeProxy {
             let blameless = *error.esource() != ErrorSource::Downstream;
             let as_call = tell::as_call(session, status);
             exchange.ended_as = exchange.ended_as.or(as_call);
+            let page = match &exchange.flow {
+                Some(flow) => flow.page(status, Giver::Proxy).cloned(),
+                None => local::with(|l| l.worker.page(self.listener, status)).flatten(),
+            };
+            let told = Told {
+                status,
+                sentence,
+                page,
+                as_call,
+            };
             let report = exchange.report.as_deref_mut();
-            if let Err(error) = tell(session, (status, as_call), sentence, blameless, report).await {
+            if let Err(error) = tell(session, told, blameless, report).await {
                 tracing::debug!(%error, status, "the client went away before it could be told");
             }
         }

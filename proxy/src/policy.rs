@@ -14,6 +14,7 @@ pub mod authorize;
 pub mod basic;
 mod buckets;
 mod carry;
+pub mod compress;
 pub mod cors;
 pub mod faults;
 mod findings;
@@ -23,6 +24,7 @@ pub mod jwks;
 pub mod jwt;
 pub mod maintenance;
 pub mod marks;
+pub mod pages;
 mod policed;
 pub mod rate;
 mod reason;
@@ -42,6 +44,7 @@ pub use self::access::Access;
 use self::authorize::{Authorize, Word};
 use self::basic::{Asked, Basic};
 pub(crate) use self::carry::carry_over;
+use self::compress::Compress;
 use self::cors::Cors;
 use self::faults::{Fault, Faults};
 pub use self::findings::Findings;
@@ -49,6 +52,7 @@ pub use self::gate::{Gate, Priority};
 use self::jwt::{Jwt, Token};
 use self::maintenance::Maintenance;
 use self::marks::Marks;
+use self::pages::Pages;
 pub use self::policed::Policed;
 pub use self::rate::RateLimit;
 pub use self::reason::{Denial, Reason};
@@ -77,6 +81,10 @@ pub struct Policy {
     pub authorize: Option<Arc<Authorize>>,
     /// What is done to its requests in a drill; nothing where `None`. Shared by all workers.
     pub faults: Option<Arc<Faults>>,
+    /// How answers are compressed; as the listener says, or not at all, where `None`.
+    pub compress: Option<Compress>,
+    /// Pages for errors; one line where `None`, and the listener has none either.
+    pub pages: Option<Arc<Pages>>,
 }
 
 /// Why a request does not go on.
@@ -218,7 +226,8 @@ impl Policy {
         (!maintenance.spares(view.client)).then(|| maintenance.denial())
     }
 
-    /// Whether it counts and changes nothing: it lets a request in or refuses it, which any engine can tell.
+    /// Whether it counts and changes nothing: it lets a request in or refuses it, which any engine can tell, and no answer of
+    /// an endpoint becomes another. Answers that may be compressed are asked for beside it ([`compress::rule`]).
     pub fn is_plain(&self) -> bool {
         self.rates.is_empty()
             && self.gate.is_none()
@@ -227,6 +236,7 @@ impl Policy {
             && self.jwt.is_none()
             && self.authorize.is_none()
             && self.faults.is_none()
+            && !self.pages.as_ref().is_some_and(|pages| pages.are_of_endpoints())
     }
 
     /// What it asks, a line each.
@@ -241,12 +251,14 @@ impl Policy {
         let jwt = self.jwt.iter().map(|jwt| jwt.in_words());
         let authorize = self.authorize.iter().map(|authorize| authorize.in_words());
         let proven = basic.chain(jwt).chain(authorize);
+        let pages = self.pages.iter().map(|pages| pages.in_words());
         let faults = self.faults.iter().map(|faults| faults.in_words());
         asked
             .chain(cors)
             .chain(proven)
             .chain(faults)
             .chain(gate)
+            .chain(pages)
             .collect()
     }
 }

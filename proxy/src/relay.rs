@@ -182,10 +182,14 @@ fn admit<'a>(
     };
     let outcome = match admission {
         Ok(Admission::Forward(flow)) => Ok(flow),
-        Ok(Admission::Answer(answer)) => Err(Own::of_a_route(answer)),
-        Ok(Admission::Unrouted | Admission::Wait(_)) => Err(Own::failure(404, &came.named_in(sentence(404)))),
-        Err(why) => Err(Own::failure(why.status(), &came.named_in(why.sentence()))),
+        Ok(Admission::Answer(answer)) => return Some((came, Err(Own::of_a_route(answer)))),
+        Ok(Admission::Unrouted | Admission::Wait(_)) => Err((404, sentence(404))),
+        Err(why) => Err((why.status(), why.sentence())),
     };
+    let outcome = outcome.map_err(|(status, sentence)| {
+        let page = local.worker.page(listener, status);
+        Own::failure(status, &came.named_in(sentence), page)
+    });
     Some((came, outcome))
 }
 

@@ -361,7 +361,8 @@ impl Reloader {
     }
 }
 
-/// Whether nothing is different: the same text, the same addresses behind its names, the same certificates in its files.
+/// Whether nothing is different: the same text, the same addresses behind its names, the same certificates and
+/// pages in its files.
 fn is_same(new: &Config, running: &Config) -> bool {
     let endpoints = |(a, b): (&Cluster, &Cluster)| a.endpoints == b.endpoints;
     // The same text has the same clusters and listeners, in the same order.
@@ -371,6 +372,7 @@ fn is_same(new: &Config, running: &Config) -> bool {
             .terminations()
             .zip(running.terminations())
             .all(|(a, b)| a.is_same_as(b))
+        && new.pages().eq(running.pages())
 }
 
 /// Reads where it disturbs nobody: a disk may be slow, and a listener's host name has to be resolved.

@@ -58,6 +58,10 @@ impl Topology {
             .iter()
             .filter_map(|cluster| cluster.sticky.as_ref());
         sticky.for_each(|sticky| sticky.read_keys());
+        config
+            .policies()
+            .filter_map(|(_, _, policy)| policy.jwt.as_ref())
+            .for_each(|jwt| jwt.begin());
         Arc::new(Self {
             policed: config
                 .listeners
@@ -82,8 +86,8 @@ impl Topology {
         self.generation
     }
 
-    /// Whether a policy of this listener, or of a route of it, counts or changes anything, or a cluster of it is asked in
-    /// HTTP/2; also of one that is gone.
+    /// Whether a policy of this listener, or of a route of it, counts or changes anything, compresses, or a cluster of it is
+    /// asked in HTTP/2; also of one that is gone.
     pub fn is_policed(&self, id: ListenerId) -> bool {
         let index = self.ids.listeners.iter().position(|l| *l == id);
         index
@@ -212,7 +216,11 @@ fn is_policed(listener: &Listener, clusters: &[Cluster]) -> bool {
         let cluster = clusters.get(index);
         cluster.is_some_and(|cluster| cluster.gate.is_some() || cluster.http2.is_some())
     };
-    let asks = |policy: &Option<Arc<Policy>>| policy.as_ref().is_some_and(|policy| !policy.is_plain());
+    let asks = |policy: &Option<Arc<Policy>>| {
+        policy
+            .as_ref()
+            .is_some_and(|policy| !policy.is_plain() || policy.compress.is_some())
+    };
     let is_asked = |route: &Route| asks(&route.policy) || route.clusters().any(is_gated);
     asks(&listener.policy) || listener.routes.iter().any(is_asked)
 }

@@ -11,6 +11,7 @@
 
 mod admission;
 mod carried;
+mod compressed;
 mod copies;
 mod drawn;
 mod spoils;
@@ -91,6 +92,8 @@ pub struct Worker {
     /// Requests that no endpoint saw, by why.
     answered_here: Counts,
     policed: Policed,
+    /// Answers that are being compressed: each holds it.
+    encoders: Arc<()>,
     latest: Moment,
 }
 
@@ -207,6 +210,7 @@ impl Worker {
             refused: Counts::default(),
             answered_here: Counts::default(),
             policed: Policed::default(),
+            encoders: Arc::default(),
             latest: now,
         }
     }
@@ -351,6 +355,9 @@ impl Worker {
                 return true;
             }
         }
+        if status < 500 {
+            flow.granted.sample(now, now.since(flow.ready));
+        }
         flow.first_byte = Some(now);
         self.tell_slot(flow);
         false
@@ -405,7 +412,12 @@ impl Worker {
         }
         match consequence.stage {
             Some(stage) if self.move_on(flow, stage, consequence.reason, replayable, now) => Next::Elsewhere,
-            _ => Next::Answer(consequence.status),
+            _ => {
+                if consequence.class == Class::Timeout {
+                    flow.granted.sample(now, now.since(flow.ready));
+                }
+                Next::Answer(consequence.status)
+            }
         }
     }
 

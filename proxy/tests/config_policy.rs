@@ -348,3 +348,121 @@ fn a_drill_does_something_and_is_told_of() {
         );
     }
 }
+
+/// Each written line is one mistake, told like this.
+fn assert_told(cases: &[(&str, &str)]) {
+    for (written, told) in cases {
+        let told_of = shown(with(written));
+        assert!(
+            told_of.contains(told) && told_of.contains("1 mistake"),
+            "{written}: {told_of}"
+        );
+    }
+}
+
+#[test]
+fn compression_offers_each_coding_once_for_what_is_a_media_type() {
+    let sound = "compression: { encodings: [br, gzip], level: fast, minLength: 1B, \
+                 types: [text/*, '*+json', image/svg+xml] }";
+    assert!(with(sound).is_ok() && with("compression: {}").is_ok() && with("compression: off").is_ok());
+    assert_told(&[
+        (
+            "compression: { encodings: [br, gzip, br] }",
+            "br stands there twice",
+        ),
+        (
+            "compression: { encodings: [deflate] }",
+            "expected: zstd, br or gzip",
+        ),
+        (
+            "compression: { types: ['text/html; charset=utf-8'] }",
+            "has parameters",
+        ),
+        (
+            "compression: { types: [html] }",
+            "a media type as text/html, text/*, or *+json",
+        ),
+        (
+            "compression: { types: ['*/*'] }",
+            "a media type as text/html, text/*, or *+json",
+        ),
+        ("compression: { types: [] }", "types is empty"),
+        ("compression: { minLength: 0B }", "minLength"),
+        ("compression: on", "off, or a compression section"),
+    ]);
+    let answered = "routes: [{ respond: { status: 200 }, compression: {} }]";
+    assert!(shown(parse(answered)).contains("compression has no effect: nothing is sent to an endpoint"));
+}
+
+#[test]
+fn an_error_page_is_for_errors_and_in_one_place() {
+    assert!(with("errorPages: [{ statuses: [404, 4xx, 5xx], of: both, body: '' }]").is_ok());
+    assert_told(&[
+        ("errorPages: [{ statuses: [200], body: a }]", "is no error"),
+        (
+            "errorPages: [{ statuses: [3xx], body: a }]",
+            "a status from 400 to 599, 4xx or 5xx",
+        ),
+        ("errorPages: [{ statuses: [404] }]", "the page is empty"),
+        (
+            "errorPages: [{ statuses: [404], body: a, file: /a }]",
+            "either file or body",
+        ),
+        (
+            "errorPages: [{ statuses: [404], file: /nowhere/page.html }]",
+            "file: /nowhere/page.html cannot be read",
+        ),
+        ("errorPages: [{ statuses: [], body: a }]", "statuses is empty"),
+        (
+            "errorPages: [{ statuses: [404], body: a, contentType: html }]",
+            "contentType",
+        ),
+    ]);
+}
+
+#[test]
+fn an_adaptive_limit_lies_between_two_bounds() {
+    assert!(with("concurrency: { limit: 50, queue: 5, adaptive: {} }").is_ok());
+    assert_told(&[
+        (
+            "concurrency: { limit: 50, adaptive: { min: 51 } }",
+            "adaptive: min is 51, and limit 50",
+        ),
+        (
+            "concurrency: { limit: 50, adaptive: { recheck: 10ms } }",
+            "recheck",
+        ),
+        ("concurrency: { adaptive: {} }", "limit"),
+    ]);
+}
+
+#[test]
+fn keys_come_from_one_place_and_over_tls_from_who_can_prove_it() {
+    let with = |keys: &str| with(&format!("jwt: {{ {keys}, issuer: a, audiences: [b] }}"));
+    assert!(with("keysUrl: 'http://127.0.0.1:8080/keys'").is_ok());
+    for (written, told) in [
+        ("leeway: 1s", "jwt has no keys to hold signatures against"),
+        ("keysUrl: 'http://a/', keysFile: /a", "either keysFile or keysUrl"),
+        (
+            "keysUrl: 'ftp://a/'",
+            "a URL, as https://issuer.example/jwks.json",
+        ),
+        (
+            "keysUrl: 'https://a:b@c/'",
+            "has a name, a password or a fragment",
+        ),
+        ("keysUrl: '/keys'", "a URL, as https://issuer.example/jwks.json"),
+        ("keysUrl: 'http://a/', keysCaFile: /a", "keysCaFile has no effect"),
+        ("keysFile: /a, keysCaFile: /a", "keysCaFile without keysUrl"),
+        (
+            "keysUrl: 'https://a/', keysCaFile: /nowhere/ca.pem",
+            "keysCaFile: /nowhere/ca.pem",
+        ),
+    ] {
+        let told_of = shown(with(written));
+        assert!(
+            told_of.contains(told) && told_of.contains("1 mistake"),
+            "{written}: {told_of}"
+        );
+    }
+}

@@ -67,7 +67,7 @@ fn each_endpoint_has_the_name_that_stands_nearest_to_it() {
     let config = parse(&file(&(tls(", verify: authority") + ADDRESSES)));
     assert_eq!(names(&config), ["10.0.0.1", "10.0.0.2"]);
     // A file of its own is one that is followed.
-    assert_eq!(config.tls_files().collect::<Vec<_>>(), [ca.as_path()]);
+    assert_eq!(config.files().collect::<Vec<_>>(), [ca.as_path()]);
     assert!(parse(&file(ADDRESSES)).clusters[0].endpoints[0].tls.is_none());
 }
 
@@ -76,7 +76,7 @@ fn this_machines_authorities_are_believed_where_none_are_named() {
     let config = parse(&file(&format!(
         "    tls: {{ serverName: shop.internal }}\n{ADDRESSES}"
     )));
-    assert_eq!(config.tls_files().count(), 0);
+    assert_eq!(config.files().count(), 0);
     assert_eq!(names(&config), ["shop.internal", "shop.internal"]);
 }
 

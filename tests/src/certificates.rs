@@ -98,7 +98,8 @@ impl Folder {
         }
     }
 
-    /// An example of the repository, whose files of certificates are here: what it names below `/etc/foreshade/tls`.
+    /// An example of the repository, whose files of certificates and pages are here: what it names below `/etc/foreshade/tls`
+    /// and `/etc/foreshade/pages`.
     pub fn furnish(&self, example: &str) -> String {
         let authority = self.authority("clients");
         authority.issue("shop.example", &["shop.example", "*.shop.example"]);
@@ -107,7 +108,11 @@ impl Folder {
         self.authority("endpoints");
         // An OCSP response that says that all is well, and of nobody.
         self.file("shop.example.ocsp", [0x30, 0x03, 0x0a, 0x01, 0x00]);
-        example.replace("/etc/foreshade/tls", &self.0.display().to_string())
+        self.file("page.html", "<h1>Sorry</h1>");
+        let folder = self.0.display().to_string();
+        ["/etc/foreshade/tls", "/etc/foreshade/pages"]
+            .iter()
+            .fold(example.to_owned(), |text, there| text.replace(there, &folder))
     }
 }
 

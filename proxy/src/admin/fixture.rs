@@ -65,6 +65,8 @@ pub(crate) fn view() -> View {
     policed.forgotten_keys = 3;
     policed.authorized.add("allowed", 6);
     policed.faults.add("delay", 2);
+    policed.compressed.add("br", 5);
+    policed.compressed((5000, 1000));
     View {
         topology: topology(),
         answered_here,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use foreshade_settings::{At, List, Mistake, Mistakes, Names, Resolve, address, quoted};
 
 use super::dns::Answers;
+use super::error_pages::ReadPage;
 use super::mirror::Clusters;
 use super::text::route::Network;
 use super::tls::{Originate, Terminate, termination};
@@ -31,6 +32,8 @@ pub(super) struct World<'a> {
     pub(super) terminate: &'a Terminate<'a>,
     /// The same, for what is spoken with endpoints.
     pub(super) originate: &'a Originate<'a>,
+    /// How files become pages for errors.
+    pub(super) page: &'a ReadPage<'a>,
 }
 
 /// What a listener needs beside its keys. `None` for what is wrong, and reported.
@@ -72,7 +75,7 @@ pub(super) fn config(
         .iter_mut()
         .map(|listener| entrance(listener, &mut taken, world, mistakes))
         .collect();
-    let known = known(&names, &clusters.items);
+    let known = known(&names, &clusters.items, world);
     let whole = (file.relay, listeners.sound);
     let listeners: Vec<_> = listeners
         .items
@@ -116,7 +119,7 @@ pub(super) fn config(
 }
 
 /// What routes have to know of clusters.
-fn known<'a>(names: &'a Names, clusters: &[raw::Cluster]) -> Clusters<'a> {
+fn known<'a>(names: &'a Names, clusters: &[raw::Cluster], world: &'a World<'a>) -> Clusters<'a> {
     let is_shadowed = |cluster: &raw::Cluster| !cluster.shadows.items.is_empty() || !cluster.shadows.whole;
     Clusters {
         names,
@@ -125,6 +128,7 @@ fn known<'a>(names: &'a Names, clusters: &[raw::Cluster]) -> Clusters<'a> {
             .iter()
             .map(|cluster| cluster.protocol == raw::Spoken::Http2)
             .collect(),
+        world,
     }
 }
 
@@ -201,7 +205,7 @@ fn listener(
     clusters: &Clusters<'_>,
     mistakes: &mut Mistakes,
 ) -> Option<Listener> {
-    let policy = policy::policy(policy::Written::of_listener(&mut raw), mistakes);
+    let policy = policy::policy(policy::Written::of_listener(&mut raw), clusters.world, mistakes);
     let name = raw.name.as_ref().and_then(At::place);
     let routes = match raw.routes {
         Some(routes) => route::routes(routes.value, clusters, mistakes),

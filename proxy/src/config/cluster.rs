@@ -121,8 +121,8 @@ pub(super) fn cluster(
         connect_timeout: raw.connect_timeout.0,
         slow_start: raw.slow_start.0,
         idle_timeout: raw.idle_timeout.0,
-        gate: match &raw.concurrency {
-            Some(raw) => Some(policy::gate(&raw.value)?),
+        gate: match raw.concurrency {
+            Some(raw) => Some(policy::gate(raw.value, mistakes)?),
             None => None,
         },
         sticky: sticky?,

@@ -6,6 +6,7 @@ use foreshade_contract::{Name, Share};
 use foreshade_settings::{At, Mistake, Mistakes, Names, Part, Reference, quoted};
 use http::HeaderName;
 
+use super::check::World;
 use super::raw;
 use crate::route::Action;
 
@@ -52,6 +53,8 @@ pub(super) struct Clusters<'a> {
     pub(super) shadowed: Vec<bool>,
     /// Whether its endpoints are asked in HTTP/2, by its index.
     pub(super) http2: Vec<bool>,
+    /// How the files that routes name are read.
+    pub(super) world: &'a World<'a>,
 }
 
 /// Checks the mirror of a route that does this; `None` for that where it is wrong and reported.

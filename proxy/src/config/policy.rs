@@ -4,21 +4,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foreshade_contract::Share;
-use foreshade_settings::{Address, At, List, Mistake, Mistakes, Names, Place};
+use foreshade_engine::gradient::Bounds;
+use foreshade_settings::{AbsolutePath, Address, At, List, Mistake, Mistakes, Names, Place as Position};
+use http::Uri;
+use http::uri::Scheme;
 
+use super::check::World;
 use super::edits::editable;
-use super::raw;
+use super::error_pages;
 use super::route::each;
-use super::text::Header;
 use super::text::origin::OriginPattern;
 use super::text::route::{Method, Network, Written as Word};
+use super::text::{Header, KeysUrl};
+use super::{compress, raw, tls};
 use crate::cidr::Cidr;
 use crate::policy::access::{Access, NETWORKS_MAX};
 use crate::policy::authorize::{self, Authorize};
 use crate::policy::basic::{Basic, Settings};
 use crate::policy::cors::{Cors, ORIGINS_MAX, Origins};
 use crate::policy::faults::{self, Faults};
-use crate::policy::jwt::{self, Jwt};
+use crate::policy::jwks::fetch::Place;
+use crate::policy::jwt::{self, Jwt, KeysFrom};
 use crate::policy::maintenance::Maintenance;
 use crate::policy::rate::{Key, LIMITS_MAX, Limit, RateLimit};
 use crate::policy::{Class, Gate, Policy, Priority, gate};
@@ -37,6 +43,8 @@ pub(super) struct Written {
     pub(super) jwt: Option<At<raw::Jwt>>,
     pub(super) authorize: Option<raw::Authorize>,
     pub(super) faults: Option<At<raw::Faults>>,
+    pub(super) compress: Option<compress::Written>,
+    pub(super) pages: List<At<raw::ErrorPage>, 0>,
     /// How long a request of the route may take.
     pub(super) timeout: Option<Duration>,
 }
@@ -55,6 +63,8 @@ impl Written {
             jwt: raw.jwt.take(),
             authorize: raw.authorize.take(),
             faults: None,
+            compress: raw.compression.take(),
+            pages: std::mem::replace(&mut raw.error_pages, List::unread()),
             timeout: None,
         }
     }
@@ -72,6 +82,8 @@ impl Written {
             jwt: raw.jwt.take(),
             authorize: raw.authorize.take(),
             faults: raw.faults.take(),
+            compress: raw.compression.take().map(|raw| raw.value),
+            pages: std::mem::replace(&mut raw.error_pages, List::unread()),
             timeout: Some(raw.timeout.value.0),
         }
     }
@@ -81,7 +93,7 @@ impl Written {
 pub(super) fn check_logins(
     listener: &Policy,
     routes: &[Route],
-    name: Option<Place>,
+    name: Option<Position>,
     mistakes: &mut Mistakes,
 ) {
     let is_at_odds = |own: &Policy| {
@@ -99,7 +111,11 @@ pub(super) fn check_logins(
 }
 
 /// Checks a policy: nothing where nothing was written, `None` where something is wrong, and reported.
-pub(super) fn policy(written: Written, mistakes: &mut Mistakes) -> Option<Option<Arc<Policy>>> {
+pub(super) fn policy(
+    written: Written,
+    world: &World<'_>,
+    mistakes: &mut Mistakes,
+) -> Option<Option<Arc<Policy>>> {
     let access = written.access.map(|raw| access(raw, mistakes));
     let rates = rates(written.rates, mistakes);
     if let (Some(raw), Some(timeout)) = (&written.concurrency, written.timeout)
@@ -109,7 +125,7 @@ pub(super) fn policy(written: Written, mistakes: &mut Mistakes) -> Option<Option
         let what = "wait is not below the timeout of the route";
         mistakes.add(Mistake::at(raw.place(), what).expected("a wait that leaves time for an answer"));
     }
-    let gate = written.concurrency.map(|raw| gate(&raw.value));
+    let gate = written.concurrency.map(|raw| gate(raw.value, mistakes));
     let maintenance = written.maintenance.map(|raw| maintenance(raw, mistakes));
     let cors = written.cors.map(|raw| cors(raw.value, mistakes));
     if let (Some(_), Some(jwt)) = (&written.basic, &written.jwt) {
@@ -117,11 +133,13 @@ pub(super) fn policy(written: Written, mistakes: &mut Mistakes) -> Option<Option
         mistakes.add(Mistake::at(jwt.place(), what).expected("either basicAuth or jwt"));
     }
     let basic = written.basic.map(|raw| basic(raw, mistakes));
-    let jwt = written.jwt.map(|raw| jwt(raw.value, mistakes));
+    let jwt = written.jwt.map(|raw| jwt(raw.value, world, mistakes));
     let authorize = written
         .authorize
         .map(|raw| authorize(raw, written.timeout, mistakes));
     let faults = written.faults.map(|raw| faults(raw, written.timeout, mistakes));
+    let compress = written.compress.map(|raw| compress::compress(raw, mistakes));
+    let pages = error_pages::pages(written.pages, world.page, mistakes);
     let policy = Policy {
         access: kept(access)?,
         rates: rates?,
@@ -132,6 +150,8 @@ pub(super) fn policy(written: Written, mistakes: &mut Mistakes) -> Option<Option
         jwt: kept(jwt)?,
         authorize: kept(authorize)?,
         faults: kept(faults)?,
+        compress: kept(compress)?,
+        pages: pages?,
         class: match written.class {
             raw::Class::Fixed(priority) => Class::Fixed(priority),
             raw::Class::Header(name) => Class::Header(name.0),
@@ -204,20 +224,61 @@ fn basic(raw: raw::BasicAuth, mistakes: &mut Mistakes) -> Option<Arc<Basic>> {
     })))
 }
 
-/// Checks whose tokens are asked for. The file of keys is read when a token comes.
-fn jwt(raw: raw::Jwt, mistakes: &mut Mistakes) -> Option<Arc<Jwt>> {
+/// Checks whose tokens are asked for. The file of keys is read when a token comes, and a URL is asked when this is in
+/// force.
+fn jwt(raw: raw::Jwt, world: &World<'_>, mistakes: &mut Mistakes) -> Option<Arc<Jwt>> {
+    let raw = raw.0;
+    let keys = match (raw.keys_file, raw.keys_url) {
+        (Some(file), None) => {
+            if let Some(authority) = &raw.keys_ca_file {
+                let what = "keysCaFile without keysUrl vouches for nobody";
+                mistakes.add(Mistake::at(authority.place(), what).expected("keysUrl, or no keysCaFile"));
+            }
+            Some(KeysFrom::File(file.value.0))
+        }
+        (None, Some(url)) => keys_url(url, raw.keys_ca_file, world, mistakes).map(KeysFrom::Url),
+        (Some(_), Some(url)) => {
+            let what = "keys come from a file or from a URL, and these from both";
+            mistakes.add(Mistake::at(url.place(), what).expected("either keysFile or keysUrl"));
+            None
+        }
+        // Reported when it was read.
+        (None, None) => None,
+    };
     let claims = each(raw.claims, |raw: raw::Claim| {
         let header = raw.header.as_ref().and_then(|name| editable(name, mistakes));
         Some((raw.claim?.0, header?))
     });
     let audiences = raw.audiences?;
     Some(Arc::new(Jwt::new(jwt::Settings {
-        keys_file: raw.keys_file?.0,
+        keys: keys?,
         issuer: raw.issuer?.0,
         audiences: each(audiences, |audience: Word| Some(audience.0))?,
         leeway: raw.leeway.0,
         claims: claims?,
     })))
+}
+
+/// Where keys are fetched, and with whose word that it is the issuer.
+fn keys_url(
+    url: At<KeysUrl>,
+    authorities: Option<At<AbsolutePath>>,
+    world: &World<'_>,
+    mistakes: &mut Mistakes,
+) -> Option<Place> {
+    let here = url.place();
+    // Parsed already.
+    let url: Uri = url.value.0.parse().ok()?;
+    if url.scheme() != Some(&Scheme::HTTPS) {
+        if let Some(authority) = authorities {
+            let what = "keysCaFile has no effect: the keys are fetched in the clear";
+            mistakes
+                .add(Mistake::at(authority.place(), what).expected("a keysUrl with https, or no keysCaFile"));
+        }
+        return Some(Place { url, tls: None });
+    }
+    let tls = tls::issuer(authorities, here, world.originate, mistakes)?;
+    Some(Place { url, tls: Some(tls) })
 }
 
 /// Checks who is asked whether a request may go on. `limit` is how long a request of the route may take.
@@ -333,7 +394,7 @@ fn origins(
 }
 
 /// A preflight asks with OPTIONS, so a route that is to answer it has to take that.
-pub(super) fn check_preflights(cors: Option<Place>, matches: Option<&Match>, mistakes: &mut Mistakes) {
+pub(super) fn check_preflights(cors: Option<Position>, matches: Option<&Match>, mistakes: &mut Mistakes) {
     let methods = matches
         .map(|matches| matches.methods.as_slice())
         .unwrap_or_default();
@@ -343,10 +404,26 @@ pub(super) fn check_preflights(cors: Option<Place>, matches: Option<&Match>, mis
     }
 }
 
-/// A limit of requests under way.
-pub(super) fn gate(raw: &raw::Concurrency) -> Option<Arc<Gate>> {
+/// Checks a limit of requests under way.
+pub(super) fn gate(raw: raw::Concurrency, mistakes: &mut Mistakes) -> Option<Arc<Gate>> {
+    let limit = raw.limit?;
+    let adaptive = raw.adaptive.map(|adaptive| {
+        let place = adaptive.place();
+        let raw::Adaptive { min, start, recheck } = adaptive.value;
+        if min.0 > limit.value.0 {
+            let what = format!("adaptive: min is {}, and limit {}", min.0, limit.value.0);
+            mistakes.add(Mistake::at(place, what).expected("a min that is not above limit"));
+        }
+        Bounds {
+            min: min.0.min(limit.value.0),
+            max: limit.value.0,
+            start: start.0,
+            recheck: recheck.0,
+        }
+    });
     Some(Arc::new(Gate::new(gate::Limit {
-        concurrency: raw.limit?.0,
+        concurrency: limit.value.0,
+        adaptive,
         room: raw.queue.0,
         wait: raw.wait.0,
     })))

@@ -17,6 +17,8 @@ use foreshade_settings::{
 };
 use serde_json::{Value as Json, json};
 
+use super::compress::Written as Compression;
+pub(super) use super::error_pages::ErrorPage;
 use super::follow::ControllerKeys as Controller;
 use super::limits::Limits;
 use super::operations::{
@@ -37,8 +39,8 @@ pub(super) use self::route::{
 pub(super) use self::http2::{EndpointHttp2, GrpcProbe, Spoken};
 pub(super) use self::mirror::{Mirror, Noise};
 pub(super) use self::policy::{
-    Access, Authorize, BURST_MAX, BasicAuth, Claim, Class, Concurrency, Cors, Faults, Jwt, LimitKey,
-    Maintenance, RateLimit, Sticky,
+    Access, Adaptive, Authorize, BURST_MAX, BasicAuth, Claim, Class, Concurrency, Cors, Faults, Jwt,
+    LimitKey, Maintenance, RateLimit, Sticky,
 };
 
 pub(super) use self::tcp::{Announce, Life, Patience, Protocol, ProxyProtocol, ServerNames};
@@ -139,6 +141,10 @@ section! {
     jwt "jwt": optional At<Jwt>;
     /// Somebody else who is asked whether a request may go on, before its route's; nobody where left out.
     authorize "authorize": optional Authorize;
+    /// Compression of answers, of all routes that say nothing of it; none where left out.
+    compression "compression": optional Compression;
+    /// Pages for errors, of all routes that have none of their own for them, and of requests without a route.
+    error_pages "errorPages": list List<At<ErrorPage>, 0>;
     /// Name of the cluster that all connections of tcp go to, and those of tls-passthrough that ask for no other name.
     cluster "cluster": optional At<Reference>;
     /// Of tls-passthrough: who serves which name that clients ask for.

@@ -63,7 +63,7 @@ fn route(
     let mut raw = raw.value;
     let sending = said_of_sending(&raw);
     let cors = raw.cors.as_ref().and_then(At::place);
-    let policy = policy(policy::Written::of_route(&mut raw), mistakes);
+    let policy = policy(policy::Written::of_route(&mut raw), clusters.world, mistakes);
     let given = Given {
         sound,
         cluster: raw.cluster,
@@ -126,7 +126,7 @@ fn route(
 }
 
 /// What is said about how a request is sent, each with its place where it is written.
-fn said_of_sending(raw: &raw::Route) -> [(&'static str, Option<Place>); 8] {
+fn said_of_sending(raw: &raw::Route) -> [(&'static str, Option<Place>); 9] {
     [
         ("rewrite", raw.rewrite.as_ref().and_then(At::place)),
         ("requestHeaders", raw.request_headers.as_ref().and_then(At::place)),
@@ -136,6 +136,7 @@ fn said_of_sending(raw: &raw::Route) -> [(&'static str, Option<Place>); 8] {
         ("mirror", raw.mirror.as_ref().and_then(At::place)),
         ("concurrency", raw.concurrency.as_ref().and_then(At::place)),
         ("priority", raw.priority.place()),
+        ("compression", raw.compression.as_ref().and_then(At::place)),
     ]
 }
 

@@ -99,6 +99,8 @@ pub(super) fn check_effect(raw: &raw::Listener, mistakes: &mut Mistakes) {
         ("basicAuth", here.filter(|_| raw.basic_auth.is_some())),
         ("jwt", raw.jwt.as_ref().and_then(At::place)),
         ("authorize", here.filter(|_| raw.authorize.is_some())),
+        ("compression", here.filter(|_| raw.compression.is_some())),
+        ("errorPages", raw.error_pages.items.first().and_then(At::place)),
     ];
     let of_carrying = [
         ("serverNames", of_names),

@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use foreshade_settings::{Address, Scalar, Wrong, is_host_name, text};
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Uri};
 use serde_json::{Value as Json, json};
 
 use super::dns::DnsName;
@@ -53,6 +53,26 @@ impl Scalar for Origin {
     fn schema() -> Json {
         json!({ "type": "string", "pattern": "^.+:[0-9]{1,5}$|^_[^.]+\\._[^.]+\\..+$" })
     }
+}
+
+text! {
+    /// Where keys are fetched.
+    KeysUrl(String), "a URL, as https://issuer.example/jwks.json", keys_url, "^https?://[^/?#\\s@]+(/[^#\\s]*)?$"
+}
+
+fn keys_url(text: &str) -> Result<String, Wrong> {
+    let url: Uri = parsed(text)?;
+    let is_spoken = matches!(url.scheme_str(), Some("http" | "https"));
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    if !is_spoken || url.host().is_none_or(str::is_empty) {
+        return Err(Wrong::default());
+    }
+    if authority.contains('@') || text.contains('#') {
+        return Err(Wrong::because(
+            "has a name, a password or a fragment, which are not sent",
+        ));
+    }
+    Ok(text.to_owned())
 }
 
 text! {

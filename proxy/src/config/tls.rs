@@ -164,6 +164,29 @@ pub(super) fn origination(
     made.map_err(|faults| blame(faults, &places, mistakes)).ok()
 }
 
+/// What an issuer of keys is spoken to with: who has to prove that he is who is asked for, by these authorities or by those
+/// that this machine trusts. `place` is where he is named.
+pub(super) fn issuer(
+    authorities: Option<At<AbsolutePath>>,
+    place: Option<Place>,
+    originate: &Originate<'_>,
+    mistakes: &mut Mistakes,
+) -> Option<Arc<Origination>> {
+    let mut places = vec![(PathBuf::from(SYSTEM_AUTHORITIES), "keysUrl", place)];
+    let settings = origination::Settings {
+        authorities: match authorities {
+            Some(file) => Some(noted(Some(file), "keysCaFile", &mut places)?),
+            None => None,
+        },
+        own: None,
+        min_version: Version::Tls12,
+        verify: Verify::Name,
+        protocols: &[b"http/1.1"],
+    };
+    let made = originate(&settings);
+    made.map_err(|faults| blame(faults, &places, mistakes)).ok()
+}
+
 fn blame(faults: Vec<Fault>, places: &[Named], mistakes: &mut Mistakes) {
     for fault in faults {
         mistakes.add(mistake(fault, places));

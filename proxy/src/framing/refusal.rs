@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use bytes::Bytes;
+
+use crate::policy::pages::Shown;
+
 /// Declares the refusals: name, status (0 where nothing can be said any more), label, and what the client is told.
 macro_rules! refusals {
     ($($name:ident $status:literal $label:literal: $sentence:literal;)+) => {
@@ -101,9 +105,9 @@ impl Refusal {
         self.told().2
     }
 
-    /// The whole answer, ready for the wire, given at `date` (RFC 9110 section 5.6.7). It closes the connection: where
-    /// this message ends is not known, or no longer of interest.
-    pub fn answer(self, date: &str) -> String {
+    /// The whole answer, ready for the wire, with a page or one line, given at `date` (RFC 9110 section 5.6.7). It closes the
+    /// connection: where this message ends is not known, or no longer of interest.
+    pub fn answer(self, date: &str, page: Option<&Shown>) -> Vec<u8> {
         let (status, _, sentence) = self.told();
         let phrase = match status {
             400 => "Bad Request",
@@ -123,11 +127,14 @@ impl Refusal {
         } else {
             ""
         };
-        format!(
-            "HTTP/1.1 {status} {phrase}\r\nDate: {date}\r\n{allow}Content-Type: text/plain\r\n\
-             Content-Length: {}\r\nConnection: close\r\n\r\nforeshade: {sentence}\n",
-            sentence.len() + "foreshade: \n".len()
-        )
+        let line = Bytes::from(format!("foreshade: {sentence}\n"));
+        let (kind, body) = match page {
+            Some(page) => (page.content_type.as_bytes(), &page.body),
+            None => (&b"text/plain"[..], &line),
+        };
+        let head = format!("HTTP/1.1 {status} {phrase}\r\nDate: {date}\r\n{allow}Content-Type: ");
+        let framing = format!("\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+        [head.as_bytes(), kind, framing.as_bytes(), body].concat()
     }
 }
 
@@ -149,7 +156,8 @@ mod tests {
         let labels: HashSet<_> = Refusal::ALL.iter().map(|r| r.label()).collect();
         assert_eq!(labels.len(), Refusal::ALL.len());
         for refusal in Refusal::ALL.iter().copied() {
-            let answer = refusal.answer("Fri, 20 Nov 2026 17:16:11 GMT");
+            let answer = refusal.answer("Fri, 20 Nov 2026 17:16:11 GMT", None);
+            let answer = String::from_utf8(answer).unwrap();
             let (head, body) = answer.split_once("\r\n\r\n").unwrap();
             assert!(
                 head.contains(&format!("Content-Length: {}\r\n", body.len())),

@@ -23,6 +23,7 @@ pub(super) async fn send(
         let message = String::from_utf8_lossy(&answer.body);
         return end_call(session, status, &message, &answer.headers, report).await;
     }
+    let answer = answer.shown();
     let mut head = ResponseHeader::build_no_case(answer.status, Some(answer.headers.len() + 3))?;
     for (name, value) in &answer.headers {
         head.append_header(name, value)?;

@@ -24,6 +24,7 @@ use crate::grpc;
 use crate::mirror::Reason;
 use crate::orca;
 use crate::outcome::Failure;
+use crate::policy::compress::Encoder;
 use crate::recorder::Place;
 use crate::request::RequestView;
 use crate::server::local::{self, Local};
@@ -61,6 +62,10 @@ pub struct Exchange {
     pub(super) report: Option<Box<Report>>,
     /// The copy of the request that goes to a mirror beside it.
     pub(super) copying: Copying,
+    /// A page stands in for the answer.
+    pub(super) replaced: bool,
+    /// What compresses the answer; `None` for most.
+    pub(super) encoder: Option<Box<Encoder>>,
 }
 
 /// A stream to an endpoint, as far as the policy has to know it.

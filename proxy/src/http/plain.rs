@@ -12,6 +12,10 @@
 //! Only the choreography is ours. Both messages are read, framed and written by pingora's sessions as on its own way, so
 //! that there is one reading of HTTP and not two; and each step of the policy is the [`Exchange`]'s.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{Method, Version};
@@ -153,10 +157,24 @@ async fn hear(
     closing: &ShutdownWatch,
 ) -> Result<()> {
     loop {
+        let mut reading = pin!(endpoint.read_response_task());
+        let mut here = Poll::Pending;
+        if exchange.holds_back() {
+            here = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await;
+            if here.is_pending() {
+                // Nothing more is at hand: what the client could have is not kept from him.
+                let piece = exchange.flushed()?;
+                let written = session
+                    .as_downstream_mut()
+                    .write_response_body(piece, false)
+                    .await;
+                written.map_err(|error| error.into_down())?;
+            }
+        }
         // The client is watched while the endpoint is waited for: who has gone needs no answer.
         let task = tokio::select! {
             biased;
-            task = endpoint.read_response_task() => task.map_err(|error| error.into_up())?,
+            task = next(here, reading) => task.map_err(|error| error.into_up())?,
             gone = session.as_downstream_mut().read_body_or_idle(true) => {
                 gone.map_err(|error| error.into_down())?;
                 return Error::e_explain(ErrorType::InternalError, "a body behind the end of the request");
@@ -165,6 +183,17 @@ async fn hear(
         if pass(task, session, exchange, closing).await? {
             return Ok(());
         }
+    }
+}
+
+/// What is here already, or what comes.
+async fn next(
+    here: Poll<Result<HttpTask>>,
+    coming: impl Future<Output = Result<HttpTask>>,
+) -> Result<HttpTask> {
+    match here {
+        Poll::Ready(task) => task,
+        Poll::Pending => coming.await,
     }
 }
 
@@ -182,17 +211,23 @@ async fn pass(
                 return Err(unasked_upgrade());
             }
             exchange.answer(session, &mut head, closing)?;
-            frame(&session.req_header().method, &mut head, end)?;
+            let page = exchange.replace(&mut head);
+            exchange.begin_encoding(session.req_header(), &mut head, end)?;
+            let method = &session.req_header().method;
+            frame(method, &mut head, end)?;
+            let page = page.filter(|_| *method != Method::HEAD);
             let client = session.as_downstream_mut();
-            (client.write_response_header(head).await, end)
+            let written = client.write_response_header(head).await;
+            match (written, page) {
+                (Ok(()), Some(page)) => (client.write_response_body(page, false).await, end),
+                (written, _) => (written, end),
+            }
         }
         HttpTask::Body(piece, end) => {
             exchange.answer_piece(piece.as_ref(), end);
+            let piece = exchange.encoded(piece.unwrap_or_default())?;
             let client = session.as_downstream_mut();
-            (
-                client.write_response_body(piece.unwrap_or_default(), false).await,
-                end,
-            )
+            (client.write_response_body(piece, false).await, end)
         }
         HttpTask::Done | HttpTask::Trailer(_) => (Ok(()), true),
         HttpTask::Failed(error) => return Err(error.into_up()),
@@ -200,7 +235,11 @@ async fn pass(
     };
     written.map_err(|error| error.into_down())?;
     if end {
-        let finished = session.as_downstream_mut().finish_body().await;
+        let last = exchange.encoded_end()?;
+        let client = session.as_downstream_mut();
+        let written = client.write_response_body(last, false).await;
+        written.map_err(|error| error.into_down())?;
+        let finished = client.finish_body().await;
         finished.map_err(|error| error.into_down())?;
     }
     Ok(end)

@@ -16,20 +16,31 @@ use pingora_proxy::Session;
 
 use super::report::Report;
 use crate::grpc;
+use crate::policy::pages::Shown;
 use crate::server::conn::Conn;
 use crate::server::http2::ByHttp2;
 use crate::server::stream::EdgeStream;
 
-/// Answers with `status` and one line, unless the client has seen a part of another answer. `blameless` is a client whose
-/// request can be read to its end. A call ends with this status of its own. `report` names the request, where the client
-/// is to know its name.
+/// What a client is told.
+pub(super) struct Told {
+    /// The status.
+    pub(super) status: u16,
+    /// In one line.
+    pub(super) sentence: &'static str,
+    /// What people see instead of the line.
+    pub(super) page: Option<Shown>,
+    /// How a call ends with it.
+    pub(super) as_call: Option<grpc::Status>,
+}
+
+/// Answers with a status and one line, or a page, unless the client has seen a part of another answer. `blameless` is a
+/// client whose request can be read to its end. `report` names the request, where the client is to know its name.
 ///
 /// # Errors
 /// When the client has gone.
 pub(super) async fn tell(
     session: &mut Session,
-    (status, as_call): (u16, Option<grpc::Status>),
-    sentence: &'static str,
+    told: Told,
     blameless: bool,
     report: Option<&mut Report>,
 ) -> pingora_error::Result<()> {
@@ -39,6 +50,12 @@ pub(super) async fn tell(
     {
         return Ok(());
     }
+    let Told {
+        status,
+        sentence,
+        page,
+        as_call,
+    } = told;
     if let Some(status) = as_call {
         let told = report.as_ref().map_or(Cow::Borrowed(sentence), |report| {
             report.named_in(session, sentence)
@@ -60,7 +77,13 @@ pub(super) async fn tell(
         told = report.named_in(session, sentence);
         report.answers(session, &mut head)?;
     }
-    let body = Bytes::from(format!("foreshade: {told}\n"));
+    let body = match page {
+        Some(page) => {
+            head.insert_header(CONTENT_TYPE, page.content_type)?;
+            page.body
+        }
+        None => Bytes::from(format!("foreshade: {told}\n")),
+    };
     head.set_content_length(body.len())?;
     say(session.as_downstream_mut(), head, body, blameless).await
 }

@@ -38,12 +38,45 @@ pub(super) fn write(page: &mut Page, view: &View) {
         page.sample(&[("result", result)], n as f64);
     }
     page.family(
+        "foreshade_jwks_fetches_total",
+        Kind::Counter,
+        "Fetches of the keys of those who sign tokens, by what came of them.",
+    );
+    for (listener, route, policy) in view.topology.config().policies() {
+        let Some(remote) = policy.jwt.as_ref().and_then(|jwt| jwt.remote()) else {
+            continue;
+        };
+        let (kind, name) = match route {
+            Some(route) => ("route", format!("{}/{}", listener.name, route.called())),
+            None => ("listener", listener.name.to_string()),
+        };
+        for (result, n) in ["ok", "failed"].into_iter().zip(remote.counts()) {
+            page.sample(&[("kind", kind), ("name", &name), ("result", result)], n as f64);
+        }
+    }
+    page.family(
         "foreshade_faults_injected_total",
         Kind::Counter,
         "Faults that were made on purpose, by which.",
     );
     for (fault, n) in policed.faults.iter() {
         page.sample(&[("fault", fault)], n as f64);
+    }
+    page.family(
+        "foreshade_compressed_answers_total",
+        Kind::Counter,
+        "Answers that were compressed, by how; busy for those that were not, because there were too many.",
+    );
+    for (coding, n) in policed.compressed.iter() {
+        page.sample(&[("encoding", coding)], n as f64);
+    }
+    page.family(
+        "foreshade_compressed_bytes_total",
+        Kind::Counter,
+        "Bytes of bodies that were compressed to their end: in, as they came, and out, as they went.",
+    );
+    for (side, n) in ["in", "out"].into_iter().zip(policed.compressed_bytes) {
+        page.sample(&[("side", side)], n as f64);
     }
     page.family(
         "foreshade_concurrency_requests",
@@ -54,6 +87,24 @@ pub(super) fn write(page: &mut Page, view: &View) {
         let (under_way, waiting) = gate.counts();
         for (state, n) in [("under_way", under_way), ("waiting", waiting)] {
             page.sample(&[("kind", kind), ("name", &name), ("state", state)], f64::from(n));
+        }
+    }
+    page.family(
+        "foreshade_concurrency_limit",
+        Kind::Gauge,
+        "Requests that may be under way at a limit of concurrency: as configured, or as an adaptive limit has found it.",
+    );
+    for (kind, name, gate) in gates(view.topology.config()) {
+        page.sample(&[("kind", kind), ("name", &name)], f64::from(gate.limit_now()));
+    }
+    page.family(
+        "foreshade_concurrency_base_seconds",
+        Kind::Gauge,
+        "What a request takes when nothing waits, as an adaptive limit of concurrency has measured it.",
+    );
+    for (kind, name, gate) in gates(view.topology.config()) {
+        if let Some(base) = gate.base() {
+            page.sample(&[("kind", kind), ("name", &name)], base.as_secs_f64());
         }
     }
 }

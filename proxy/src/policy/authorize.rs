@@ -12,8 +12,8 @@
 //! where that is asked for, for the very same question: all that the service was told.
 
 mod ask;
+mod known;
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::ask::{Asked, Pool};
+use self::known::Known;
 use super::marks::Marks;
 use super::{Denial, Reason};
 use crate::fields::Fields;
@@ -31,9 +32,6 @@ use crate::request::RequestView;
 
 /// Headers that are shown where nothing is said: what most services decide by.
 pub const SHOWN: [HeaderName; 2] = [AUTHORIZATION, COOKIE];
-
-/// Most answers that are remembered: about a hundred bytes each, and what endpoints are told.
-const KNOWN_MAX: usize = 10_000;
 
 /// How the service is told of the request.
 static METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
@@ -82,8 +80,8 @@ pub struct Authorize {
     /// Questions that may still be asked.
     places: Arc<Semaphore>,
     pool: Pool,
-    /// By the question, what was said and until when it holds.
-    known: Mutex<HashMap<[u8; 32], (Moment, Grant)>>,
+    /// What was said.
+    known: Mutex<Known>,
 }
 
 /// What is known at once.
@@ -181,11 +179,10 @@ impl Authorize {
 
     fn remembered(&self, digest: &Digest, now: Moment) -> Option<Grant> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let (until, grant) = known.get(digest.as_ref())?;
-        (now < *until).then(|| grant.clone())
+        known.get(digest.as_ref(), now)
     }
 
-    /// Remembers a yes, if there is room for it.
+    /// Remembers a yes, where that is asked for.
     fn remember(&self, question: &Question, grant: &Grant) {
         let (Some(digest), Some(ttl)) = (&question.digest, self.settings.cache) else {
             return;
@@ -194,13 +191,8 @@ impl Authorize {
             return;
         };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= KNOWN_MAX {
-            known.retain(|_, (until, _)| question.asked < *until);
-        }
-        if known.len() < KNOWN_MAX {
-            // From when it was asked on: what is said is as old as that.
-            known.insert(key, (question.asked + ttl, grant.clone()));
-        }
+        // From when it was asked on: what is said is as old as that.
+        known.insert(key, question.asked, question.asked + ttl, grant.clone());
     }
 
     /// What a failure of the service means.

@@ -131,6 +131,7 @@ impl Cors {
             body: Bytes::new(),
             reason,
             refused: false,
+            page: None,
         })
     }
 

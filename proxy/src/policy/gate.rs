@@ -6,6 +6,10 @@
 //! in vain. So what is shed under overload is shed from the bottom, and nobody waits longer than `wait`: an answer that
 //! comes later than its user's patience is work for nobody.
 //!
+//! Where the limit is adaptive it follows what requests take ([`foreshade_engine::gradient`]), from below what is
+//! configured: when it rises those who wait are let through, and when it falls nobody is thrown out; places are not given
+//! again until fewer are under way.
+//!
 //! A lock, held for a few instructions, guards the count and the room together: two atomics could not keep the order. It is
 //! taken twice per request, and only where a limit is set.
 
@@ -13,6 +17,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use foreshade_engine::gradient::{Bounds, Gradient};
+use foreshade_engine::moment::Moment;
 use tokio::sync::oneshot;
 
 /// Classes of requests.
@@ -36,8 +42,10 @@ pub enum Priority {
 /// What a gate says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// Requests under way at a time.
+    /// Requests under way at a time; where that is adaptive, at most.
     pub concurrency: u32,
+    /// How the limit follows what requests take; it is fixed where `None`.
+    pub adaptive: Option<Bounds>,
     /// Requests that may wait.
     pub room: u32,
     /// How long one may wait.
@@ -53,6 +61,10 @@ pub struct Gate {
 
 #[derive(Debug, Default)]
 struct State {
+    /// How many may be under way now.
+    limit: u32,
+    /// What it follows.
+    gradient: Option<Gradient>,
     under_way: u32,
     waiting: u32,
     serial: u64,
@@ -90,6 +102,13 @@ impl Pass {
     pub fn is_of(&self, gate: &Arc<Gate>) -> bool {
         self.gate.as_ref().is_some_and(|own| Arc::ptr_eq(own, gate))
     }
+
+    /// The request was answered after `latency`, or given up as too late: an adaptive limit learns of it.
+    pub fn sample(&self, now: Moment, latency: Duration) {
+        if let Some(gate) = self.gate.as_ref().filter(|gate| gate.limit.adaptive.is_some()) {
+            gate.learn(now, latency);
+        }
+    }
 }
 
 /// A request that waits. It leaves the room when this is dropped.
@@ -113,9 +132,15 @@ pub enum Turned {
 impl Gate {
     /// A gate with nobody in it.
     pub fn new(limit: Limit) -> Self {
+        let gradient = limit.adaptive.map(Gradient::new);
+        let state = State {
+            limit: gradient.as_ref().map_or(limit.concurrency, Gradient::limit),
+            gradient,
+            ..State::default()
+        };
         Self {
             limit,
-            state: Mutex::default(),
+            state: Mutex::new(state),
         }
     }
 
@@ -127,7 +152,7 @@ impl Gate {
     /// A request comes.
     pub fn enter(self: &Arc<Self>, priority: Priority) -> Entry {
         let mut state = self.state();
-        if state.under_way < self.limit.concurrency {
+        if state.under_way < state.limit {
             state.under_way += 1;
             return Entry::Through(Pass {
                 gate: Some(self.clone()),
@@ -153,21 +178,67 @@ impl Gate {
         (state.under_way, state.waiting)
     }
 
+    /// How many may be under way now.
+    pub fn limit_now(&self) -> u32 {
+        self.state().limit
+    }
+
+    /// What a request takes when nothing waits, where the limit is adaptive and that is known.
+    pub fn base(&self) -> Option<Duration> {
+        self.state().gradient.as_ref()?.base()
+    }
+
     /// In a line.
     pub fn in_words(&self) -> String {
         let Limit {
             concurrency,
+            adaptive,
             room,
             wait,
         } = &self.limit;
-        format!("at most {concurrency} requests under way, {room} wait for {wait:?} at most")
+        let many = match adaptive {
+            Some(bounds) => format!(
+                "as many requests under way as it serves without a queue, {} to {concurrency}",
+                bounds.min
+            ),
+            None => format!("at most {concurrency} requests under way"),
+        };
+        format!("{many}, {room} wait for {wait:?} at most")
+    }
+
+    /// A request has taken so long.
+    fn learn(self: &Arc<Self>, now: Moment, latency: Duration) {
+        let mut free = {
+            let mut state = self.state();
+            let state = &mut *state;
+            let under_way = state.under_way;
+            let Some(gradient) = state.gradient.as_mut() else {
+                return;
+            };
+            gradient.sample(now, latency, under_way);
+            state.limit = gradient.limit();
+            let free = state.limit.saturating_sub(under_way).min(state.waiting);
+            state.under_way += free;
+            free
+        };
+        // As if so many had just gone.
+        while free > 0 {
+            self.leave();
+            free -= 1;
+        }
     }
 
     /// A request is out: its place is for whoever waits next.
     fn leave(self: &Arc<Self>) {
         loop {
             let mut state = self.state();
-            let Some(seat) = state.next() else {
+            // A limit that has fallen gives no place again until fewer are under way.
+            let seat = if state.under_way <= state.limit {
+                state.next()
+            } else {
+                None
+            };
+            let Some(seat) = seat else {
                 state.under_way = state.under_way.saturating_sub(1);
                 return;
             };
@@ -273,6 +344,7 @@ mod tests {
     fn gate(concurrency: u32, room: u32) -> Arc<Gate> {
         Arc::new(Gate::new(Limit {
             concurrency,
+            adaptive: None,
             room,
             wait: Duration::from_secs(1),
         }))
@@ -401,5 +473,71 @@ mod tests {
             }
         });
         assert_eq!(gate.counts(), (0, 0));
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn adaptive(start: u32) -> Arc<Gate> {
+        Arc::new(Gate::new(Limit {
+            concurrency: 100,
+            adaptive: Some(Bounds {
+                min: 2,
+                max: 100,
+                start,
+                recheck: Duration::from_secs(30),
+            }),
+            room: 1000,
+            wait: SECOND,
+        }))
+    }
+
+    /// Tells the gate of so many answers after `latency`, a hundred of them in a second.
+    fn tell(pass: &Pass, now_us: &mut u64, count: u32, latency: Duration) {
+        for _ in 0..count {
+            *now_us += 10_000;
+            pass.sample(Moment::from_micros(*now_us), latency);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_that_rises_lets_those_in_who_wait() {
+        let gate = adaptive(4);
+        let passes: Vec<_> = (0..4).map(|_| through(&gate)).collect();
+        let mut waiting: Vec<_> = (0..20).map(|_| waits(&gate, Priority::Normal)).collect();
+        let mut now_us = 0;
+        tell(&passes[0], &mut now_us, 32, Duration::from_millis(10));
+        let limit = gate.limit_now();
+        assert!(limit > 4, "{limit}: nothing is slower with four");
+        assert_eq!(gate.counts(), (limit, 24 - limit));
+        let first = waiting.remove(0).turn().await;
+        assert!(first.is_ok());
+        drop((passes, first));
+        drop(waiting);
+        assert_eq!(gate.counts(), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_that_falls_throws_nobody_out_and_gives_no_place_again() {
+        let gate = adaptive(40);
+        let mut passes: Vec<_> = (0..40).map(|_| through(&gate)).collect();
+        let mut now_us = 0;
+        tell(&passes[0], &mut now_us, 32, Duration::from_millis(10));
+        let _more: Vec<_> = (gate.counts().0..gate.limit_now())
+            .map(|_| through(&gate))
+            .collect();
+        let before = gate.limit_now();
+        let waiting = waits(&gate, Priority::High);
+        while gate.limit_now() + 5 > before {
+            tell(&passes[0], &mut now_us, 1, SECOND);
+        }
+        assert_eq!(gate.counts(), (before, 1), "nobody is thrown out");
+        drop(passes.pop());
+        assert_eq!(gate.counts(), (before - 1, 1), "and nobody comes in");
+        while gate.counts().0 > gate.limit_now() {
+            drop(passes.pop());
+        }
+        drop(passes.pop());
+        assert_eq!(gate.counts(), (gate.limit_now(), 0));
+        assert!(waiting.turn().await.is_ok());
     }
 }

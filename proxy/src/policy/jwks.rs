@@ -1,7 +1,10 @@
-//! Public keys of those who sign tokens, from a file (RFC 7517), and what a signature is held against.
+//! Public keys of those who sign tokens, from a file or a URL (RFC 7517), and what a signature is held against.
 //!
 //! RS256, ES256 and EdDSA with Ed25519: what is signed with a key of one kind is never read as another, because the kind
 //! belongs to the key and the token's word has to agree. Keys that are none of these, or for encryption, are passed over.
+
+pub mod fetch;
+pub mod remote;
 
 use std::path::Path;
 
@@ -12,16 +15,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
-/// Most keys of a file.
+/// Most keys of a set.
 pub const KEYS_MAX: usize = 64;
 
-/// Longest file.
+/// Longest file, and longest answer.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
 
 /// Keys that are tried for a token that names none.
 const TRIED_MAX: usize = 4;
 
-/// Why a file holds no keys.
+/// Why there are no keys in it.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
     /// It cannot be read.
@@ -55,7 +58,7 @@ pub enum Algorithm {
     EdDsa,
 }
 
-/// All keys of a file.
+/// A set of keys.
 #[derive(Debug)]
 pub struct Keys(Vec<Key>);
 
@@ -126,6 +129,11 @@ impl Keys {
             return Err(KeysError::Count);
         }
         Ok(Self(keys))
+    }
+
+    /// Whether a key of this name is among them.
+    pub fn has(&self, id: &str) -> bool {
+        self.0.iter().any(|key| key.id.as_deref() == Some(id))
     }
 
     /// Whether one of the keys that are meant has signed the message.

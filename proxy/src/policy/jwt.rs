@@ -1,9 +1,9 @@
 //! Tokens that somebody else has signed (RFC 7519), as `Authorization: Bearer`.
 //!
-//! A signature is held against a key in tens of microseconds, so the worker does it himself. The keys come from a file,
-//! read beside and again when it has changed; without them nobody is let in. Everything else that a token has to say is
-//! asked for, and what it does not say counts against it: an expiry, the issuer, an audience. Claims go to endpoints in
-//! headers that no client can send.
+//! A signature is held against a key in tens of microseconds, so the worker does it himself. The keys come from a file
+//! or a URL, read beside and again when it is time; without them nobody is let in. Everything else that a token has to
+//! say is asked for, and what it does not say counts against it: an expiry, the issuer, an audience. Claims go to
+//! endpoints in headers that no client can send.
 //!
 //! What is not spoken here: tokens that are encrypted, symmetric keys (whoever checks could also forge), `none`, and
 //! anything `crit`ical. Source of the pitfalls: RFC 8725.
@@ -22,6 +22,8 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::followed::Watched;
+use super::jwks::fetch::Place;
+use super::jwks::remote::{Remote, Why};
 use super::jwks::{Algorithm, Keys, KeysError};
 use super::marks::Marks;
 use super::{Denial, Reason};
@@ -35,7 +37,7 @@ const TOKEN_BYTES_MAX: usize = 8 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Who signs.
-    pub keys_file: PathBuf,
+    pub keys: KeysFrom,
     /// Its `iss`.
     pub issuer: String,
     /// One of these is its `aud`.
@@ -46,11 +48,27 @@ pub struct Settings {
     pub claims: Vec<(String, HeaderName)>,
 }
 
+/// Where keys come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeysFrom {
+    /// A file.
+    File(PathBuf),
+    /// A URL.
+    Url(Place),
+}
+
 /// Asks for tokens.
 #[derive(Debug)]
 pub struct Jwt {
     settings: Settings,
-    keys: Arc<Watched<Keys, KeysError>>,
+    keys: Source,
+}
+
+/// Keys, and how they are kept up to date.
+#[derive(Debug)]
+enum Source {
+    File(Arc<Watched<Keys, KeysError>>),
+    Url(Arc<Remote>),
 }
 
 /// What becomes of a request.
@@ -73,8 +91,26 @@ struct Header {
 impl Jwt {
     /// Without keys yet.
     pub fn new(settings: Settings) -> Self {
-        let keys = Arc::new(Watched::new(settings.keys_file.clone(), Keys::load));
+        let keys = match &settings.keys {
+            KeysFrom::File(path) => Source::File(Arc::new(Watched::new(path.clone(), Keys::load))),
+            KeysFrom::Url(place) => Source::Url(Arc::new(Remote::new(place.clone()))),
+        };
         Self { settings, keys }
+    }
+
+    /// Has keys of a URL fetched, before anybody asks.
+    pub fn begin(&self) {
+        if let Source::Url(remote) = &self.keys {
+            remote.begin();
+        }
+    }
+
+    /// Keys of a URL; `None` where they are in a file.
+    pub fn remote(&self) -> Option<&Arc<Remote>> {
+        match &self.keys {
+            Source::File(_) => None,
+            Source::Url(remote) => Some(remote),
+        }
     }
 
     /// What a request's token says. `waited` is one that has waited for the keys already.
@@ -82,18 +118,38 @@ impl Jwt {
         let Some(token) = bearer(view) else {
             return Token::Denied(challenge(Reason::Unauthorized, "Bearer"));
         };
-        let looking = self.keys.look(now, true);
-        let keys = self.keys.content();
+        let (looking, keys) = match &self.keys {
+            Source::File(file) => (file.look(now, true), file.content()),
+            Source::Url(remote) => {
+                let keys = remote.content();
+                let why = if keys.is_some() {
+                    Why::Routine
+                } else {
+                    Why::Missing
+                };
+                (remote.look(now, why), keys)
+            }
+        };
+        // Keys of a file that are being read again are good until they are read, and so are those of a URL but for late ones.
+        let is_waited_for = keys.is_none() || self.remote().is_some();
+        if let Some(read) = looking.filter(|_| !waited && is_waited_for) {
+            return Token::Waits(read);
+        }
         let Some(keys) = keys.as_deref() else {
-            return match looking {
-                Some(read) if !waited => Token::Waits(read),
-                _ => Token::Denied(Denial::of(Reason::LoginUnavailable).come_back_in(1)),
-            };
+            return Token::Denied(Denial::of(Reason::LoginUnavailable).come_back_in(1));
         };
         let unix_s = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let unix_s = unix_s.map_or(f64::INFINITY, |since| since.as_secs_f64());
-        match self.claims(token, keys, unix_s) {
-            Some(claims) => Token::Says(claims),
+        if let Some(claims) = self.claims(token, keys, unix_s) {
+            return Token::Says(claims);
+        }
+        // Keys may have been exchanged.
+        let fetching = self
+            .remote()
+            .filter(|_| !waited && names_another(token, keys))
+            .and_then(|remote| remote.look(now, Why::Unknown));
+        match fetching {
+            Some(read) => Token::Waits(read),
             None => Token::Denied(challenge(Reason::TokenRefused, "Bearer error=\"invalid_token\"")),
         }
     }
@@ -174,6 +230,16 @@ impl PartialEq for Jwt {
     fn eq(&self, other: &Self) -> bool {
         self.settings == other.settings
     }
+}
+
+/// Whether a token names a key that is not among these.
+fn names_another(token: &[u8], keys: &Keys) -> bool {
+    let header = token.split(|byte| *byte == b'.').next().unwrap_or_default();
+    let header = URL_SAFE_NO_PAD.decode(header).ok();
+    let header: Option<Header> = header.and_then(|header| serde_json::from_slice(&header).ok());
+    header
+        .and_then(|header| header.kid)
+        .is_some_and(|kid| !keys.has(&kid))
 }
 
 /// The token of a request that has one, and one only.
@@ -286,7 +352,7 @@ mod tests {
 
     fn jwt() -> Jwt {
         Jwt::new(Settings {
-            keys_file: "/nowhere/keys".into(),
+            keys: KeysFrom::File("/nowhere/keys".into()),
             issuer: "https://issuer.example".to_owned(),
             audiences: vec!["shop".to_owned(), "api".to_owned()],
             leeway: Duration::from_secs(30),
@@ -429,7 +495,7 @@ mod tests {
         let issuer = Issuer::new();
         let path = std::env::temp_dir().join(format!("foreshade-keys-{}", std::process::id()));
         let settings = Settings {
-            keys_file: path.clone(),
+            keys: KeysFrom::File(path.clone()),
             ..jwt().settings
         };
         let jwt = Arc::new(Jwt::new(settings));
@@ -459,8 +525,10 @@ mod tests {
         assert!(matches!(ask(4, true), Token::Says(_)));
         // Keys that are withdrawn do not count any more.
         std::fs::write(&path, Issuer::new().keys().to_string()).unwrap();
-        let read = jwt
-            .keys
+        let Source::File(file) = &jwt.keys else {
+            panic!("they are in a file");
+        };
+        let read = file
             .look(Moment::from_micros(2_000_000), false)
             .expect("it is time to look");
         read.await.unwrap();

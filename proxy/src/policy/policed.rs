@@ -16,6 +16,10 @@ pub struct Policed {
     pub authorized: Counts,
     /// Faults that were made on purpose, by which.
     pub faults: Counts,
+    /// Answers that were compressed, by their coding; `busy` for those that were not, because there were too many.
+    pub compressed: Counts,
+    /// Bytes of those, as they came and as they went.
+    pub compressed_bytes: [u64; 2],
 }
 
 impl Policed {
@@ -38,6 +42,13 @@ impl Policed {
         }
     }
 
+    /// The body of an answer is compressed to its end: bytes as they came, and as they went.
+    pub fn compressed(&mut self, (came, went): (u64, u64)) {
+        for (sum, bytes) in self.compressed_bytes.iter_mut().zip([came, went]) {
+            *sum += bytes;
+        }
+    }
+
     /// Adds what others counted.
     pub fn merge(&mut self, other: &Self) {
         self.refused.merge(&other.refused);
@@ -45,6 +56,8 @@ impl Policed {
         self.forgotten_keys += other.forgotten_keys;
         self.authorized.merge(&other.authorized);
         self.faults.merge(&other.faults);
+        self.compressed.merge(&other.compressed);
+        self.compressed(other.compressed_bytes.into());
     }
 
     /// Sets everything to zero and keeps its memory.
@@ -54,5 +67,7 @@ impl Policed {
         self.forgotten_keys = 0;
         self.authorized.clear();
         self.faults.clear();
+        self.compressed.clear();
+        self.compressed_bytes = [0; 2];
     }
 }

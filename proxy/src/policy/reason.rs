@@ -112,6 +112,7 @@ impl From<Denial> for Answer {
             body: denial.body.map_or_else(sentence, Bytes::from),
             reason: denial.reason.label(),
             refused: true,
+            page: None,
         }
     }
 }

@@ -15,6 +15,7 @@ use super::basic::{Basic, Proof, Verdict};
 use super::faults::Delay;
 use super::gate::{Pass, Turned, Waiting};
 use super::marks::Marks;
+use super::pages::Shelf;
 use super::{Denial, Findings, Reason};
 
 /// Gates on a request's way: its route's, and its cluster's.
@@ -46,6 +47,8 @@ pub struct Cleared {
     pub(crate) asks: Marks,
     /// It waited in vain.
     pub(crate) refused: Option<Box<Denial>>,
+    /// Where pages for its errors are looked for, as of the last time that it was asked.
+    pub(crate) shelf: Shelf,
 }
 
 /// A request that waits.

@@ -13,9 +13,10 @@ use httparse::{ParserConfig, Response, Status};
 
 use super::written::Written;
 use crate::edit::{Facts, Head, HeaderEdits};
-use crate::fields::{Line, Lines, write_line};
+use crate::fields::{Fields, Line, Lines, write_line};
 use crate::framing::Framing;
 use crate::orca;
+use crate::policy::compress::Change;
 use crate::policy::marks::Marks;
 use crate::trace::REQUEST_ID;
 
@@ -67,6 +68,8 @@ pub(super) struct Passing<'a> {
     pub(super) marks: Option<&'a Marks>,
     /// The request's name, where he is to know it.
     pub(super) request_id: Option<&'a [u8]>,
+    /// There are others of it, in fewer bytes.
+    pub(super) varies: bool,
 }
 
 /// It is no answer that could be passed on.
@@ -143,7 +146,8 @@ impl Answer {
     /// Writes the head for the client.
     pub(super) fn write(&self, lines: Lines<'_>, passing: &Passing<'_>, out: &mut Vec<u8>) {
         let first = self.write_lines(lines, out);
-        if passing.edits.is_some() || passing.marks.is_some() || passing.request_id.is_some() {
+        let is_changed = passing.edits.is_some() || passing.marks.is_some() || passing.varies;
+        if is_changed || passing.request_id.is_some() {
             let mut head = Written::new(out, first);
             if let Some((edits, facts)) = &passing.edits {
                 edits.apply(&mut head, facts);
@@ -152,6 +156,9 @@ impl Answer {
             }
             if let Some(marks) = passing.marks {
                 marks.apply(&mut head);
+            }
+            if passing.varies {
+                Change::Varies.make(self.status, Fields::Lines(lines), &mut head);
             }
             if let Some(id) = passing.request_id {
                 head.put(&REQUEST_ID, id);
@@ -340,6 +347,7 @@ mod tests {
             edits: None,
             marks: None,
             request_id: None,
+            varies: false,
         }
     }
 

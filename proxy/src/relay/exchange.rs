@@ -25,10 +25,11 @@ use super::upload::Upload;
 use super::{Came, Terms, Turn, chunk};
 use crate::access_log::{Reason, Record};
 use crate::copying::Copying;
-use crate::fields::{Line, Lines};
+use crate::fields::{Fields, Line, Lines};
 use crate::framing::{Body, Refusal};
 use crate::mirror;
 use crate::outcome::{Failure, sentence};
+use crate::policy::pages::Giver;
 use crate::server::conn::Conn;
 use crate::server::leave::date;
 use crate::server::local;
@@ -429,15 +430,20 @@ impl<'a> Exchange<'a> {
             let view = request.view(client, self.came.named());
             (&changes.edits.response, changes.facts(&view))
         });
+        let lines = lines(&self.buffers.answer, &self.buffers.lines);
+        let varies = self
+            .flow
+            .compressing()
+            .is_some_and(|compressing| compressing.by.varies(answer.status, Fields::Lines(lines)));
         let passing = Passing {
             close,
             date: &date(),
             edits,
             marks: self.flow.marks(),
             request_id: self.came.told_id(),
+            varies,
         };
         self.buffers.out.clear();
-        let lines = lines(&self.buffers.answer, &self.buffers.lines);
         answer.write(lines, &passing, &mut self.buffers.out);
         self.buffers.answer.advance(answer.length);
         self.seen = answer.status;
@@ -583,7 +589,8 @@ impl<'a> Exchange<'a> {
     async fn tell(mut self, status: u16) -> Turn {
         let refusal = self.conn.refusal();
         let sentence = refusal.map_or_else(|| sentence(status), Refusal::sentence);
-        let own = Own::failure(status, &self.came.named_in(sentence));
+        let page = self.flow.page(status, Giver::Proxy).cloned();
+        let own = Own::failure(status, &self.came.named_in(sentence), page);
         let told = self
             .came
             .tell(&own, self.conn, &mut self.buffers.out, &self.terms)

@@ -1,11 +1,12 @@
 //! Answers that no endpoint has given: what a route answers by itself, and why there is no other answer.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, DATE, HeaderValue};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, DATE, HeaderValue};
 use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::answer::option;
 use crate::fields::write_line;
+use crate::policy::pages::Shown;
 use crate::route::answer::Answer;
 use crate::trace::REQUEST_ID;
 
@@ -31,18 +32,27 @@ pub(super) struct Told<'a> {
 }
 
 impl Own {
-    /// A failure, told in one line.
-    pub(super) fn failure(status: u16, sentence: &str) -> Self {
+    /// A failure, told in one line, or by a page.
+    pub(super) fn failure(status: u16, sentence: &str, page: Option<Shown>) -> Self {
         let uncached = HeaderValue::from_static("private, no-store");
+        let mut headers = HeaderMap::from_iter([(CACHE_CONTROL, uncached)]);
+        let body = match page {
+            Some(page) => {
+                headers.insert(CONTENT_TYPE, page.content_type);
+                page.body
+            }
+            None => format!("foreshade: {sentence}\n").into(),
+        };
         Self {
             status,
-            headers: HeaderMap::from_iter([(CACHE_CONTROL, uncached)]),
-            body: format!("foreshade: {sentence}\n").into(),
+            headers,
+            body,
         }
     }
 
     /// What a route answers.
     pub(super) fn of_a_route(answer: Answer) -> Self {
+        let answer = answer.shown();
         Self {
             status: answer.status,
             headers: answer.headers,
@@ -110,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_told_in_one_line_and_kept_by_no_cache() {
-        let own = Own::failure(502, "the endpoint did not answer");
+        let own = Own::failure(502, "the endpoint did not answer", None);
         let head = "HTTP/1.1 502 Bad Gateway\r\nDate: now\r\nContent-Length: 39\r\n\
                     cache-control: private, no-store\r\nConnection: keep-alive\r\n\r\n";
         let body = "foreshade: the endpoint did not answer\n";
@@ -129,6 +139,7 @@ mod tests {
             body: Bytes::from_static(b"ignored"),
             reason: "respond",
             refused: false,
+            page: None,
         });
         let (text, body) = written(&own, false, Some(b"name"));
         assert_eq!(

@@ -34,8 +34,8 @@ impl Watch {
 
     /// Looks after the files that the configuration has now, and forgets the others.
     pub(super) fn follow(&mut self, origin: &Origin) {
-        let certificates = origin.config.tls_files();
-        let mut wanted: Vec<&Path> = iter::once(origin.path.as_path()).chain(certificates).collect();
+        let files = origin.config.files();
+        let mut wanted: Vec<&Path> = iter::once(origin.path.as_path()).chain(files).collect();
         wanted.sort_unstable();
         wanted.dedup();
         self.0.retain(|file| wanted.contains(&file.path.as_path()));

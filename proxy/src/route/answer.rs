@@ -10,6 +10,7 @@ use http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 
 use super::rule::{Action, Route};
 use crate::edit::Facts;
+use crate::policy::pages::Shown;
 use crate::request::RequestView;
 use crate::rewrite::with_prefix;
 
@@ -88,6 +89,8 @@ pub struct Answer {
     pub reason: &'static str,
     /// Whether it refuses the request, by a policy and not by its route.
     pub refused: bool,
+    /// What people see of it instead of its body.
+    pub page: Option<Shown>,
 }
 
 impl Answer {
@@ -124,6 +127,7 @@ impl Answer {
             body,
             reason,
             refused: false,
+            page: None,
         };
         if let Some(edits) = &route.edits {
             let facts = Facts {
@@ -143,7 +147,18 @@ impl Answer {
             body: Bytes::from_static(b"foreshade: the request breaks the rules of HTTP\n"),
             reason,
             refused: false,
+            page: None,
         }
+    }
+
+    /// The same, as people see it.
+    #[must_use]
+    pub fn shown(mut self) -> Self {
+        if let Some(page) = self.page.take() {
+            self.headers.insert(CONTENT_TYPE, page.content_type);
+            self.body = page.body;
+        }
+        self
     }
 }
 

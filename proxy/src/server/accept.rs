@@ -34,6 +34,7 @@ use super::local;
 use super::stream::{EdgeStream, Home};
 use crate::access_log::{Record, Trail};
 use crate::framing::{Head, Limits, Refusal};
+use crate::policy::pages::Shown;
 use crate::relay::{self, Turn};
 use crate::tls::Termination;
 use crate::topology::ids::ListenerId;
@@ -168,7 +169,7 @@ fn turn_back((tcp, client, refusal): &Refused, terms: &Terms) {
     let in_the_clear = terms.guard.as_ref().is_none_or(Guard::is_in_the_clear);
     if refusal.status() > 0 && in_the_clear {
         // A new connection takes so much at once. If not, it closes without a word; so it does where TLS is spoken.
-        let _ = SockRef::from(tcp).send(answer(*refusal).as_bytes());
+        let _ = SockRef::from(tcp).send(&answer(*refusal, None));
     }
 }
 
@@ -275,7 +276,7 @@ where
             Err(Unsecured::Plain(conn)) => {
                 count(Refusal::PlainHttp);
                 log(Refusal::PlainHttp, client, Trail::default(), b"");
-                Box::pin(turn_away(*conn, Refusal::PlainHttp)).await;
+                Box::pin(turn_away(*conn, Refusal::PlainHttp, None)).await;
                 None
             }
         }
@@ -418,7 +419,8 @@ async fn checked(
             log(refusal, conn.client(), Trail::begun(begun), &head);
             drop(stream);
             if let Some(returned) = home.take() {
-                Box::pin(turn_away(returned.conn, refusal)).await;
+                let page = page_of(guard.listener, refusal);
+                Box::pin(turn_away(returned.conn, refusal, page)).await;
             }
             Err(None)
         }
@@ -476,6 +478,11 @@ pub(super) fn log(refusal: Refusal, client: SocketAddr, trail: Trail, head: &[u8
             ..refused
         });
     }
+}
+
+/// What people see of a refusal at a listener, instead of one line.
+pub(super) fn page_of(listener: ListenerId, refusal: Refusal) -> Option<Shown> {
+    local::with(|l| l.worker.page(listener, refusal.status())).flatten()
 }
 
 pub(super) fn count(refusal: Refusal) {

@@ -31,12 +31,14 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use self::session::Session;
-use super::accept::{Guard, count, log, until};
+use super::accept::{Guard, count, log, page_of, until};
 use super::conn::Conn;
 use super::leave::date;
 use crate::access_log::Trail;
 use crate::framing::{Limits, Refusal, translate};
+use crate::policy::pages::Shown;
 use crate::tls::Agreed;
+use crate::topology::ids::ListenerId;
 
 /// How a connection of HTTP/2 begins. Source: RFC 9113 section 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -105,6 +107,7 @@ struct Shared<A> {
     digest: Arc<Digest>,
     marked: ByHttp2,
     meter: Arc<Meter>,
+    listener: ListenerId,
 }
 
 /// Serves a connection to its end. `streams` requests may be under way at a time.
@@ -123,6 +126,7 @@ where
         },
         limits: Arc::new(guard.limits.clone()),
         meter: Arc::default(),
+        listener: guard.listener,
     };
     let client = conn.client();
     conn.carry_frames(&guard.limits);
@@ -321,7 +325,7 @@ where
             self.shared.meter.ended.fetch_add(1, Ordering::Relaxed);
             count(refusal);
             log(refusal, self.client, Trail::default(), &line(&head));
-            return refuse(respond, refusal);
+            return refuse(respond, refusal, page_of(self.shared.listener, refusal));
         }
         head.extensions.insert(self.shared.marked.clone());
         let session = Session::new((head, body, respond), &self.shared);
@@ -335,18 +339,21 @@ where
 }
 
 /// Answers a request that no engine has seen.
-fn refuse(mut respond: SendResponse<Bytes>, refusal: Refusal) {
-    let body = format!("foreshade: {}\n", refusal.sentence());
+fn refuse(mut respond: SendResponse<Bytes>, refusal: Refusal, page: Option<Shown>) {
+    let page = page.unwrap_or_else(|| Shown {
+        body: format!("foreshade: {}\n", refusal.sentence()).into(),
+        content_type: HeaderValue::from_static("text/plain"),
+    });
     let response = Response::builder()
         .status(refusal.status())
         .header(DATE, date())
-        .header(CONTENT_TYPE, HeaderValue::from_static("text/plain"))
-        .header(CONTENT_LENGTH, body.len())
+        .header(CONTENT_TYPE, page.content_type)
+        .header(CONTENT_LENGTH, page.body.len())
         .body(());
     let Ok(response) = response else { return };
     // The client may have gone, and then there is nobody to tell.
     if let Ok(mut sending) = respond.send_response(response, false) {
-        let _ = sending.send_data(body.into(), true);
+        let _ = sending.send_data(page.body, true);
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::conn::Conn;
 use crate::framing::{Limits, Refusal};
+use crate::policy::pages::Shown;
 
 /// How long a client gets to read why, and to stop sending.
 const LINGER_MAX: Duration = Duration::from_secs(2);
@@ -28,8 +29,8 @@ pub(crate) const LEFT_OVER_BYTES_MAX: u64 = 64 * 1024;
 
 /// What a client is told who is turned away. The date is the one that this thread gives to all its answers: written once
 /// per second, and by pingora into those that pass through it.
-pub(super) fn answer(refusal: Refusal) -> String {
-    refusal.answer(date().to_str().unwrap_or_default())
+pub(super) fn answer(refusal: Refusal, page: Option<&Shown>) -> Vec<u8> {
+    refusal.answer(date().to_str().unwrap_or_default(), page)
 }
 
 /// What time it is, as heads of messages tell it.
@@ -37,11 +38,11 @@ pub(crate) fn date() -> HeaderValue {
     get_cached_date()
 }
 
-/// Tells the client why, and closes.
-pub(super) async fn turn_away(mut conn: Conn, refusal: Refusal) {
+/// Tells the client why, in one line or by a page, and closes.
+pub(super) async fn turn_away(mut conn: Conn, refusal: Refusal, page: Option<Shown>) {
     let deadline = Instant::now() + LINGER_MAX;
-    let answer = answer(refusal);
-    let mut rest = answer.as_bytes();
+    let answer = answer(refusal, page.as_ref());
+    let mut rest = answer.as_slice();
     while !rest.is_empty() {
         match conn.try_write(rest) {
             Ok(n) => rest = rest.get(n..).unwrap_or_default(),

@@ -17,8 +17,10 @@ use crate::cohort;
 use crate::config::Cluster;
 use crate::edit::{Edits, Facts};
 use crate::mirror::Rule;
+use crate::policy::compress::{self, Compressing};
 use crate::policy::gate::{Entry, Pass};
 use crate::policy::marks::Marks;
+use crate::policy::pages::{Giver, Shelf, Shown};
 use crate::policy::{Cleared, Denial, GATES, Gate, Held, Priority, Reason, Until, Wait};
 use crate::request::RequestView;
 use crate::rewrite::NoPath;
@@ -93,12 +95,23 @@ pub(super) struct Granted {
     marks: Option<Box<Marks>>,
     /// A fault was made on purpose.
     fault: Option<&'static str>,
+    /// What its answer is to become; `None` where answers are not compressed.
+    compressing: Option<Compressing>,
+    /// Where pages for its errors are looked for.
+    shelf: Shelf,
 }
 
 impl Granted {
     /// What changes in its answer, for whoever adds to it.
     pub(super) fn marks_mut(&mut self) -> &mut Marks {
         self.marks.get_or_insert_default()
+    }
+
+    /// The request was answered after `latency`, or given up as too late: limits of concurrency learn of it.
+    pub(super) fn sample(&self, now: Moment, latency: Duration) {
+        for pass in self.passes.iter().flatten() {
+            pass.sample(now, latency);
+        }
     }
 
     /// The request has been answered: its places are for others.
@@ -115,6 +128,7 @@ struct Way {
     changes: Option<Changes>,
     mirror: Option<Arc<Rule>>,
     stuck: Option<Box<Stuck>>,
+    compressing: Option<Compressing>,
 }
 
 /// Why a request goes nowhere.
@@ -159,6 +173,16 @@ impl Flow {
         }
     }
 
+    /// What its answer is to become; `None` where answers are not compressed.
+    pub fn compressing(&self) -> Option<&Compressing> {
+        self.granted.compressing.as_ref()
+    }
+
+    /// The page that its client sees of an error, if there is one.
+    pub fn page(&self, status: u16, giver: Giver) -> Option<&Shown> {
+        self.granted.shelf.find(status, giver)
+    }
+
     /// What policies change in its answer; `None` for most.
     pub fn marks(&self) -> Option<&Marks> {
         self.granted.marks.as_deref()
@@ -166,7 +190,8 @@ impl Flow {
 }
 
 impl Worker {
-    /// Whether nothing is asked of the request before it goes where its route sends it, in HTTP/1.1.
+    /// Whether nothing is asked of the request before it goes where its route sends it, in HTTP/1.1, and its answer passes as
+    /// it is.
     pub fn is_unpoliced(&self, listener: ListenerId, view: &RequestView<'_>) -> bool {
         // One that is gone is served by the policy that it had.
         if !self.topology.is_policed(listener) {
@@ -176,6 +201,11 @@ impl Worker {
             return false;
         };
         let route = router.route(view);
+        let of_route = route.and_then(|route| route.policy.as_deref());
+        let compresses = compress::rule(settings.policy.as_deref(), of_route);
+        if compresses.is_some_and(|rule| rule.coding(view).is_some()) {
+            return false;
+        }
         let mut policies = settings
             .policy
             .iter()
@@ -185,6 +215,12 @@ impl Worker {
             cluster.is_some_and(|cluster| cluster.gate.is_none() && cluster.http2.is_none())
         };
         policies.all(|policy| policy.is_plain()) && route.is_none_or(|route| route.clusters().all(is_plain))
+    }
+
+    /// The page that a client of this listener sees of an error, where no route is known, if there is one.
+    pub fn page(&self, listener: ListenerId, status: u16) -> Option<Shown> {
+        let policy = self.listener(listener)?.policy.as_deref();
+        Shelf::of(policy, None).find(status, Giver::Proxy).cloned()
     }
 
     /// Finds the request's route, and what becomes of it. What is answered here, and what has no route, is counted.
@@ -218,7 +254,11 @@ impl Worker {
             Err(Stop::Denied(mut denial)) => {
                 self.policed.refuse(denial.reason);
                 marks.apply(&mut denial.headers);
-                return Admission::Answer((*denial).into());
+                // Who says something of his own, or somebody else's, is heard.
+                let page = cleared.shelf.find(denial.status, Giver::Proxy);
+                let page = page.filter(|_| denial.body.is_none()).cloned();
+                let answer = Answer::from(*denial);
+                return Admission::Answer(Answer { page, ..answer });
             }
             Err(Stop::Unrouted | Stop::Waits(..)) => {
                 self.unrouted += 1;
@@ -238,6 +278,8 @@ impl Worker {
                 asks: boxed(cleared.asks),
                 marks: boxed(marks),
                 fault: cleared.findings.faults.first().copied(),
+                compressing: way.compressing,
+                shelf: cleared.shelf,
             },
             timeout: way.timeout,
             limit: arrived + way.timeout,
@@ -264,7 +306,8 @@ impl Worker {
     ) -> Result<Way, Stop> {
         cleared.marks = Marks::default();
         cleared.asks = Marks::default();
-        let general = self.listener(listener).and_then(|l| l.policy.as_ref());
+        let general = self.listener(listener).and_then(|l| l.policy.as_deref());
+        cleared.shelf = Shelf::of(general, None);
         if let Some(policy) = general {
             policy.weigh(view, now, 0, cleared)?;
         }
@@ -276,6 +319,7 @@ impl Worker {
         };
         // Before anything else is asked: a page may read why it is refused.
         if let Some(policy) = found.and_then(|(route, _)| route.policy.as_ref()) {
+            cleared.shelf = Shelf::of(general, Some(policy));
             policy.mark(view, &mut cleared.marks);
         }
         if let Some(denial) = cleared.refused.take() {
@@ -303,13 +347,10 @@ impl Worker {
             }
         };
         let (index, cluster, mut request) = self.choose(route, split, before, view).ok_or(Stop::Unrouted)?;
-        let policy = route.policy.as_ref();
+        let policy = route.policy.as_deref();
         let class = policy.map_or(Priority::Normal, |policy| policy.class.of(view));
-        let gates = [
-            policy.and_then(|policy| policy.gate.as_ref()),
-            cluster.gate.as_ref(),
-        ];
-        pass(gates, class, cleared)?;
+        let own = policy.and_then(|policy| policy.gate.as_ref());
+        pass([own, cluster.gate.as_ref()], class, cleared)?;
         let stuck = cluster
             .sticky
             .as_ref()
@@ -325,6 +366,7 @@ impl Worker {
             }),
             mirror: route.mirror.clone(),
             stuck,
+            compressing: Compressing::of(general, policy, view),
         })
     }
 

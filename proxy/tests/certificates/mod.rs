@@ -79,7 +79,11 @@ impl Folder {
         self.certificate("proxy", &["proxy.example"]);
         self.authority("endpoints.pem");
         self.staple("shop.example.ocsp");
-        example.replace("/etc/foreshade/tls", &self.0.display().to_string())
+        self.file("page.html", "<h1>Sorry</h1>".to_owned());
+        let folder = self.0.display().to_string();
+        ["/etc/foreshade/tls", "/etc/foreshade/pages"]
+            .iter()
+            .fold(example.to_owned(), |text, there| text.replace(there, &folder))
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
-use foreshade_tests::wire::{Scripted, connect, read_until};
+use foreshade_tests::wire::{Scripted, connect, exchange, read_until};
 
 use crate::stand::{Answer, Stand};
 
@@ -177,4 +179,52 @@ fn a_clusters_limit_holds_for_all_of_its_routes_together_and_matters_by_route() 
     held.open();
     assert_eq!((end(&mut first).status, end(&mut pays).status), (200, 200));
     until(&mut stand, whose, 0.0, 0.0);
+}
+
+/// An endpoint that serves four at a time, ten milliseconds each; who is beyond waits in it.
+fn four_at_a_time() -> SocketAddr {
+    let free = Arc::new((Mutex::new(4), Condvar::new()));
+    let endpoint = Scripted::start(move |stream| {
+        let (places, freed) = &*free;
+        *freed
+            .wait_while(places.lock().unwrap(), |places| *places == 0)
+            .unwrap() -= 1;
+        std::thread::sleep(Duration::from_millis(10));
+        *places.lock().unwrap() += 1;
+        freed.notify_one();
+        // The client may have gone.
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n");
+    });
+    endpoint.address
+}
+
+#[test]
+fn an_adaptive_limit_leaves_the_queue_here_and_shows_where_it_stands() {
+    let route = "{ name: front, cluster: shop, timeout: 1m, concurrency: { limit: 500, queue: 500, wait: 50s, \
+                 adaptive: { min: 2, start: 100, recheck: 1s } } }";
+    let mut stand = Stand::start(four_at_a_time(), false, "", &[route]);
+    let limit = format!("foreshade_concurrency_limit{{{ROUTE}}}");
+    assert_eq!(stand.proxy.metric(&limit), Some(100.0));
+    let (users, done) = (stand.proxy.users, AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for _ in 0..60 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let told = exchange(users, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+                    assert!(told.starts_with("HTTP/1.1 200"), "nobody is refused: {told}");
+                }
+            });
+        }
+        stand.proxy.wait_until("at a limit near four", |p| {
+            p.metric(&limit).is_some_and(|limit| limit <= 25.0)
+        });
+        done.store(true, Ordering::Relaxed);
+    });
+    assert!(
+        stand
+            .proxy
+            .metric(&format!("foreshade_concurrency_base_seconds{{{ROUTE}}}"))
+            > Some(0.0)
+    );
+    until(&mut stand, ROUTE, 0.0, 0.0);
 }

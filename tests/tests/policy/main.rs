@@ -9,11 +9,13 @@
 mod access;
 mod authorize;
 mod basic;
+mod compress;
 mod cors;
 mod faults;
 mod gate;
 mod jwt;
 mod maintenance;
+mod pages;
 mod rate;
 mod stand;
 mod sticky;

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::config::text::origin::OriginPattern;
 use crate::config::text::route::{CookiePath, MediaType, Method, Network, Realm, Text, Written};
-use crate::config::text::{Cookie, Header, Target};
+use crate::config::text::{Cookie, Header, KeysUrl, Target};
 use crate::policy::Priority;
 use crate::policy::authorize::OnFailure;
 use crate::policy::gate::ROOM_MAX;
@@ -133,12 +133,25 @@ impl Shown for LimitKey {
 section! {
     /// How many requests are under way at a time.
     Concurrency "a concurrency section":
-    /// Requests under way at a time, to the last byte of their answers, in all workers together.
-    limit "limit": required Count<1, 1_000_000>;
+    /// Requests under way at a time, to the last byte of their answers, in all workers together; with adaptive at most.
+    limit "limit": required At<Count<1, 1_000_000>>;
+    /// A limit that follows what requests take, between its min and limit; fixed where left out.
+    adaptive "adaptive": optional At<Adaptive>;
     /// Requests that may wait for a place. Beyond: 503.
     queue "queue": default Count<0, ROOM_MAX> = Count(0);
     /// How long one may wait. Beyond: 503.
     wait "wait": default Lasting<1, 60_000> = seconds(1);
+}
+
+section! {
+    /// A limit of concurrency that follows what requests take.
+    Adaptive "an adaptive section":
+    /// Requests under way that are let through in any case.
+    min "min": default Count<1, 1_000_000> = Count(5);
+    /// Where it starts.
+    start "start": default Count<1, 1_000_000> = Count(20);
+    /// How often at least is measured what requests take when nothing waits: with half of them, for some hundred.
+    recheck "recheck": default Lasting<1000, 3_600_000> = seconds(30);
 }
 
 /// How much requests matter where a limit of concurrency is reached.
@@ -217,9 +230,13 @@ section! {
 
 section! {
     /// Tokens that somebody else has signed, as Authorization: Bearer.
-    Jwt "a jwt section":
+    JwtSection "a jwt section":
     /// File with the public keys of those who sign, a JSON Web Key Set. Read again when it changes.
-    keys_file "keysFile": required AbsolutePath;
+    keys_file "keysFile": optional At<AbsolutePath>;
+    /// URL of the same, instead of a file. Fetched at the start, and again as its Cache-Control says.
+    keys_url "keysUrl": optional At<KeysUrl>;
+    /// File with the authorities that vouch for who answers there, in PEM; those that this machine trusts where left out.
+    keys_ca_file "keysCaFile": optional At<AbsolutePath>;
     /// What a token has to say of who issued it (iss).
     issuer "issuer": required Written;
     /// One of these a token has to be meant for (aud).
@@ -228,6 +245,31 @@ section! {
     leeway "leeway": default Lasting<0, 300_000> = seconds(30);
     /// Claims that endpoints are told, each in a header. What a client sends in one of these is taken out.
     claims "claims": list List<Claim, 0>;
+}
+
+/// A [`JwtSection`] with keys.
+#[derive(Debug)]
+pub(in crate::config) struct Jwt(pub(in crate::config) JwtSection);
+
+impl Read for Jwt {
+    fn read(node: &Node, key: &str, mistakes: &mut Mistakes) -> Option<Self> {
+        let before = mistakes.count();
+        let section = JwtSection::read(node, key, mistakes)?;
+        let none = section.keys_file.is_none() && section.keys_url.is_none();
+        if none && mistakes.count() == before {
+            let what = "jwt has no keys to hold signatures against";
+            mistakes.add(Mistake::at(node.place, what).expected("keysFile or keysUrl"));
+        }
+        Some(Self(section))
+    }
+
+    fn title() -> String {
+        JwtSection::title()
+    }
+
+    fn schema() -> Json {
+        JwtSection::schema()
+    }
 }
 
 section! {

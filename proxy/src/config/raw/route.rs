@@ -16,8 +16,8 @@ use crate::policy::Priority;
 use crate::route::answer::Scheme;
 
 use super::{
-    Access, Authorize, BasicAuth, Class, Concurrency, Cors, Faults, Jwt, Limit, Maintenance, Mirror,
-    RateLimit,
+    Access, Authorize, BasicAuth, Class, Compression, Concurrency, Cors, ErrorPage, Faults, Jwt, Limit,
+    Maintenance, Mirror, RateLimit,
 };
 
 /// How often one request is sent at most: what failover never exceeds is the most that can be allowed.
@@ -73,6 +73,10 @@ section! {
     authorize "authorize": optional Authorize;
     /// Faults made on purpose, for a drill; none where left out. Told of wherever somebody looks.
     faults "faults": optional At<Faults>;
+    /// Compression of its answers; as the listener says where left out.
+    compression "compression": optional At<Compression>;
+    /// Pages for errors, before those of the listener.
+    error_pages "errorPages": list List<At<ErrorPage>, 0>;
 }
 
 section! {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::client::ResponseFuture;
 use http::response::Parts;
-use http::{HeaderMap, Response, Version};
+use http::{HeaderMap, Method, Response, Version};
 use pingora_core::protocols::http::HttpTask;
 use pingora_http::ResponseHeader;
 
@@ -52,10 +52,16 @@ impl Passage<'_> {
                 Download::Body(body, here) => {
                     // What lay here has been taken. Fails only where the stream is gone, which the next read tells.
                     let _ = body.flow_control().release_capacity(std::mem::take(here));
-                    match ready!(body.poll_data(cx)) {
-                        Some(Ok(piece)) => self.pass(piece),
-                        Some(Err(error)) => return Poll::Ready(Err(Broken::Endpoint(error))),
-                        None => {
+                    match body.poll_data(cx) {
+                        Poll::Pending if self.exchange.holds_back() => {
+                            // Nothing more is at hand: what the client could have is not kept from him.
+                            let piece = self.exchange.flushed().map_err(Broken::Client)?;
+                            self.hand_over_piece(piece);
+                        }
+                        Poll::Pending => return Poll::Pending,
+                        Poll::Ready(Some(Ok(piece))) => self.pass(piece)?,
+                        Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Broken::Endpoint(error))),
+                        Poll::Ready(None) => {
                             if let Download::Body(body, _) =
                                 std::mem::replace(&mut self.download, Download::Whole)
                             {
@@ -66,7 +72,7 @@ impl Passage<'_> {
                 }
                 Download::Behind(body) => {
                     let trailers = ready!(body.poll_trailers(cx)).map_err(Broken::Endpoint)?;
-                    self.finish(trailers);
+                    self.finish(trailers)?;
                 }
                 Download::Whole => return Poll::Ready(Ok(())),
             }
@@ -98,13 +104,20 @@ impl Passage<'_> {
         self.exchange.socket = self.lease.socket();
         let shown = self.exchange.answer(self.session, &mut head, self.closing);
         shown.map_err(|error| Broken::Elsewhere(error.into_up()))?;
+        let page = self.exchange.replace(&mut head);
         let came = self.session.req_header();
+        let page = page.filter(|_| came.method != Method::HEAD);
+        let encoding = self.exchange.begin_encoding(came, &mut head, end);
+        encoding.map_err(Broken::Client)?;
         match came.version {
             // It ends with the connection.
             Version::HTTP_10 => self.session.set_keepalive(None),
             _ => frame(&came.method, &mut head, end).map_err(Broken::Client)?,
         }
-        self.hand_over(HttpTask::Header(Box::new(head), end));
+        self.hand_over(HttpTask::Header(Box::new(head), end && page.is_none()));
+        if let Some(page) = page {
+            self.hand_over(HttpTask::Body(Some(page), end));
+        }
         self.download = match end {
             false => Download::Body(body, 0),
             true => {
@@ -117,22 +130,33 @@ impl Passage<'_> {
         Ok(())
     }
 
-    fn pass(&mut self, piece: Bytes) {
+    fn hand_over_piece(&mut self, piece: Bytes) {
+        if !piece.is_empty() {
+            self.hand_over(HttpTask::Body(Some(piece), false));
+        }
+    }
+
+    fn pass(&mut self, piece: Bytes) -> Result<(), Broken> {
         if let Download::Body(_, here) = &mut self.download {
             *here = piece.len();
         }
         if !piece.is_empty() {
             self.exchange.answer_piece(Some(&piece), false);
-            self.hand_over(HttpTask::Body(Some(piece), false));
+            let piece = self.exchange.encoded(piece).map_err(Broken::Client)?;
+            self.hand_over_piece(piece);
         }
+        Ok(())
     }
 
     /// Nothing more will come.
-    fn finish(&mut self, trailers: Option<HeaderMap>) {
+    fn finish(&mut self, trailers: Option<HeaderMap>) -> Result<(), Broken> {
         self.conclude(trailers.as_ref());
         self.exchange.answer_piece(None, true);
+        let last = self.exchange.encoded_end().map_err(Broken::Client)?;
+        self.hand_over_piece(last);
         self.hand_over(HttpTask::Trailer(trailers.map(Box::new)));
         self.download = Download::Whole;
+        Ok(())
     }
 
     /// Takes note of how a call ended, unless its head has said so.

@@ -1,0 +1,119 @@
+//! An answer that becomes another one on its way: a page in place of an error, or fewer bytes for who can read them.
+//!
+//! Only where the answer passes piece by piece through our own hands, on the [short way](super::plain) and in the
+//! [passage](super::passage): what goes pingora's way, because its request is large or unusual, is passed on as it is.
+
+use std::io;
+
+use bytes::Bytes;
+use http::{Method, Version};
+use pingora_error::{Error, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+
+use super::exchange::Exchange;
+use crate::fields::Fields;
+use crate::policy::compress::{Change, Encoder};
+use crate::policy::pages::Giver;
+use crate::server::local;
+
+impl Exchange {
+    /// The head of the answer is what the user sees: makes of it that of what he gets. `end` is one without a body.
+    ///
+    /// # Errors
+    /// The codec has no memory.
+    pub(super) fn begin_encoding(
+        &mut self,
+        came: &RequestHeader,
+        head: &mut ResponseHeader,
+        end: bool,
+    ) -> Result<()> {
+        self.encoder = None;
+        if self.replaced {
+            return Ok(());
+        }
+        let Some(compressing) = self.flow.as_ref().and_then(|flow| flow.compressing()) else {
+            return Ok(());
+        };
+        let (status, is_head) = (head.status.as_u16(), came.method == Method::HEAD);
+        let before = head.headers.clone();
+        let fields = Fields::from(&before);
+        let mut change = compressing.change(status, fields);
+        if let Change::Encoded(coding) = change {
+            // Before 1.1 nobody could tell an end from a cut.
+            let can_end = came.version != Version::HTTP_10;
+            if status == 304 || (is_head && can_end) {
+                // Told as it would be with a body.
+            } else if end || !can_end {
+                change = Change::Varies;
+            } else {
+                let begun = local::with(|l| l.worker.encoder(coding, compressing.by.effort));
+                match begun.transpose().map_err(broken)?.flatten() {
+                    Some(encoder) => self.encoder = Some(Box::new(encoder)),
+                    None => change = Change::Varies,
+                }
+            }
+        }
+        change.make(status, fields, head);
+        Ok(())
+    }
+
+    /// Replaces the answer by a page, where there is one for it: gives what the client gets instead of its body.
+    pub(super) fn replace(&mut self, head: &mut ResponseHeader) -> Option<Bytes> {
+        self.replaced = false;
+        let is_call = self.stream.as_ref().is_some_and(|stream| stream.is_call);
+        let flow = self.flow.as_ref().filter(|_| !is_call)?;
+        let page = flow.page(head.status.as_u16(), Giver::Endpoint)?;
+        page.replace(head);
+        let body = page.body.clone();
+        self.replaced = true;
+        Some(body)
+    }
+
+    /// What the client gets of a piece of the body: nothing of one that a page stands in for.
+    ///
+    /// # Errors
+    /// The codec is broken.
+    pub(super) fn encoded(&mut self, piece: Bytes) -> Result<Bytes> {
+        match &mut self.encoder {
+            Some(encoder) => encoder.encode(&piece).map_err(broken),
+            None if self.replaced => Ok(Bytes::new()),
+            None => Ok(piece),
+        }
+    }
+
+    /// Whether something is held back that the client could have.
+    pub(super) fn holds_back(&self) -> bool {
+        self.encoder.as_ref().is_some_and(|encoder| encoder.holds())
+    }
+
+    /// What is held back, because nothing more is at hand.
+    ///
+    /// # Errors
+    /// The codec is broken.
+    pub(super) fn flushed(&mut self) -> Result<Bytes> {
+        let flushed = self.encoder.as_mut().map(|encoder| encoder.flush());
+        flushed.unwrap_or_else(|| Ok(Bytes::new())).map_err(broken)
+    }
+
+    /// What is left, at the end of the body.
+    ///
+    /// # Errors
+    /// The codec is broken.
+    pub(super) fn encoded_end(&mut self) -> Result<Bytes> {
+        let Some(encoder) = self.encoder.take() else {
+            return Ok(Bytes::new());
+        };
+        let (last, counts) = Encoder::finish(*encoder).map_err(broken)?;
+        local::with(|l| l.worker.compressed(counts));
+        Ok(last)
+    }
+}
+
+/// Nobody outside has done anything wrong.
+fn broken(error: io::Error) -> pingora_error::BError {
+    Error::because(
+        ErrorType::InternalError,
+        "an answer could not be compressed",
+        error,
+    )
+}
