@@ -39,6 +39,8 @@ pub use self::writer::{Counts, Writing};
 pub struct Record<'a> {
     /// Who asked.
     pub client: Option<IpAddr>,
+    /// The scheme that he speaks; empty where nobody knows.
+    pub scheme: &'static str,
     /// The host that was asked for.
     pub host: &'a [u8],
     /// The method.

@@ -50,6 +50,7 @@ use crate::reload::Desk;
 use crate::server::connections::Connections;
 use crate::tls::Certificate;
 use crate::topology::Topology;
+use crate::trace::export::Exporting;
 use crate::upgrade::start::Upgrades;
 use crate::verbosity::Verbosity;
 
@@ -110,6 +111,8 @@ pub struct Admin {
     pub verbosity: Verbosity,
     /// The access log, where there is one.
     pub access_log: Option<Writing>,
+    /// The export of spans, where there is one.
+    pub traces: Option<Exporting>,
     /// Who is connected.
     pub connections: Connections,
     /// The way to the mirror.
@@ -229,6 +232,7 @@ async fn show_metrics(State(admin): State<Admin>) -> Result<impl IntoResponse, R
         secured: metrics::tls::secured(view.topology.config()),
         shown: metrics::tls::shown(view.topology.config()),
         access_log: admin.access_log.as_ref().map(Writing::counts).unwrap_or_default(),
+        traces: admin.traces.clone().unwrap_or_default(),
         admin_refused: admin.keys.refused(),
         upgrades: admin.upgrades.clone(),
         link: admin.link.as_ref().map(|link| link.borrow().clone()),

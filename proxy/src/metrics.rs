@@ -32,6 +32,7 @@ use crate::names::Known;
 use crate::reload::outcome::{RESULTS, Status};
 use crate::tally::{Counts, Tally};
 use crate::tls::Certificate;
+use crate::trace::export::Exporting;
 use crate::upgrade::start::Upgrades;
 
 /// The media type of the page.
@@ -68,6 +69,8 @@ pub struct Extra {
     pub shown: Vec<(String, Certificate)>,
     /// What became of the access log's lines.
     pub access_log: access_log::Counts,
+    /// What became of spans.
+    pub traces: Exporting,
     /// Requests of operators without the token.
     pub admin_refused: u64,
     /// Upgrades since the first process.

@@ -167,7 +167,7 @@ fn admit<'a>(
     }
     let named = report::named(local, request.fields());
     let admission = local.worker.admit(listener, &request.view(&client, Some(&named)));
-    let (admission, target) = match rewritten(&admission, &request) {
+    let (mut admission, target) = match rewritten(&admission, &request) {
         Ok(target) => (Ok(admission), target),
         Err(NoPath) => {
             local.worker.refuse(Refusal::PathRewrite);
@@ -175,7 +175,7 @@ fn admit<'a>(
         }
     };
     let came = Came {
-        report: Report::arrived(local, begun, &admission, named),
+        report: Report::arrived(local, begun, &mut admission, named),
         request,
         client,
         target,
@@ -244,6 +244,7 @@ impl<'a> Came<'a> {
             .unwrap_or_default();
         let line = Record {
             client: self.client.address,
+            scheme: self.client.scheme(),
             status: own.status,
             reason,
             detail,

@@ -1,5 +1,5 @@
 //! What is told of a request, whichever engine serves it: its name, to the endpoint and to the client; and how it went, to
-//! the access log.
+//! the access log, and in spans.
 //!
 //! All of it does nothing, at the cost of a look, where the configuration does not ask for it.
 
@@ -14,6 +14,7 @@ use crate::fields::Fields;
 use crate::framing::Refusal;
 use crate::server::local::{self, Local};
 use crate::trace::context::TraceContext;
+use crate::trace::spans::Over;
 use crate::trace::{self, Named, Namer};
 use crate::worker::{Admission, Flow};
 
@@ -23,6 +24,8 @@ pub(crate) struct Report {
     pub(crate) named: Named,
     trail: Trail,
     tell_client: bool,
+    /// Its spans are reported.
+    traced: bool,
     /// Why it ended, if it went to no cluster: the word, and which rule it broke.
     pub(crate) unsent: (Reason, &'static str),
 }
@@ -47,13 +50,18 @@ impl Report {
     pub(crate) fn arrived(
         local: &Local,
         begun: Option<Moment>,
-        admission: &Result<Admission, Refusal>,
+        admission: &mut Result<Admission, Refusal>,
         named: Named,
     ) -> Option<Self> {
         if local.namer.is_none() && local.log.is_none() {
             return None;
         }
-        let (flow, unsent) = match admission {
+        let sampled = named.trace.filter(TraceContext::is_sampled);
+        let traced = sampled.filter(|_| local.spans.is_some());
+        if let (Ok(Admission::Forward(flow)), Some(span)) = (&mut *admission, traced) {
+            flow.trace(span);
+        }
+        let (flow, unsent) = match &*admission {
             Ok(Admission::Forward(flow)) => (Some(flow), (Reason::Ok, flow.fault())),
             Ok(Admission::Answer(answer)) if answer.refused => (None, (Reason::Policy, answer.reason)),
             Ok(Admission::Answer(answer)) => (None, (Reason::Answered, answer.reason)),
@@ -65,6 +73,7 @@ impl Report {
             tell_client: local.namer.as_ref().is_some_and(Namer::tells_the_client),
             named,
             trail: Trail::arrived(begun, now),
+            traced: traced.is_some(),
             unsent,
         })
     }
@@ -75,11 +84,17 @@ impl Report {
             true => flow.ready(),
             false => local.worker.clock().now(),
         });
+        self.named.attempt = flow.traced().and_then(|traced| Some(traced.last()?.span));
+    }
+
+    /// Whether anybody may be told how it went.
+    pub(crate) fn may_be_told(&self, local: &Local) -> bool {
+        self.traced || local.log.is_some()
     }
 
     /// The attempt has a connection, and the request's head goes out.
     pub(crate) fn sent(&mut self) {
-        if let Some(now) = local::now_if_logged() {
+        if let Some(now) = local::now_if_told() {
             self.trail.sent(now);
         }
     }
@@ -103,7 +118,8 @@ impl Report {
         }
     }
 
-    /// Completes a line by what the request and its report know, and writes it, if it is one of those that are written.
+    /// Completes a line by what the request and its report know, and writes it, if it is one of those that are written; makes
+    /// its spans, if it is one of those that are reported.
     pub(crate) fn write(
         mut self,
         local: &mut Local,
@@ -112,31 +128,41 @@ impl Report {
         line: &Record<'_>,
     ) {
         let Local {
-            log: Some(log),
-            worker,
-            ..
-        } = local
-        else {
-            return;
-        };
-        if !log.wants(line.status, line.reason) {
+            log, spans, worker, ..
+        } = local;
+        let log = log.as_mut().filter(|log| log.wants(line.status, line.reason));
+        let spans = spans.as_mut().filter(|_| self.traced);
+        if log.is_none() && spans.is_none() {
             return;
         }
         self.trail.first_byte(flow.and_then(Flow::first_byte));
         let fields = asked.fields;
         let header = |name: &HeaderName| fields.get(name).unwrap_or_default();
-        log.write(&Record {
+        let now = worker.clock().now();
+        let record = Record {
             host: header(&HOST),
             method: asked.method,
             target: asked.target,
             protocol: asked.protocol,
-            times: self.trail.times(worker.clock().now()),
+            times: self.trail.times(now),
             served: flow.and_then(|flow| worker.served_by(flow)),
             request_id: self.request_id(fields),
             trace: self.named.trace.or_else(|| TraceContext::of(fields)),
             referer: header(&REFERER),
             user_agent: header(&USER_AGENT),
             ..*line
-        });
+        };
+        if let Some(log) = log {
+            log.write(&record);
+        }
+        if let Some(spans) = spans {
+            spans.tell(&Over {
+                record: &record,
+                named: &self.named,
+                fields,
+                attempts: flow.and_then(Flow::traced),
+                now,
+            });
+        }
     }
 }

@@ -18,6 +18,7 @@ mod sticking;
 pub(crate) mod stream;
 mod takeover;
 mod told;
+mod traced;
 mod waiting;
 
 use std::sync::Arc;
@@ -43,6 +44,7 @@ use crate::table::{Snapshot, Table};
 use crate::tally::{Counts, Tally};
 use crate::topology::Topology;
 use crate::topology::ids::{ClusterId, EndpointId, ListenerId};
+use crate::trace::attempts::Attempts;
 use crate::upstream::cut::Line;
 use crate::upstream::deadline::{Armed, Deadlines, Ended, Entry};
 
@@ -145,6 +147,8 @@ pub struct Flow {
     drawn: Option<Drawn>,
     /// The slot that its user had, and has; `None` where nobody stays.
     stuck: Option<Box<Stuck>>,
+    /// What is remembered for its spans; `None` where nobody is told of them.
+    traced: Option<Box<Attempts>>,
 }
 
 /// One attempt at one endpoint.
@@ -288,6 +292,7 @@ impl Worker {
             talk: None,
             turn: None,
         });
+        self.trace_start(flow, &pick, now);
         Some(place)
     }
 
@@ -297,6 +302,7 @@ impl Worker {
         self.find_again(flow);
         // A kept connection is there at once; whoever waited for a new one has said so.
         let now = self.latest;
+        flow.trace_sent(now);
         let Some(attempt) = flow.attempt.as_mut() else {
             return;
         };
@@ -487,6 +493,7 @@ impl Worker {
         };
         attempt.outcome = Some(outcome);
         self.recorder.count(attempt.place, &outcome);
+        flow.trace_outcome(class, status, now);
         self.settle(flow, class, status, outcome.latency);
     }
 
@@ -508,6 +515,7 @@ impl Worker {
         if let Some(armed) = armed {
             self.deadlines.end(armed);
         }
+        flow.trace_end(now);
         self.recorder.end(place, recorded);
         if let Some(state) = self.clusters.get_mut(flow.cluster) {
             state.loads.end(place.endpoint, &outcome, now);

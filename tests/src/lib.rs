@@ -9,6 +9,7 @@
 )]
 
 pub mod certificates;
+pub mod collector;
 pub mod controller;
 pub mod dns;
 pub mod http2;

@@ -32,6 +32,7 @@ fn page() -> String {
             dropped_behind: 6,
             dropped_failed: 7,
         },
+        traces: Exporting::default(),
         admin_refused: 8,
         upgrades: Upgrades::default(),
         link: Some(crate::link::view::View::sample()),

@@ -114,6 +114,7 @@ impl Drop for Exchange<'_> {
             l.worker.abandon(&mut self.flow);
             let line = Record {
                 client: self.came.client.address,
+                scheme: self.came.client.scheme(),
                 status: self.seen,
                 reason: Reason::of_a_cut(),
                 ..Record::default()
@@ -205,6 +206,7 @@ impl<'a> Exchange<'a> {
         let refusal = self.conn.refusal();
         let line = Record {
             client: self.came.client.address,
+            scheme: self.came.client.scheme(),
             status,
             detail: refusal.map_or("", Refusal::label),
             bytes_in: Some(self.upload.came()),

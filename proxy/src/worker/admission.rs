@@ -249,6 +249,7 @@ impl Worker {
             failure: None,
             drawn: None,
             stuck: way.stuck,
+            traced: None,
             changes: way.changes,
             mirror,
         })

@@ -115,6 +115,7 @@ impl Worker {
             mirror: None,
             drawn: None,
             stuck: None,
+            traced: None,
         })
     }
 
