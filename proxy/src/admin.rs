@@ -29,8 +29,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::StatusCode;
-use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_TYPE, VARY, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
@@ -44,7 +44,7 @@ use crate::command::Command;
 use crate::config::{Config, Listener};
 use crate::health::Dropped;
 use crate::link::view::Viewed;
-use crate::metrics::{self, Extra, Process};
+use crate::metrics::{self, Extra, Form, Process};
 use crate::mirror::Questions;
 use crate::reload::Desk;
 use crate::server::connections::Connections;
@@ -167,7 +167,7 @@ foreshade-proxy, admin interface
 
 GET    /livez                              200 while the process runs
 GET    /readyz                             200 while users may be sent here, else 503 and the reason
-GET    /metrics                            Prometheus text format
+GET    /metrics                            Prometheus: text, OpenMetrics or protobuf, by Accept
 GET    /v1/endpoints                       every endpoint: risk, share, and the terms behind them
 GET    /v1/explain/{endpoint}              what was decided lately, and why
 GET    /v1/explain/{cluster}/{endpoint}    the same, where the name alone is ambiguous
@@ -213,7 +213,7 @@ fn certificates(config: &Config) -> Vec<(String, Certificate)> {
     config.listeners.iter().flat_map(of).collect()
 }
 
-async fn show_metrics(State(admin): State<Admin>) -> Result<impl IntoResponse, Refusal> {
+async fn show_metrics(State(admin): State<Admin>, headers: HeaderMap) -> Result<impl IntoResponse, Refusal> {
     let view = admin.ask(Command::View).await?;
     // A mirror that hangs must not take the other numbers with it.
     let mirror = mirror::view(&admin).await.unwrap_or_default();
@@ -237,8 +237,10 @@ async fn show_metrics(State(admin): State<Admin>) -> Result<impl IntoResponse, R
         upgrades: admin.upgrades.clone(),
         link: admin.link.as_ref().map(|link| link.borrow().clone()),
     };
-    let page = metrics::render(&view, &extra);
-    Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], page))
+    let form = Form::wanted(&headers);
+    let page = metrics::render(&view, &extra, form);
+    // What another scraper gets is another page.
+    Ok(([(CONTENT_TYPE, form.content_type()), (VARY, "accept")], page))
 }
 
 impl Admin {

@@ -14,6 +14,7 @@ pub mod controller;
 pub mod dns;
 pub mod http2;
 pub mod nginx;
+pub mod prometheus;
 pub mod promtool;
 pub mod proxy;
 pub mod recording;

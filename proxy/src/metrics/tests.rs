@@ -4,9 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::endpoints::{BOUNDS, PHASES, STANDINGS};
 use super::*;
+use prost::Message as _;
 use crate::admin::fixture;
 
 fn page() -> String {
+    String::from_utf8(page_in(Form::Text)).unwrap()
+}
+
+fn page_in(form: Form) -> Vec<u8> {
     let extra = Extra {
         ready: true,
         probes_dropped: 4,
@@ -37,7 +42,7 @@ fn page() -> String {
         upgrades: Upgrades::default(),
         link: Some(crate::link::view::View::sample()),
     };
-    render(&fixture::view(), &extra)
+    render(&fixture::view(), &extra, form)
 }
 
 fn certificate() -> Certificate {
@@ -195,13 +200,57 @@ fn the_histogram_counts_up_to_each_bound() {
             .parse::<u64>()
             .unwrap()
     };
-    let counted = ["0.0025", "0.005", "0.05", "0.1", "30", "+Inf"].map(at);
+    let counted = ["0.0025", "0.005", "0.05", "0.1", "30.0", "+Inf"].map(at);
     assert_eq!(counted, [0, 2, 2, 3, 3, 4]);
     let sum = page
         .lines()
         .find_map(|l| l.strip_prefix("foreshade_answer_latency_seconds_sum{cluster=\"shop\"} "));
     let sum: f64 = sum.unwrap().parse().unwrap();
     assert!((sum / 40.067 - 1.0).abs() < 0.04, "{sum}");
+}
+
+/// Each sample of a page of text, by its name and labels as they are written, without the buckets of histograms.
+fn samples(page: &str) -> BTreeMap<String, String> {
+    let lines = page.lines().filter(|line| !line.starts_with('#') && !line.contains("_bucket{"));
+    let samples = lines.filter_map(|line| line.rsplit_once(' '));
+    samples.map(|(id, value)| (id.to_owned(), value.to_owned())).collect()
+}
+
+#[test]
+fn all_forms_say_the_same() {
+    // What changes from one look to the next is the process itself.
+    let own = |id: &String, _: &mut String| !id.starts_with("process_") && !id.contains("_age_seconds");
+    let mut text = samples(&page());
+    text.retain(own);
+    let mut open = samples(&String::from_utf8(page_in(Form::OpenMetrics)).unwrap());
+    open.retain(own);
+    assert_eq!(text, open);
+
+    let bytes = page_in(Form::Protobuf);
+    let mut rest = &bytes[..];
+    let mut binary = BTreeMap::new();
+    while !rest.is_empty() {
+        let family = exposition::MetricFamily::decode_length_delimited(&mut rest).unwrap();
+        let name = family.name.unwrap();
+        for metric in family.metric {
+            let labels = metric.label.iter().map(|label| {
+                format!("{}=\"{}\"", label.name.as_ref().unwrap(), label.value.as_ref().unwrap())
+            });
+            let labels: Vec<_> = labels.collect();
+            let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+            let mut put = |suffix: &str, value: f64| {
+                binary.insert(format!("{name}{suffix}{labels}"), value.to_string());
+            };
+            if let Some(histogram) = metric.histogram {
+                put("_sum", histogram.sample_sum.unwrap());
+                put("_count", histogram.sample_count.unwrap() as f64);
+            } else {
+                put("", metric.counter.or(metric.gauge).unwrap().value.unwrap());
+            }
+        }
+    }
+    binary.retain(own);
+    assert_eq!(text, binary);
 }
 
 #[test]
