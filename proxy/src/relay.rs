@@ -27,6 +27,7 @@ mod written;
 use std::borrow::Cow;
 
 use foreshade_engine::moment::Moment;
+use http::HeaderValue;
 use tokio::sync::watch;
 
 use self::exchange::{Buffers, Exchange};
@@ -217,6 +218,11 @@ impl<'a> Came<'a> {
     /// Its name, where the client is to know it.
     fn told_id(&self) -> Option<&[u8]> {
         self.report.as_ref()?.told(self.request.fields())
+    }
+
+    /// What the client is told of where the time went; `None` where he is told nothing.
+    fn server_timing(&self, flow: &Flow) -> Option<HeaderValue> {
+        self.report.as_ref()?.server_timing(flow)
     }
 
     /// A sentence of our own, with the request's name where the client is to know it.

@@ -6,9 +6,10 @@
 use std::borrow::Cow;
 
 use foreshade_engine::moment::Moment;
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 use http::header::{HOST, REFERER, USER_AGENT};
 
+use crate::access_log::line::milliseconds;
 use crate::access_log::{Reason, Record, Trail};
 use crate::fields::Fields;
 use crate::framing::Refusal;
@@ -18,6 +19,9 @@ use crate::trace::spans::Over;
 use crate::trace::{self, Named, Namer};
 use crate::worker::{Admission, Flow};
 
+/// Where the time went. Source: W3C Server Timing, section 2.
+pub(crate) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
 /// What is to be told of a request. Made only where somebody is to be told.
 #[derive(Debug)]
 pub(crate) struct Report {
@@ -26,6 +30,8 @@ pub(crate) struct Report {
     tell_client: bool,
     /// Its spans are reported.
     traced: bool,
+    /// Its client is told where the time went.
+    timed: bool,
     /// Why it ended, if it went to no cluster: the word, and which rule it broke.
     pub(crate) unsent: (Reason, &'static str),
 }
@@ -53,7 +59,8 @@ impl Report {
         admission: &mut Result<Admission, Refusal>,
         named: Named,
     ) -> Option<Self> {
-        if local.namer.is_none() && local.log.is_none() {
+        let timed = matches!(admission, Ok(Admission::Forward(flow)) if flow.is_timed());
+        if local.namer.is_none() && local.log.is_none() && !timed {
             return None;
         }
         let sampled = named.trace.filter(TraceContext::is_sampled);
@@ -74,6 +81,7 @@ impl Report {
             named,
             trail: Trail::arrived(begun, now),
             traced: traced.is_some(),
+            timed,
             unsent,
         })
     }
@@ -94,9 +102,30 @@ impl Report {
 
     /// The attempt has a connection, and the request's head goes out.
     pub(crate) fn sent(&mut self) {
-        if let Some(now) = local::now_if_told() {
+        let now = match self.timed {
+            true => local::with(|l| l.worker.clock().now()),
+            false => local::now_if_told(),
+        };
+        if let Some(now) = now {
             self.trail.sent(now);
         }
+    }
+
+    /// What the client is told of where the time of an endpoint's answer went, whose head is there; `None` where he is told
+    /// nothing.
+    pub(crate) fn server_timing(&self, flow: &Flow) -> Option<HeaderValue> {
+        let at = flow.first_byte().filter(|_| self.timed)?;
+        let mut told = Vec::with_capacity(96);
+        for (name, time) in self.trail.until_answered(at) {
+            let Some(time) = time else { continue };
+            if !told.is_empty() {
+                told.extend_from_slice(b", ");
+            }
+            told.extend_from_slice(name.as_bytes());
+            told.extend_from_slice(b";dur=");
+            milliseconds(&mut told, time);
+        }
+        HeaderValue::from_maybe_shared(bytes::Bytes::from(told)).ok()
     }
 
     /// The name that the endpoint sees of a request that came with these headers; empty where it has none.

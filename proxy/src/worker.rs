@@ -149,6 +149,8 @@ pub struct Flow {
     stuck: Option<Box<Stuck>>,
     /// What is remembered for its spans; `None` where nobody is told of them.
     traced: Option<Box<Attempts>>,
+    /// Its client is told where the time went.
+    timed: bool,
 }
 
 /// One attempt at one endpoint.

@@ -70,6 +70,18 @@ impl Trail {
         self.first_byte = at;
     }
 
+    /// Where the time went until the head of the answer was there, `at` which the client is told: parts, and the whole from
+    /// the head of the request on. `None` for what was not reached.
+    pub fn until_answered(&self, at: Moment) -> [(&'static str, Option<Duration>); 4] {
+        let between = |from: Option<Moment>, to: Option<Moment>| Some(to?.since(from?));
+        [
+            ("queue", between(self.arrived, self.started)),
+            ("connect", between(self.started, self.sent)),
+            ("upstream", between(self.sent, Some(at))),
+            ("foreshade", between(self.arrived, Some(at))),
+        ]
+    }
+
     /// The request is over.
     pub fn times(&self, end: Moment) -> Times {
         let Some(begun) = self.begun else {

@@ -111,6 +111,7 @@ fn route(
             None => None,
         },
         policy: policy?,
+        server_timing: raw.server_timing.value,
     };
     let edits = Edits {
         rewrite: rewrite?,
@@ -126,7 +127,7 @@ fn route(
 }
 
 /// What is said about how a request is sent, each with its place where it is written.
-fn said_of_sending(raw: &raw::Route) -> [(&'static str, Option<Place>); 8] {
+fn said_of_sending(raw: &raw::Route) -> [(&'static str, Option<Place>); 9] {
     [
         ("rewrite", raw.rewrite.as_ref().and_then(At::place)),
         ("requestHeaders", raw.request_headers.as_ref().and_then(At::place)),
@@ -136,6 +137,7 @@ fn said_of_sending(raw: &raw::Route) -> [(&'static str, Option<Place>); 8] {
         ("mirror", raw.mirror.as_ref().and_then(At::place)),
         ("concurrency", raw.concurrency.as_ref().and_then(At::place)),
         ("priority", raw.priority.place()),
+        ("serverTiming", raw.server_timing.place()),
     ]
 }
 

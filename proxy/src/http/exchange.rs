@@ -240,10 +240,11 @@ impl Exchange {
         if *closing.borrow() {
             session.set_keepalive(None);
         }
-        match self.report.as_deref_mut() {
-            Some(report) => report.answers(session, response),
-            None => Ok(()),
-        }
+        let (Some(report), Some(flow)) = (self.report.as_deref_mut(), &self.flow) else {
+            return Ok(());
+        };
+        report.answers(session, response)?;
+        report.times(flow, response)
     }
 
     /// A piece of the answer's body passes, or its end.

@@ -16,7 +16,7 @@ use crate::access_log::{Reason, Record};
 use crate::fields::Fields;
 use crate::framing::Refusal;
 use crate::grpc;
-use crate::report::{self, Asked};
+use crate::report::{self, Asked, SERVER_TIMING};
 use crate::server::http2::ByHttp2;
 use crate::server::local::Local;
 use crate::server::stream::EdgeStream;
@@ -119,6 +119,14 @@ impl Report {
         self.status = response.status.as_u16();
         match self.inner.told(came(session)) {
             Some(id) => response.insert_header(REQUEST_ID, id),
+            None => Ok(()),
+        }
+    }
+
+    /// Where the time of the endpoint's answer went, beside what it says itself, where the client is to know it.
+    pub(super) fn times(&self, flow: &Flow, response: &mut ResponseHeader) -> pingora_error::Result<()> {
+        match self.inner.server_timing(flow) {
+            Some(told) => response.append_header(SERVER_TIMING, told).map(drop),
             None => Ok(()),
         }
     }

@@ -17,6 +17,7 @@ use crate::fields::{Line, Lines, write_line};
 use crate::framing::Framing;
 use crate::orca;
 use crate::policy::marks::Marks;
+use crate::report::SERVER_TIMING;
 use crate::trace::REQUEST_ID;
 
 /// Largest head of an answer. What is larger is no answer but a download.
@@ -67,6 +68,8 @@ pub(super) struct Passing<'a> {
     pub(super) marks: Option<&'a Marks>,
     /// The request's name, where he is to know it.
     pub(super) request_id: Option<&'a [u8]>,
+    /// Where the time went, where he is to know it.
+    pub(super) server_timing: Option<&'a HeaderValue>,
 }
 
 /// It is no answer that could be passed on.
@@ -156,6 +159,9 @@ impl Answer {
             if let Some(id) = passing.request_id {
                 head.put(&REQUEST_ID, id);
             }
+        }
+        if let Some(told) = passing.server_timing {
+            write_line(SERVER_TIMING.as_str().as_bytes(), told.as_bytes(), out);
         }
         if self.end == End::Close {
             write_line(b"Transfer-Encoding", b"chunked", out);
@@ -340,6 +346,7 @@ mod tests {
             edits: None,
             marks: None,
             request_id: None,
+            server_timing: None,
         }
     }
 
@@ -456,6 +463,7 @@ mod tests {
         let passing = Passing {
             edits: Some((&edits, facts)),
             request_id: Some(b"ours"),
+            server_timing: None,
             ..passing(false)
         };
         let lines = Lines {

@@ -62,6 +62,7 @@ pub fn answer(bytes: &[u8], head_only: bool) -> Result<Option<Passed>, ()> {
             edits: None,
             marks: None,
             request_id: None,
+            server_timing: None,
         };
         answer.write(lines, &passing, &mut head);
     }

@@ -416,12 +416,14 @@ impl<'a> Exchange<'a> {
             let view = request.view(client, self.came.named());
             (&changes.edits.response, changes.facts(&view))
         });
+        let server_timing = self.came.server_timing(&self.flow);
         let passing = Passing {
             close,
             date: &date(),
             edits,
             marks: self.flow.marks(),
             request_id: self.came.told_id(),
+            server_timing: server_timing.as_ref(),
         };
         self.buffers.out.clear();
         let lines = lines(&self.buffers.answer, &self.buffers.lines);

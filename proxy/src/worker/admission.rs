@@ -115,6 +115,7 @@ struct Way {
     changes: Option<Changes>,
     mirror: Option<Arc<Rule>>,
     stuck: Option<Box<Stuck>>,
+    timed: bool,
 }
 
 /// Why a request goes nowhere.
@@ -250,6 +251,7 @@ impl Worker {
             drawn: None,
             stuck: way.stuck,
             traced: None,
+            timed: way.timed,
             changes: way.changes,
             mirror,
         })
@@ -326,6 +328,7 @@ impl Worker {
             }),
             mirror: route.mirror.clone(),
             stuck,
+            timed: route.server_timing,
         })
     }
 

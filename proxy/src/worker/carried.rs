@@ -116,6 +116,7 @@ impl Worker {
             drawn: None,
             stuck: None,
             traced: None,
+            timed: false,
         })
     }
 

@@ -34,6 +34,11 @@ impl Flow {
         self.first_byte
     }
 
+    /// Whether its client is told where the time went.
+    pub fn is_timed(&self) -> bool {
+        self.timed
+    }
+
     /// How the last attempt failed, if it did.
     pub fn failure(&self) -> Option<Failure> {
         self.failure

@@ -73,6 +73,9 @@ section! {
     authorize "authorize": optional Authorize;
     /// Faults made on purpose, for a drill; none where left out. Told of wherever somebody looks.
     faults "faults": optional At<Faults>;
+    /// Whether clients are told where the time of an endpoint's answer went, in Server-Timing. Strangers learn from it how
+    /// busy you are.
+    server_timing "serverTiming": default At<bool> = false;
 }
 
 section! {
