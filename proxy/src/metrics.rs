@@ -33,7 +33,7 @@ use crate::command::{ClusterView, View};
 use crate::config::Cluster;
 use crate::names::Known;
 use crate::reload::outcome::{RESULTS, Status};
-use crate::tally::{Counts, Tally};
+use crate::tally::{Counts, PHASES, Tally};
 use crate::tls::Certificate;
 use crate::trace::export::Exporting;
 use crate::upgrade::start::Upgrades;
@@ -272,6 +272,7 @@ fn write_clusters(page: &mut Page, clusters: &[(&Cluster, &ClusterView)]) {
     for (cluster, seen) in clusters {
         page.histogram(&[("cluster", cluster.name.as_str())], &Latency::of(&seen.total));
     }
+    write_phases(page, clusters);
     let counts: [Counted; 5] = [
         (
             "foreshade_failovers_total",
@@ -310,6 +311,20 @@ fn write_clusters(page: &mut Page, clusters: &[(&Cluster, &ClusterView)]) {
             for (value, n) in of(&seen.total).iter() {
                 page.sample(&[("cluster", cluster.name.as_str()), (label, value)], n as f64);
             }
+        }
+    }
+}
+
+fn write_phases(page: &mut Page, clusters: &[(&Cluster, &ClusterView)]) {
+    page.family(
+        "foreshade_request_phase_seconds_total",
+        Kind::Counter,
+        "Time of requests, by what it was spent on.",
+    );
+    for (cluster, seen) in clusters {
+        for (phase, time) in PHASES.iter().zip(seen.total.phases) {
+            let labels = [("cluster", cluster.name.as_str()), ("phase", *phase)];
+            page.sample(&labels, time.as_secs_f64());
         }
     }
 }

@@ -6,14 +6,14 @@
 use std::borrow::Cow;
 
 use foreshade_engine::moment::Moment;
-use http::{HeaderName, HeaderValue};
 use http::header::{HOST, REFERER, USER_AGENT};
+use http::{HeaderName, HeaderValue};
 
 use crate::access_log::line::milliseconds;
 use crate::access_log::{Reason, Record, Trail};
 use crate::fields::Fields;
 use crate::framing::Refusal;
-use crate::server::local::{self, Local};
+use crate::server::local::Local;
 use crate::trace::context::TraceContext;
 use crate::trace::spans::Over;
 use crate::trace::{self, Named, Namer};
@@ -26,7 +26,9 @@ pub(crate) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-tim
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) named: Named,
-    trail: Trail,
+    /// When the first byte was there, if anybody looked, and the head.
+    begun: Option<Moment>,
+    arrived: Moment,
     tell_client: bool,
     /// Its spans are reported.
     traced: bool,
@@ -79,19 +81,16 @@ impl Report {
         Some(Self {
             tell_client: local.namer.as_ref().is_some_and(Namer::tells_the_client),
             named,
-            trail: Trail::arrived(begun, now),
+            begun,
+            arrived: now,
             traced: traced.is_some(),
             timed,
             unsent,
         })
     }
 
-    /// An attempt begins: the first one when nothing kept the request from it any more.
-    pub(crate) fn started(&mut self, local: &Local, flow: &Flow) {
-        self.trail.started(match flow.is_first_attempt() {
-            true => flow.ready(),
-            false => local.worker.clock().now(),
-        });
+    /// An attempt has begun, which may have a span of its own.
+    pub(crate) fn started(&mut self, flow: &Flow) {
         self.named.attempt = flow.traced().and_then(|traced| Some(traced.last()?.span));
     }
 
@@ -100,23 +99,12 @@ impl Report {
         self.traced || local.log.is_some()
     }
 
-    /// The attempt has a connection, and the request's head goes out.
-    pub(crate) fn sent(&mut self) {
-        let now = match self.timed {
-            true => local::with(|l| l.worker.clock().now()),
-            false => local::now_if_told(),
-        };
-        if let Some(now) = now {
-            self.trail.sent(now);
-        }
-    }
-
     /// What the client is told of where the time of an endpoint's answer went, whose head is there; `None` where he is told
     /// nothing.
     pub(crate) fn server_timing(&self, flow: &Flow) -> Option<HeaderValue> {
         let at = flow.first_byte().filter(|_| self.timed)?;
         let mut told = Vec::with_capacity(96);
-        for (name, time) in self.trail.until_answered(at) {
+        for (name, time) in flow.trail(self.begun).until_answered(at) {
             let Some(time) = time else { continue };
             if !told.is_empty() {
                 told.extend_from_slice(b", ");
@@ -149,22 +137,21 @@ impl Report {
 
     /// Completes a line by what the request and its report know, and writes it, if it is one of those that are written; makes
     /// its spans, if it is one of those that are reported.
-    pub(crate) fn write(
-        mut self,
-        local: &mut Local,
-        asked: &Asked<'_>,
-        flow: Option<&Flow>,
-        line: &Record<'_>,
-    ) {
+    pub(crate) fn write(self, local: &mut Local, asked: &Asked<'_>, flow: Option<&Flow>, line: &Record<'_>) {
         let Local {
             log, spans, worker, ..
         } = local;
-        let log = log.as_mut().filter(|log| log.wants(line.status, line.reason));
+        let log = log
+            .as_mut()
+            .and_then(|log| log.wants(line.status, line.reason).then_some(log));
         let spans = spans.as_mut().filter(|_| self.traced);
         if log.is_none() && spans.is_none() {
             return;
         }
-        self.trail.first_byte(flow.and_then(Flow::first_byte));
+        let trail = match flow {
+            Some(flow) => flow.trail(self.begun),
+            None => Trail::arrived(self.begun, self.arrived),
+        };
         let fields = asked.fields;
         let header = |name: &HeaderName| fields.get(name).unwrap_or_default();
         let now = worker.clock().now();
@@ -173,7 +160,7 @@ impl Report {
             method: asked.method,
             target: asked.target,
             protocol: asked.protocol,
-            times: self.trail.times(now),
+            times: trail.times(now),
             served: flow.and_then(|flow| worker.served_by(flow)),
             request_id: self.request_id(fields),
             trace: self.named.trace.or_else(|| TraceContext::of(fields)),

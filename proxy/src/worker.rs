@@ -137,6 +137,9 @@ pub struct Flow {
     /// Where the next attempt goes, decided when the last one failed.
     next: Option<Pick>,
     attempt: Option<Attempt>,
+    /// When the last attempt began, and when it had a connection.
+    started: Option<Moment>,
+    sent: Option<Moment>,
     first_byte: Option<Moment>,
     /// How the last attempt failed; `None` while one is under way, and after one that did not.
     failure: Option<Failure>,
@@ -284,6 +287,7 @@ impl Worker {
         state.tally.picked.add(pick.why.label(), 1);
         let recorded = self.recorder.begin(place, now);
         flow.failure = None;
+        (flow.started, flow.sent) = (Some(now), None);
         flow.attempt = Some(Attempt {
             place,
             started: now,
@@ -304,6 +308,7 @@ impl Worker {
         self.find_again(flow);
         // A kept connection is there at once; whoever waited for a new one has said so.
         let now = self.latest;
+        flow.sent = Some(now);
         flow.trace_sent(now);
         let Some(attempt) = flow.attempt.as_mut() else {
             return;
@@ -419,11 +424,14 @@ impl Worker {
 
     /// The user has been answered, with `status`; 0 where nothing could be said.
     pub fn answered(&mut self, flow: &mut Flow, status: u16) {
-        self.end(flow);
+        self.find_again(flow);
+        let now = self.clock.now();
+        self.release(flow, now);
         flow.granted.release();
         let latency = flow.first_byte.map(|at| at.since(flow.arrived));
         if let Some(state) = self.clusters.get_mut(flow.cluster) {
             state.tally.answered(status, latency);
+            state.tally.spent(&flow.trail(None).times(now));
         }
     }
 

@@ -100,6 +100,7 @@ fn json_times(line: &mut Vec<u8>, record: &Record<'_>) {
         (&b",\"duration_ms\":"[..], Some(times.duration)),
         (b",\"first_byte_ms\":", times.first_byte),
         (b",\"request_ms\":", times.request),
+        (b",\"queue_ms\":", times.queue),
         (b",\"retries_ms\":", times.retries),
         (b",\"connect_ms\":", times.connect),
         (b",\"wait_ms\":", times.wait),

@@ -106,7 +106,7 @@ impl Exchange {
         let started = self.flow.as_mut().and_then(|flow| {
             local::with(|l| {
                 let place = l.worker.start(flow)?;
-                report::started(l, flow, report);
+                report::started(flow, report);
                 way(l, place)
             })
             .flatten()
@@ -144,7 +144,7 @@ impl Exchange {
         if self.attempts > 1 {
             request.insert_header(ATTEMPT_HEADER, self.attempts.to_string())?;
         }
-        if let Some(report) = self.report.as_deref_mut() {
+        if let Some(report) = self.report.as_deref() {
             report.sent(request)?;
         }
         let replayable = body_fits(session);

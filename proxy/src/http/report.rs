@@ -79,16 +79,15 @@ fn raw_head(session: &Session) -> Bytes {
 }
 
 /// An attempt begins.
-pub(super) fn started(local: &Local, flow: &Flow, report: Option<&mut Report>) {
+pub(super) fn started(flow: &Flow, report: Option<&mut Report>) {
     if let Some(report) = report {
-        report.inner.started(local, flow);
+        report.inner.started(flow);
     }
 }
 
 impl Report {
     /// The request goes to an endpoint, and with it its name and trace.
-    pub(super) fn sent(&mut self, request: &mut RequestHeader) -> pingora_error::Result<()> {
-        self.inner.sent();
+    pub(super) fn sent(&self, request: &mut RequestHeader) -> pingora_error::Result<()> {
         let named = &self.inner.named;
         if let Some(id) = &named.made {
             request.insert_header(REQUEST_ID, &id[..])?;

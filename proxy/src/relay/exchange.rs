@@ -250,7 +250,7 @@ impl<'a> Exchange<'a> {
         let way = local::with(|l| {
             let place = l.worker.start(&mut self.flow)?;
             if let Some(report) = &mut self.came.report {
-                report.started(l, &self.flow);
+                report.started(&self.flow);
             }
             l.peers.reach(place)
         });
@@ -279,9 +279,6 @@ impl<'a> Exchange<'a> {
 
     /// The request goes out: writes its head, and what has been kept of its body behind it.
     fn begin(&mut self, upstream: &Upstream) {
-        if let Some(report) = &mut self.came.report {
-            report.sent();
-        }
         let Came {
             request,
             client,

@@ -246,6 +246,8 @@ impl Worker {
             tried_ids: ArrayVec::new(),
             next: None,
             attempt: None,
+            started: None,
+            sent: None,
             first_byte: None,
             failure: None,
             drawn: None,

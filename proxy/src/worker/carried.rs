@@ -109,6 +109,8 @@ impl Worker {
             tried_ids: ArrayVec::new(),
             next: None,
             attempt: None,
+            started: None,
+            sent: None,
             first_byte: None,
             failure: None,
             changes: None,
@@ -160,6 +162,7 @@ impl Worker {
         self.find_again(flow);
         let now = self.now();
         let greets = self.first_of(flow) == Some(First::Endpoint);
+        flow.sent = Some(now);
         let Some(attempt) = flow.attempt.as_mut() else {
             return;
         };
