@@ -115,6 +115,8 @@ pub struct Pick {
 pub struct Draw {
     /// The threshold below which users are the shadow's: [`crate::cohort::share_below`] says which share that is.
     pub limit: u32,
+    /// His place in the order of users, by which he is below it or not.
+    pub position: u32,
     /// His side.
     pub side: Side,
 }
@@ -345,10 +347,15 @@ impl ClusterTable {
         let slot = self.slots.iter().find(|slot| slot.primary == primary)?;
         slot.shadow?;
         let limit = self.limit(slot, request);
-        let shifted = request.cohort.position(slot.salt) < limit;
+        let position = request.cohort.position(slot.salt);
         Some(Draw {
             limit,
-            side: if shifted { Side::Shadow } else { Side::Primary },
+            position,
+            side: if position < limit {
+                Side::Shadow
+            } else {
+                Side::Primary
+            },
         })
     }
 

@@ -10,7 +10,7 @@
 //! never written; query strings are not where the configuration says so. Fields have bounds ([`mod@line`]).
 
 mod escape;
-mod line;
+pub(crate) mod line;
 mod reason;
 mod stamp;
 pub mod trail;
@@ -39,6 +39,8 @@ pub use self::writer::{Counts, Writing};
 pub struct Record<'a> {
     /// Who asked.
     pub client: Option<IpAddr>,
+    /// The scheme that he speaks; empty where nobody knows.
+    pub scheme: &'static str,
     /// The host that was asked for.
     pub host: &'a [u8],
     /// The method.
@@ -117,9 +119,11 @@ impl Record<'_> {
     }
 }
 
-/// A server's failure, or no whole answer, whoever is to blame. A request that was merely wrong is none.
-fn is_failed(status: u16, reason: Reason) -> bool {
-    status == 0 || status >= 500 || (status < 400 && reason != Reason::Ok)
+/// A server's failure, or no whole answer, whoever is to blame. A request that was merely wrong is none, nor is one
+/// that its route answered.
+pub(crate) fn is_failed(status: u16, reason: Reason) -> bool {
+    let broke_off = matches!(reason, Reason::Failed(_) | Reason::Shutdown);
+    status == 0 || status >= 500 || (status < 400 && broke_off)
 }
 
 /// One worker's side of the access log.

@@ -29,8 +29,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::StatusCode;
-use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_TYPE, VARY, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
@@ -44,12 +44,13 @@ use crate::command::Command;
 use crate::config::{Config, Listener};
 use crate::health::Dropped;
 use crate::link::view::Viewed;
-use crate::metrics::{self, Extra, Process};
+use crate::metrics::{self, Extra, Form, Process};
 use crate::mirror::Questions;
 use crate::reload::Desk;
 use crate::server::connections::Connections;
 use crate::tls::Certificate;
 use crate::topology::Topology;
+use crate::trace::export::Exporting;
 use crate::upgrade::start::Upgrades;
 use crate::verbosity::Verbosity;
 
@@ -110,6 +111,8 @@ pub struct Admin {
     pub verbosity: Verbosity,
     /// The access log, where there is one.
     pub access_log: Option<Writing>,
+    /// The export of spans, where there is one.
+    pub traces: Option<Exporting>,
     /// Who is connected.
     pub connections: Connections,
     /// The way to the mirror.
@@ -164,7 +167,7 @@ foreshade-proxy, admin interface
 
 GET    /livez                              200 while the process runs
 GET    /readyz                             200 while users may be sent here, else 503 and the reason
-GET    /metrics                            Prometheus text format
+GET    /metrics                            Prometheus: text, OpenMetrics or protobuf, by Accept
 GET    /v1/endpoints                       every endpoint: risk, share, and the terms behind them
 GET    /v1/explain/{endpoint}              what was decided lately, and why
 GET    /v1/explain/{cluster}/{endpoint}    the same, where the name alone is ambiguous
@@ -210,7 +213,7 @@ fn certificates(config: &Config) -> Vec<(String, Certificate)> {
     config.listeners.iter().flat_map(of).collect()
 }
 
-async fn show_metrics(State(admin): State<Admin>) -> Result<impl IntoResponse, Refusal> {
+async fn show_metrics(State(admin): State<Admin>, headers: HeaderMap) -> Result<impl IntoResponse, Refusal> {
     let view = admin.ask(Command::View).await?;
     // A mirror that hangs must not take the other numbers with it.
     let mirror = mirror::view(&admin).await.unwrap_or_default();
@@ -229,12 +232,15 @@ async fn show_metrics(State(admin): State<Admin>) -> Result<impl IntoResponse, R
         secured: metrics::tls::secured(view.topology.config()),
         shown: metrics::tls::shown(view.topology.config()),
         access_log: admin.access_log.as_ref().map(Writing::counts).unwrap_or_default(),
+        traces: admin.traces.clone().unwrap_or_default(),
         admin_refused: admin.keys.refused(),
         upgrades: admin.upgrades.clone(),
         link: admin.link.as_ref().map(|link| link.borrow().clone()),
     };
-    let page = metrics::render(&view, &extra);
-    Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], page))
+    let form = Form::wanted(&headers);
+    let page = metrics::render(&view, &extra, form);
+    // What another scraper gets is another page.
+    Ok(([(CONTENT_TYPE, form.content_type()), (VARY, "accept")], page))
 }
 
 impl Admin {

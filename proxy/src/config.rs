@@ -15,6 +15,7 @@ mod limits;
 mod operations;
 
 mod error_pages;
+mod trace;
 
 mod shown;
 
@@ -67,8 +68,9 @@ pub use self::dns::{ADDRESSES_MAX, Answers, DnsName, Found};
 pub use self::follow::{Controller, ControllerTls};
 pub use self::http2::Http2;
 pub use self::mirror::{Mirror, MirrorTarget};
-pub use self::operations::{AccessLog, Format, RequestIds, Sink, TraceMode, Traces};
+pub use self::operations::{AccessLog, Format, RequestIds, Sink};
 pub use self::shown::Source;
+pub use self::trace::{TraceExport, TraceMode, Traces};
 use crate::client::Trust;
 use crate::path::PathPolicy;
 use crate::policy::pages::{self, Page};
@@ -215,6 +217,8 @@ pub struct Config {
     pub request_ids: RequestIds,
     /// The proxy's part in distributed traces.
     pub traces: Traces,
+    /// Who is told of spans; nobody where `None`.
+    pub trace_export: Option<TraceExport>,
     /// What all of this was read from.
     pub source: Arc<Source>,
 }

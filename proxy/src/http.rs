@@ -81,7 +81,7 @@ impl ProxyHttp for EdgeProxy {
             let cleared = Box::pin(wait.over()).await;
             admission = self.admit(session, exchange, named.made.as_ref(), cleared);
         }
-        if let Some(admission) = &admission {
+        if let Some(admission) = &mut admission {
             exchange.report = local::with(|l| report::arrived(l, session, admission, named)).flatten();
         }
         let answer = match admission {
@@ -270,7 +270,7 @@ impl ProxyHttp for EdgeProxy {
                 l.worker.answered(&mut flow, status);
                 flow
             });
-            if l.log.is_some() {
+            if exchange.report.is_some() {
                 report::log(
                     l,
                     session,

@@ -244,7 +244,12 @@ mod tests {
             serving: Arm::Primary,
             thresholds: None,
         };
-        Drawn::new(0, id, Draw { limit, side }, &trial)
+        let draw = Draw {
+            limit,
+            position: 0,
+            side,
+        };
+        Drawn::new(0, id, draw, &trial)
     }
 
     const THRESHOLDS: [Duration; 4] = [

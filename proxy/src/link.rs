@@ -9,7 +9,7 @@
 //! A plan is carried out before it is acknowledged: the scorer publishes what it says, roles are swapped where it wants it,
 //! it is written to disk; then the status names it. What cannot be carried out leaves everything as it was.
 
-mod dial;
+pub(crate) mod dial;
 mod outbox;
 pub mod view;
 

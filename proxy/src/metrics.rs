@@ -1,4 +1,4 @@
-//! The metrics page: what the scorer sees, in the text format of Prometheus.
+//! The metrics page: what the scorer sees, in the formats of Prometheus.
 //!
 //! Written by hand from the same view that the admin interface shows, so that the two can never disagree, and without a
 //! registry: there is no second place where a number lives. Counters are the scorer's sums since the start. Every label
@@ -6,9 +6,11 @@
 //! series: about sixty per endpoint. States are one-hot, because a series that vanishes cannot be alerted on.
 //!
 //! Every metric is listed with its labels in `docs/metrics.md`; a test holds the two against each other. Source of the
-//! format: prometheus.io, "Exposition formats", text format 0.0.4.
+//! format: prometheus.io, "Exposition formats", text format 0.0.4; OpenMetrics 1.0; for protobuf see `exposition`.
 
 mod endpoints;
+mod exposition;
+mod latency;
 mod link;
 mod mirror;
 mod operations;
@@ -18,11 +20,12 @@ mod process;
 pub mod tls;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use foreshade_engine::decision::Mode;
 
 use self::endpoints::{Row, write_endpoints, write_shifts};
+use self::latency::Latency;
+pub use self::page::Form;
 use self::page::{Kind, Page};
 pub use self::process::Process;
 use crate::access_log;
@@ -30,12 +33,10 @@ use crate::command::{ClusterView, View};
 use crate::config::Cluster;
 use crate::names::Known;
 use crate::reload::outcome::{RESULTS, Status};
-use crate::tally::{Counts, Tally};
+use crate::tally::{Counts, PHASES, Tally};
 use crate::tls::Certificate;
+use crate::trace::export::Exporting;
 use crate::upgrade::start::Upgrades;
-
-/// The media type of the page.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What is on the page and not in the scorer's view.
 #[derive(Clone, Debug)]
@@ -68,6 +69,8 @@ pub struct Extra {
     pub shown: Vec<(String, Certificate)>,
     /// What became of the access log's lines.
     pub access_log: access_log::Counts,
+    /// What became of spans.
+    pub traces: Exporting,
     /// Requests of operators without the token.
     pub admin_refused: u64,
     /// Upgrades since the first process.
@@ -75,11 +78,6 @@ pub struct Extra {
     /// The link to the controller, where there is one.
     pub link: Option<crate::link::view::View>,
 }
-
-/// Upper bounds of the latency histogram, seconds. Two or three per decade, closer where users begin to notice.
-const LATENCY_BOUNDS_S: [f64; 16] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0,
-];
 
 /// Classes of answers, in the order of [`Tally::answers`].
 const CODE_CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -89,9 +87,9 @@ const MODES: [Mode; 3] = [Mode::Normal, Mode::Frozen, Mode::Panic];
 /// Counters by label: name, label, help, and where they are.
 type Counted = (&'static str, &'static str, &'static str, fn(&Tally) -> &Counts);
 
-/// The whole page.
-pub fn render(view: &View, extra: &Extra) -> String {
-    let mut page = Page::default();
+/// The whole page, in this form.
+pub fn render(view: &View, extra: &Extra, form: Form) -> Vec<u8> {
+    let mut page = Page::new(form);
     let clusters: Vec<_> = view
         .topology
         .config()
@@ -272,7 +270,18 @@ fn write_clusters(page: &mut Page, clusters: &[(&Cluster, &ClusterView)]) {
     let help = "Time from a request's head to the first byte of its answer, as the user saw it.";
     page.family("foreshade_answer_latency_seconds", Kind::Histogram, help);
     for (cluster, seen) in clusters {
-        write_latency(page, cluster.name.as_str(), &seen.total);
+        page.histogram(&[("cluster", cluster.name.as_str())], &Latency::of(&seen.total));
+    }
+    page.family(
+        "foreshade_request_phase_seconds_total",
+        Kind::Counter,
+        "Time of requests, by what it was spent on.",
+    );
+    for (cluster, seen) in clusters {
+        for (phase, time) in PHASES.iter().zip(seen.total.phases) {
+            let labels = [("cluster", cluster.name.as_str()), ("phase", *phase)];
+            page.sample(&labels, time.as_secs_f64());
+        }
     }
     let counts: [Counted; 5] = [
         (
@@ -329,37 +338,6 @@ fn write_carried(page: &mut Page, clusters: &[(&Cluster, &ClusterView)]) {
             page.sample(&labels, n as f64);
         }
     }
-}
-
-/// The recorded buckets are a sixteenth of an octave wide; each counts by its middle, so a bound is off by 3 % at most.
-fn write_latency(page: &mut Page, cluster: &str, tally: &Tally) {
-    let mut counts = [0u64; LATENCY_BOUNDS_S.len()];
-    let mut sum_s = 0.0;
-    for step in tally.latency.iter_recorded() {
-        let middle = Duration::from_micros(tally.latency.median_equivalent(step.value_iterated_to()));
-        let seconds = middle.as_secs_f64();
-        sum_s += seconds * step.count_at_value() as f64;
-        let bound = LATENCY_BOUNDS_S.iter().position(|bound| seconds <= *bound);
-        if let Some(count) = bound.and_then(|at| counts.get_mut(at)) {
-            *count += step.count_at_value();
-        }
-    }
-    let mut below = 0;
-    for (bound, count) in LATENCY_BOUNDS_S.iter().zip(counts) {
-        below += count;
-        page.part(
-            "_bucket",
-            &[("cluster", cluster), ("le", &bound.to_string())],
-            below as f64,
-        );
-    }
-    page.part(
-        "_bucket",
-        &[("cluster", cluster), ("le", "+Inf")],
-        tally.latency.len() as f64,
-    );
-    page.part("_sum", &[("cluster", cluster)], sum_s);
-    page.part("_count", &[("cluster", cluster)], tally.latency.len() as f64);
 }
 
 #[cfg(test)]

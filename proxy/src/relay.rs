@@ -27,6 +27,7 @@ mod written;
 use std::borrow::Cow;
 
 use foreshade_engine::moment::Moment;
+use http::HeaderValue;
 use tokio::sync::watch;
 
 use self::exchange::{Buffers, Exchange};
@@ -167,7 +168,7 @@ fn admit<'a>(
     }
     let named = report::named(local, request.fields());
     let admission = local.worker.admit(listener, &request.view(&client, Some(&named)));
-    let (admission, target) = match rewritten(&admission, &request) {
+    let (mut admission, target) = match rewritten(&admission, &request) {
         Ok(target) => (Ok(admission), target),
         Err(NoPath) => {
             local.worker.refuse(Refusal::PathRewrite);
@@ -175,7 +176,7 @@ fn admit<'a>(
         }
     };
     let came = Came {
-        report: Report::arrived(local, begun, &admission, named),
+        report: Report::arrived(local, begun, &mut admission, named),
         request,
         client,
         target,
@@ -223,6 +224,11 @@ impl<'a> Came<'a> {
         self.report.as_ref()?.told(self.request.fields())
     }
 
+    /// What the client is told of where the time went; `None` where he is told nothing.
+    fn server_timing(&self, flow: &Flow) -> Option<HeaderValue> {
+        self.report.as_ref()?.server_timing(flow)
+    }
+
     /// A sentence of our own, with the request's name where the client is to know it.
     fn named_in(&self, sentence: &'static str) -> Cow<'static, str> {
         match &self.report {
@@ -248,6 +254,7 @@ impl<'a> Came<'a> {
             .unwrap_or_default();
         let line = Record {
             client: self.client.address,
+            scheme: self.client.scheme(),
             status: own.status,
             reason,
             detail,

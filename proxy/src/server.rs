@@ -45,6 +45,8 @@ use crate::reload::Origin;
 use crate::scorer::{Inputs, Question, Scorer};
 use crate::table::Table;
 use crate::topology::Topology;
+use crate::trace::export::{self, Exporting};
+use crate::trace::spans::Spans;
 use crate::upgrade::start::{Start, Upgrades};
 use crate::upgrade::successor::{Predecessor, UpgradeError};
 use crate::upgrade::words::State;
@@ -130,6 +132,7 @@ pub fn run(start: Start, config: Config, verbosity: Verbosity) -> Result<(), Ser
     let keys = keys(&topology.config().admin)?;
     let connections = Connections::new(sockets.len());
     let (loggers, access_log) = start_access_log(topology.config(), sockets.len())?;
+    let (spans, traces) = start_traces(topology.config(), sockets.len())?;
 
     let known = predecessor.as_mut().map(Predecessor::prepared).transpose()?;
     listen::begin(&topology, &sockets)?;
@@ -141,6 +144,7 @@ pub fn run(start: Start, config: Config, verbosity: Verbosity) -> Result<(), Ser
     let (mirror, mirror_questions, mirror_inputs) = mirror::channel();
     let beside = Beside {
         loggers,
+        spans,
         connections: connections.clone(),
         // The mirror's thread ends with the last worker that could send it something.
         mirror,
@@ -173,6 +177,7 @@ pub fn run(start: Start, config: Config, verbosity: Verbosity) -> Result<(), Ser
         keys,
         verbosity,
         access_log: access_log.as_ref().map(|log| log.0.clone()),
+        traces: traces.as_ref().map(|traces| traces.0.clone()),
         connections,
         mirror: mirror_questions,
         upgrades,
@@ -182,7 +187,7 @@ pub fn run(start: Start, config: Config, verbosity: Verbosity) -> Result<(), Ser
     };
     let outcome = main.block_on(operating.run(&crew.threads, &end));
     drop(main);
-    end::leave(crew.threads, [scorer, mirror], access_log);
+    end::leave(crew.threads, [scorer, mirror], (access_log, traces));
     tracing::info!("stopped");
     outcome
 }
@@ -283,6 +288,18 @@ fn start_access_log(config: &Config, workers: usize) -> Result<StartedLog, Serve
     Ok((loggers, Some((writing, thread))))
 }
 
+/// What each worker makes spans with, and the thread that sends them; nothing where nobody is told of them.
+type StartedTraces = (Vec<Spans>, Option<(Exporting, Thread)>);
+
+fn start_traces(config: &Config, workers: usize) -> Result<StartedTraces, ServerError> {
+    let Some(settings) = config.trace_export.clone() else {
+        return Ok(Default::default());
+    };
+    let started = export::start(settings, workers).map_err(ServerError::Resources)?;
+    let (spans, exporting, thread) = started;
+    Ok((spans, Some((exporting, thread))))
+}
+
 /// The configuration with the addresses of its names, as far as they can be had in time. The others come in later.
 async fn resolved(config: Config) -> (Names, Config) {
     let names = Names::start();
@@ -327,6 +344,8 @@ struct Crew {
 struct Beside {
     /// One per worker, or none at all.
     loggers: Vec<Logger>,
+    /// The same.
+    spans: Vec<Spans>,
     connections: Connections,
     mirror: Mirror,
 }
@@ -345,9 +364,12 @@ fn start_workers(
         questions: Vec::new(),
         orders: Vec::new(),
     };
-    let mut loggers = beside.loggers.into_iter();
+    let (mut loggers, mut spans) = (beside.loggers.into_iter(), beside.spans.into_iter());
     for (index, sockets) in sockets.into_iter().enumerate() {
-        let (log, connections) = (loggers.next(), beside.connections.of_worker(index));
+        let (told, connections) = (
+            (loggers.next(), spans.next()),
+            beside.connections.of_worker(index),
+        );
         let (ask, asked) = mpsc::channel(1);
         let (order, orders) = mpsc::channel(1);
         crew.questions.push(ask);
@@ -359,7 +381,7 @@ fn start_workers(
             ending: ending.clone(),
         };
         crew.threads.push(spawn(&format!("worker-{index}"), move || {
-            let local = Local::new(Worker::new(clock, table, count), log, connections, mirror);
+            let local = Local::new(Worker::new(clock, table, count), told, connections, mirror);
             work::work(runtime()?, local, sockets, inputs)
         })?);
     }

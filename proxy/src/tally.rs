@@ -8,6 +8,8 @@ use std::time::Duration;
 use foreshade_engine::observation::LATENCY_MAX_US;
 use hdrhistogram::Histogram;
 
+use crate::access_log::Times;
+
 /// Counters of one cluster.
 #[derive(Clone, Debug)]
 pub struct Tally {
@@ -15,6 +17,8 @@ pub struct Tally {
     pub answers: [u64; 6],
     /// Microseconds from the request's head to the first byte of the answer, as the user saw it.
     pub latency: Histogram<u64>,
+    /// Where the time of requests went, in the order of [`PHASES`].
+    pub phases: [Duration; PHASES.len()],
     /// Requests that went to another endpoint, by what had failed.
     pub moved: Counts,
     /// Failed requests that stayed failed, by why they did not move.
@@ -28,6 +32,9 @@ pub struct Tally {
     /// Bytes of connections that were only carried: from clients, and to them.
     pub carried: (u64, u64),
 }
+
+/// Phases of a request's time, as lines of the access log have them.
+pub const PHASES: [&str; 5] = ["queue", "retries", "connect", "wait", "transfer"];
 
 /// A few counters by label. A vector, because there are about ten labels and a map would cost more.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +76,7 @@ impl Default for Tally {
         Self {
             answers: [0; 6],
             latency,
+            phases: Default::default(),
             moved: Counts::default(),
             kept: Counts::default(),
             picked: Counts::default(),
@@ -91,8 +99,25 @@ impl Tally {
         }
     }
 
+    /// A request's time was spent so.
+    pub fn spent(&mut self, times: &Times) {
+        let spent = [
+            times.queue,
+            times.retries,
+            times.connect,
+            times.wait,
+            times.transfer,
+        ];
+        for (sum, time) in self.phases.iter_mut().zip(spent) {
+            *sum = sum.saturating_add(time.unwrap_or_default());
+        }
+    }
+
     /// Adds another worker's counters.
     pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.phases.iter_mut().zip(other.phases) {
+            *mine = mine.saturating_add(theirs);
+        }
         for (mine, theirs) in self.answers.iter_mut().zip(other.answers) {
             *mine += theirs;
         }
@@ -111,6 +136,7 @@ impl Tally {
     pub fn clear(&mut self) {
         self.answers = [0; 6];
         self.latency.reset();
+        self.phases = Default::default();
         self.moved.clear();
         self.kept.clear();
         self.picked.clear();

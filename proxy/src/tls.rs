@@ -33,6 +33,7 @@ use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 
 pub use self::agreed::{Agreed, CLIENT_CERTIFICATE, Version};
 use self::files::Reading;
+pub(crate) use self::files::system_authorities;
 pub use self::files::{Fault, SYSTEM_AUTHORITIES};
 use self::names::Names;
 

@@ -2,12 +2,19 @@
 //! W3C's `traceparent`.
 //!
 //! Both pass untouched unless the configuration asks for more, because both cost a header per request, and because a
-//! span that nobody reports leaves a hole in the trace of those who do: this proxy writes its span into the access log
+//! span that nobody reports leaves a hole in the trace of those who do. Where a collector is configured, the spans of
+//! traces that are marked to be recorded are reported to it ([`spans`], [`export`]); all others stand in the access log
 //! and nowhere else. What came is never trusted: a name that is too long or has other characters than a name is not
 //! logged, and replaced where names are made. Names are drawn from the worker's own generator, without a system call;
 //! they are unique, not secret.
 
 pub mod context;
+
+pub(crate) mod attempts;
+pub(crate) mod spans;
+
+pub mod export;
+pub mod otlp;
 
 use http::HeaderName;
 use rand::rngs::SmallRng;
@@ -48,6 +55,10 @@ pub struct Named {
     pub made: Option<MadeId>,
     /// The trace, with the span of this proxy.
     pub trace: Option<TraceContext>,
+    /// The span that it is a child of, in hexadecimal; `None` where the trace begins here.
+    pub parent: Option<[u8; 16]>,
+    /// The trace, with the span of the attempt at hand, where attempts have spans of their own.
+    pub attempt: Option<TraceContext>,
     /// What to do with the headers on their way to the endpoint.
     pub edit: Edit,
 }
@@ -82,11 +93,16 @@ impl Namer {
     pub fn name<'a>(&mut self, headers: impl Into<Fields<'a>>) -> Named {
         let headers = headers.into();
         let made = (self.ids.make && request_id(headers).is_none()).then(|| hex(self.rng.random::<u128>()));
-        let (trace, edit) = match self.traces.mode {
-            TraceMode::Pass => (None, Edit::Pass),
-            mode => self.trace(headers, mode),
-        };
-        Named { made, trace, edit }
+        match self.traces.mode {
+            TraceMode::Pass => Named {
+                made,
+                ..Named::default()
+            },
+            mode => Named {
+                made,
+                ..self.trace(headers, mode)
+            },
+        }
     }
 
     /// Whether the client is told the name.
@@ -94,20 +110,30 @@ impl Namer {
         self.ids.to_client
     }
 
-    fn trace(&mut self, headers: Fields<'_>, mode: TraceMode) -> (Option<TraceContext>, Edit) {
+    fn trace(&mut self, headers: Fields<'_>, mode: TraceMode) -> Named {
         if let Some(came) = TraceContext::of(headers) {
-            let edit = match context::is_tracestate(headers) {
-                true => Edit::Parent,
-                false => Edit::ParentAlone,
+            return Named {
+                trace: Some(came.child(self.not_zero())),
+                parent: Some(*came.span_id()),
+                edit: match context::is_tracestate(headers) {
+                    true => Edit::Parent,
+                    false => Edit::ParentAlone,
+                },
+                ..Named::default()
             };
-            return (Some(came.child(self.not_zero())), edit);
         }
-        if mode == TraceMode::Start {
+        let begun = (mode == TraceMode::Start).then(|| {
             let sampled = self.rng.random::<f64>() < self.traces.sampled;
-            let trace = TraceContext::begin(self.rng.random::<u128>().max(1), self.not_zero(), sampled);
-            return (Some(trace), Edit::ParentAlone);
+            TraceContext::begin(self.rng.random::<u128>().max(1), self.not_zero(), sampled)
+        });
+        Named {
+            trace: begun,
+            edit: match begun {
+                Some(_) => Edit::ParentAlone,
+                None => Edit::Drop,
+            },
+            ..Named::default()
         }
-        (None, Edit::Drop)
     }
 
     fn not_zero(&mut self) -> u64 {
@@ -116,6 +142,11 @@ impl Namer {
 }
 
 impl Named {
+    /// What the endpoint is told: the span that its own are to be children of.
+    pub fn told(&self) -> Option<TraceContext> {
+        self.attempt.or(self.trace)
+    }
+
     /// Whether a line of this name that came does not go on to the endpoint, because [`Named::write_lines`] says what is to be
     /// said.
     pub fn replaces(&self, name: &[u8]) -> bool {
@@ -130,7 +161,7 @@ impl Named {
         if let Some(id) = &self.made {
             write_line(REQUEST_ID.as_str().as_bytes(), id, out);
         }
-        if let Some(trace) = &self.trace {
+        if let Some(trace) = self.told() {
             write_line(TRACEPARENT.as_str().as_bytes(), &trace.header(), out);
         }
     }
@@ -233,6 +264,7 @@ mod tests {
             let trace = named.trace.unwrap();
             assert_eq!(trace.trace_id(), came.trace_id());
             assert_ne!(trace.span_id(), came.span_id());
+            assert_eq!(named.parent.as_ref(), Some(came.span_id()));
             assert!(trace.is_sampled());
             assert_eq!(named.edit, Edit::Parent);
         }

@@ -19,6 +19,7 @@ mod sticking;
 pub(crate) mod stream;
 mod takeover;
 mod told;
+mod traced;
 mod waiting;
 
 use std::sync::Arc;
@@ -44,6 +45,7 @@ use crate::table::{Snapshot, Table};
 use crate::tally::{Counts, Tally};
 use crate::topology::Topology;
 use crate::topology::ids::{ClusterId, EndpointId, ListenerId};
+use crate::trace::attempts::Attempts;
 use crate::upstream::cut::Line;
 use crate::upstream::deadline::{Armed, Deadlines, Ended, Entry};
 
@@ -138,6 +140,9 @@ pub struct Flow {
     /// Where the next attempt goes, decided when the last one failed.
     next: Option<Pick>,
     attempt: Option<Attempt>,
+    /// When the last attempt began, and when it had a connection.
+    started: Option<Moment>,
+    sent: Option<Moment>,
     first_byte: Option<Moment>,
     /// How the last attempt failed; `None` while one is under way, and after one that did not.
     failure: Option<Failure>,
@@ -148,6 +153,10 @@ pub struct Flow {
     drawn: Option<Drawn>,
     /// The slot that its user had, and has; `None` where nobody stays.
     stuck: Option<Box<Stuck>>,
+    /// What is remembered for its spans; `None` where nobody is told of them.
+    traced: Option<Box<Attempts>>,
+    /// Its client is told where the time went.
+    timed: bool,
 }
 
 /// One attempt at one endpoint.
@@ -282,6 +291,7 @@ impl Worker {
         state.tally.picked.add(pick.why.label(), 1);
         let recorded = self.recorder.begin(place, now);
         flow.failure = None;
+        (flow.started, flow.sent) = (Some(now), None);
         flow.attempt = Some(Attempt {
             place,
             started: now,
@@ -292,6 +302,7 @@ impl Worker {
             talk: None,
             turn: None,
         });
+        self.trace_start(flow, &pick, now);
         Some(place)
     }
 
@@ -301,6 +312,8 @@ impl Worker {
         self.find_again(flow);
         // A kept connection is there at once; whoever waited for a new one has said so.
         let now = self.latest;
+        flow.sent = Some(now);
+        flow.trace_sent(now);
         let Some(attempt) = flow.attempt.as_mut() else {
             return;
         };
@@ -423,11 +436,14 @@ impl Worker {
 
     /// The user has been answered, with `status`; 0 where nothing could be said.
     pub fn answered(&mut self, flow: &mut Flow, status: u16) {
-        self.end(flow);
+        self.find_again(flow);
+        let now = self.clock.now();
+        self.release(flow, now);
         flow.granted.release();
         let latency = flow.first_byte.map(|at| at.since(flow.arrived));
         if let Some(state) = self.clusters.get_mut(flow.cluster) {
             state.tally.answered(status, latency);
+            state.tally.spent(&flow.trail(None).times(now));
         }
     }
 
@@ -499,6 +515,7 @@ impl Worker {
         };
         attempt.outcome = Some(outcome);
         self.recorder.count(attempt.place, &outcome);
+        flow.trace_outcome(class, status, now);
         self.settle(flow, class, status, outcome.latency);
     }
 
@@ -520,6 +537,7 @@ impl Worker {
         if let Some(armed) = armed {
             self.deadlines.end(armed);
         }
+        flow.trace_end(now);
         self.recorder.end(place, recorded);
         if let Some(state) = self.clusters.get_mut(flow.cluster) {
             state.loads.end(place.endpoint, &outcome, now);

@@ -9,10 +9,12 @@
 )]
 
 pub mod certificates;
+pub mod collector;
 pub mod controller;
 pub mod dns;
 pub mod http2;
 pub mod nginx;
+pub mod prometheus;
 pub mod promtool;
 pub mod proxy;
 pub mod recording;

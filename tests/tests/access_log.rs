@@ -76,7 +76,14 @@ fn get(users: SocketAddr) {
 
 /// The phases that were reached, in order; they add up to the whole.
 fn phases(line: &Value) -> Vec<&'static str> {
-    let names = ["request_ms", "retries_ms", "connect_ms", "wait_ms", "transfer_ms"];
+    let names = [
+        "request_ms",
+        "queue_ms",
+        "retries_ms",
+        "connect_ms",
+        "wait_ms",
+        "transfer_ms",
+    ];
     let reached: Vec<_> = names
         .into_iter()
         .filter(|name| line.get(name).is_some())
@@ -122,7 +129,7 @@ fn a_served_request_has_a_line_that_tells_everything_and_no_secret() {
     ] {
         assert_eq!(line[key], value, "{key} in {line}");
     }
-    assert_eq!(phases(&line).len(), 5);
+    assert_eq!(phases(&line).len(), 6);
     assert!(line["first_byte_ms"].as_f64().unwrap() <= line["duration_ms"].as_f64().unwrap());
     assert!(!line.to_string().contains("s3cret"), "{line}");
 }
@@ -156,7 +163,7 @@ fn no_route() {
         (&line["status"], &line["reason"]),
         (&404.into(), &"no_route".into())
     );
-    assert_eq!(phases(&line), ["request_ms", "retries_ms"]);
+    assert_eq!(phases(&line), ["request_ms", "queue_ms"]);
     assert_eq!(line.get("endpoint"), None);
 }
 
@@ -167,7 +174,10 @@ fn an_endpoint_where_nobody_listens() {
         (&line["status"], &line["reason"]),
         (&502.into(), &"refused".into())
     );
-    assert_eq!(phases(&line), ["request_ms", "retries_ms", "connect_ms"]);
+    assert_eq!(
+        phases(&line),
+        ["request_ms", "queue_ms", "retries_ms", "connect_ms"]
+    );
     assert_eq!(line["endpoint"], "a");
 }
 
@@ -183,7 +193,7 @@ fn an_endpoint_that_hangs_up() {
     assert_eq!((&line["status"], &line["reason"]), (&502.into(), &"reset".into()));
     assert_eq!(
         phases(&line),
-        ["request_ms", "retries_ms", "connect_ms", "wait_ms"]
+        ["request_ms", "queue_ms", "retries_ms", "connect_ms", "wait_ms"]
     );
 }
 
@@ -305,7 +315,7 @@ fn a_request_that_went_on_to_another_endpoint_tells_who_served_it() {
         (&line["endpoint"], &line["side"], &line["attempts"]),
         (&"s".into(), &"shadow".into(), &2.into())
     );
-    assert_eq!(phases(&line).len(), 5);
+    assert_eq!(phases(&line).len(), 6);
 }
 
 #[test]
@@ -325,7 +335,7 @@ fn a_slow_head_is_the_clients_time() {
     let line = lines(&mut proxy, 2).remove(1);
     assert_eq!(line["target"], "/shop/slow");
     assert!(line["request_ms"].as_f64().unwrap() >= 60.0, "{line}");
-    assert_eq!(phases(&line).len(), 5);
+    assert_eq!(phases(&line).len(), 6);
 }
 
 #[test]

@@ -100,6 +100,7 @@ fn json_times(line: &mut Vec<u8>, record: &Record<'_>) {
         (&b",\"duration_ms\":"[..], Some(times.duration)),
         (b",\"first_byte_ms\":", times.first_byte),
         (b",\"request_ms\":", times.request),
+        (b",\"queue_ms\":", times.queue),
         (b",\"retries_ms\":", times.retries),
         (b",\"connect_ms\":", times.connect),
         (b",\"wait_ms\":", times.wait),
@@ -195,7 +196,8 @@ fn number(line: &mut Vec<u8>, key: &[u8], value: u64) {
     line.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
-fn milliseconds(line: &mut Vec<u8>, time: Duration) {
+/// Appends a time as milliseconds with three digits behind the point.
+pub(crate) fn milliseconds(line: &mut Vec<u8>, time: Duration) {
     let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     number(line, b"", us / 1000);
     line.push(b'.');

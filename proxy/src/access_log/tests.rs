@@ -26,6 +26,7 @@ const BEGAN: Stamped = Stamped {
 fn record() -> Record<'static> {
     Record {
         client: Some("203.0.113.9".parse().unwrap()),
+        scheme: "http",
         host: b"shop.example",
         method: b"GET",
         target: b"/cart?token=s3cret",
@@ -40,7 +41,8 @@ fn record() -> Record<'static> {
             duration: Duration::from_micros(12_345),
             first_byte: Some(ms(11)),
             request: Some(ms(0)),
-            retries: Some(ms(1)),
+            queue: Some(ms(1)),
+            retries: Some(Duration::ZERO),
             connect: Some(ms(2)),
             wait: Some(ms(8)),
             transfer: Some(Duration::from_micros(1_345)),
@@ -77,7 +79,7 @@ fn a_json_line_tells_everything() {
         "time": "2026-11-20T14:15:31.007Z", "client": "203.0.113.9", "host": "shop.example", "method": "GET",
         "target": "/cart?token=s3cret", "protocol": "HTTP/1.1", "status": 200, "reason": "ok",
         "bytes_in": 0, "bytes_out": 1234, "duration_ms": 12.345, "first_byte_ms": 11.0, "request_ms": 0.0,
-        "retries_ms": 1.0, "connect_ms": 2.0, "wait_ms": 8.0, "transfer_ms": 1.345,
+        "queue_ms": 1.0, "retries_ms": 0.0, "connect_ms": 2.0, "wait_ms": 8.0, "transfer_ms": 1.345,
         "cluster": "shop", "endpoint": "a-standby", "side": "shadow", "attempts": 2, "request_id": "4f2a",
         "referer": "https://shop.example/?q=s3cret#s3cret", "user_agent": "curl/8",
     });
@@ -148,6 +150,8 @@ fn failures_are_those_of_servers_and_answers_that_are_not_whole() {
             && is_failed(0, Reason::Failed(Failure::ClientGone))
     );
     assert!(!is_failed(200, Reason::Ok) && !is_failed(404, Reason::Ok) && !is_failed(404, Reason::NoRoute));
+    assert!(!is_failed(301, Reason::Answered) && !is_failed(200, Reason::Answered));
+    assert!(is_failed(503, Reason::Answered) && is_failed(200, Reason::Shutdown));
     assert!(!is_failed(400, Reason::Rejected) && !is_failed(408, Reason::Failed(Failure::ClientSlow)));
 }
 

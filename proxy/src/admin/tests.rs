@@ -86,6 +86,7 @@ async fn stand_before(
         keys,
         verbosity,
         access_log: None,
+        traces: None,
         connections: Connections::new(1),
         mirror: crate::mirror::channel().1,
         upgrades: Upgrades::default(),

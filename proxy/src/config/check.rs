@@ -16,7 +16,7 @@ use super::text::route::Network;
 use super::tls::{Originate, Terminate, termination};
 use super::{
     Admin, AdminAddress, Config, IDLE_HTTP, IDLE_TCP, Listener, Source, cluster, follow, policy, raw, route,
-    sticky, tcp,
+    sticky, tcp, trace,
 };
 use crate::client::{ToldBy, Trust};
 use crate::path::PathPolicy;
@@ -94,8 +94,10 @@ pub(super) fn config(
     let servers = file.dns.servers.items.iter();
     let servers = servers.map(|server| Some(address(Some(server), world.resolve, mistakes)?.value));
     let servers: Vec<_> = servers.collect();
+    let traces = trace::traces(file.trace, mistakes);
     // The only version there is; a second one needs a second reader.
     let raw::ApiVersion = file.api_version?;
+    let traces = traces?;
     Some(Config {
         admin: admin?,
         controller: match file.follow {
@@ -104,7 +106,8 @@ pub(super) fn config(
         },
         access_log: file.access_log.into(),
         request_ids: file.request_id.into(),
-        traces: file.trace.into(),
+        traces: traces.0,
+        trace_export: traces.1,
         source,
         workers: file
             .workers

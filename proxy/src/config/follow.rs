@@ -54,15 +54,15 @@ section! {
 }
 
 section! {
-    /// TLS for the link.
+    /// TLS with the other side.
     TlsKeys "a tls section":
-    /// File with the authorities that vouch for the controller, in PEM.
+    /// File with the authorities that vouch for the other side, in PEM.
     ca_file "caFile": required AbsolutePath;
     /// File with the proxy's own certificate and those above it, in PEM; with keyFile.
     cert_file "certFile": optional At<AbsolutePath>;
     /// File with its key, in PEM; with certFile.
     key_file "keyFile": optional At<AbsolutePath>;
-    /// Name that the controller's certificate has to bear; the host of its address where left out.
+    /// Name that the other side's certificate has to bear; the host of its address where left out.
     server_name "serverName": optional Host;
 }
 
@@ -101,7 +101,8 @@ fn is_here(address: &Address) -> bool {
     }
 }
 
-fn tls(keys: TlsKeys, mistakes: &mut Mistakes) -> Option<ControllerTls> {
+/// TLS, where its keys go together.
+pub(super) fn tls(keys: TlsKeys, mistakes: &mut Mistakes) -> Option<ControllerTls> {
     let identity = match (keys.cert_file, keys.key_file) {
         (Some(cert), Some(key)) => Some((cert.value.0, key.value.0)),
         (None, None) => None,

@@ -1,5 +1,5 @@
-//! What operators are given: the admin interface, the access log, names and traces of requests. Keys, checks and the
-//! checked types together, because none of it is the business of routing.
+//! What operators are given: the admin interface, the access log, names of requests. Keys, checks and the checked types
+//! together, because none of it is the business of routing.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -53,26 +53,6 @@ pub struct RequestIds {
     pub to_client: bool,
 }
 
-/// The proxy's part in traces.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Traces {
-    /// What is done with `traceparent`.
-    pub mode: TraceMode,
-    /// The share of traces begun here that are marked to be recorded, 0 to 1.
-    pub sampled: f64,
-}
-
-/// What is done with `traceparent`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TraceMode {
-    /// It passes as it came.
-    Pass,
-    /// A valid one gets a span of the proxy's own; an invalid one is removed.
-    Join,
-    /// The same, and a request without a valid one begins a trace.
-    Start,
-}
-
 section! {
     /// The admin interface.
     AdminKeys "the admin section":
@@ -120,16 +100,6 @@ section! {
     to_client "toClient": default bool = false;
 }
 
-section! {
-    /// The proxy's part in distributed traces.
-    TraceKeys "a trace section":
-    /// pass leaves traceparent as it came; join gives a valid one a span of this proxy and removes an invalid one;
-    /// start does the same and begins a trace where there is none.
-    mode "mode": default TraceMode = TraceMode::Pass;
-    /// Share of the traces begun here that are marked to be recorded.
-    sampled "sampled": default Part = Part(1.0);
-}
-
 impl From<AccessLogKeys> for Option<AccessLog> {
     fn from(keys: AccessLogKeys) -> Self {
         let AccessLogKeys::On(section) = keys else {
@@ -150,15 +120,6 @@ impl From<RequestIdKeys> for RequestIds {
         Self {
             make: keys.make,
             to_client: keys.to_client,
-        }
-    }
-}
-
-impl From<TraceKeys> for Traces {
-    fn from(keys: TraceKeys) -> Self {
-        Self {
-            mode: keys.mode,
-            sampled: keys.sampled.0,
         }
     }
 }
@@ -277,4 +238,3 @@ impl Shown for Sink {
 }
 
 choice!(Format: "json" Json, "combined" Combined);
-choice!(TraceMode: "pass" Pass, "join" Join, "start" Start);

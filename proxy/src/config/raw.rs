@@ -22,12 +22,12 @@ pub(super) use super::error_pages::ErrorPage;
 use super::follow::ControllerKeys as Controller;
 use super::limits::Limits;
 use super::operations::{
-    AccessLogKeys as AccessLog, AdminKeys as Admin, RequestIdKeys as RequestId, TraceKeys as Trace,
-    UpgradeKeys as Upgrade,
+    AccessLogKeys as AccessLog, AdminKeys as Admin, RequestIdKeys as RequestId, UpgradeKeys as Upgrade,
 };
 use super::text::route::Network;
 use super::text::{Authority, Content, Cookie, Header, Host, Origin, Target};
 use super::tls::{ClusterTls, ListenerTls};
+use super::trace::TraceKeys as Trace;
 use crate::client::ToldBy;
 
 use self::route::Paths;

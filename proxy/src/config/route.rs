@@ -111,6 +111,7 @@ fn route(
             None => None,
         },
         policy: policy?,
+        server_timing: raw.server_timing.value,
     };
     let edits = Edits {
         rewrite: rewrite?,
@@ -137,6 +138,7 @@ fn said_of_sending(raw: &raw::Route) -> [(&'static str, Option<Place>); 9] {
         ("concurrency", raw.concurrency.as_ref().and_then(At::place)),
         ("priority", raw.priority.place()),
         ("compression", raw.compression.as_ref().and_then(At::place)),
+        ("serverTiming", raw.server_timing.place()),
     ]
 }
 

@@ -184,6 +184,8 @@ e: { http: { path: '/healthz?key=s3cret' }, to: { path: /healthz } }
         listeners.routes.rewrite.host listeners.routes.rewrite.prefix listeners.routes.rewrite.regex.pattern
         listeners.routes.rewrite.regex.replacement
         listeners.serverNames.cluster listeners.serverNames.names
+        trace.export.attributes.name trace.export.headers.name trace.export.service trace.export.tls.caFile
+        trace.export.tls.certFile trace.export.tls.keyFile trace.export.tls.serverName trace.export.tokenFile
         upgrade.socket";
 
     /// Calls `found` with each text of the schema that may be a secret, the way there, and a file that has it there.

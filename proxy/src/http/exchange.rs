@@ -111,7 +111,7 @@ impl Exchange {
         let started = self.flow.as_mut().and_then(|flow| {
             local::with(|l| {
                 let place = l.worker.start(flow)?;
-                report::started(l, flow, report);
+                report::started(flow, report);
                 way(l, place)
             })
             .flatten()
@@ -149,7 +149,7 @@ impl Exchange {
         if self.attempts > 1 {
             request.insert_header(ATTEMPT_HEADER, self.attempts.to_string())?;
         }
-        if let Some(report) = self.report.as_deref_mut() {
+        if let Some(report) = self.report.as_deref() {
             report.sent(request)?;
         }
         let replayable = body_fits(session);
@@ -245,10 +245,11 @@ impl Exchange {
         if *closing.borrow() {
             session.set_keepalive(None);
         }
-        match self.report.as_deref_mut() {
-            Some(report) => report.answers(session, response),
-            None => Ok(()),
-        }
+        let (Some(report), Some(flow)) = (self.report.as_deref_mut(), &self.flow) else {
+            return Ok(());
+        };
+        report.answers(session, response)?;
+        report.times(flow, response)
     }
 
     /// A piece of the answer's body passes, or its end.

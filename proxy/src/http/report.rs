@@ -1,4 +1,5 @@
-//! What is told of a request: its name, to the endpoint and to the client; and how it went, to the access log.
+//! What is told of a request: its name, to the endpoint and to the client; and how it went, to the access log
+//! and in spans.
 //!
 //! All of it does nothing, at the cost of a look, where the configuration does not ask for it.
 
@@ -15,7 +16,7 @@ use crate::access_log::{Reason, Record};
 use crate::fields::Fields;
 use crate::framing::Refusal;
 use crate::grpc;
-use crate::report::{self, Asked};
+use crate::report::{self, Asked, SERVER_TIMING};
 use crate::server::http2::ByHttp2;
 use crate::server::local::Local;
 use crate::server::stream::EdgeStream;
@@ -27,7 +28,7 @@ use crate::worker::{Admission, Flow};
 #[derive(Debug)]
 pub(super) struct Report {
     inner: report::Report,
-    /// The request's head as it came; empty where there is no log. Of HTTP/1.1 it shares its bytes with pingora's, of
+    /// The request's head as it came; empty where nobody will be told. Of HTTP/1.1 it shares its bytes with pingora's, of
     /// HTTP/2 it is written for this.
     head: Bytes,
     /// What the client has been told so far; 0 for nothing.
@@ -53,16 +54,16 @@ pub(super) fn named(local: &mut Local, session: &Session) -> Named {
 pub(super) fn arrived(
     local: &Local,
     session: &Session,
-    admission: &Result<Admission, Refusal>,
+    admission: &mut Result<Admission, Refusal>,
     named: Named,
 ) -> Option<Box<Report>> {
     let inner = report::Report::arrived(local, begun(session), admission, named)?;
     Some(Box::new(Report {
-        inner,
-        head: match local.log {
-            Some(_) => raw_head(session),
-            None => Bytes::new(),
+        head: match inner.may_be_told(local) {
+            true => raw_head(session),
+            false => Bytes::new(),
         },
+        inner,
         status: 0,
     }))
 }
@@ -78,21 +79,20 @@ fn raw_head(session: &Session) -> Bytes {
 }
 
 /// An attempt begins.
-pub(super) fn started(local: &Local, flow: &Flow, report: Option<&mut Report>) {
+pub(super) fn started(flow: &Flow, report: Option<&mut Report>) {
     if let Some(report) = report {
-        report.inner.started(local, flow);
+        report.inner.started(flow);
     }
 }
 
 impl Report {
     /// The request goes to an endpoint, and with it its name and trace.
-    pub(super) fn sent(&mut self, request: &mut RequestHeader) -> pingora_error::Result<()> {
-        self.inner.sent();
+    pub(super) fn sent(&self, request: &mut RequestHeader) -> pingora_error::Result<()> {
         let named = &self.inner.named;
         if let Some(id) = &named.made {
             request.insert_header(REQUEST_ID, &id[..])?;
         }
-        if let Some(trace) = &named.trace {
+        if let Some(trace) = named.told() {
             request.insert_header(TRACEPARENT, &trace.header()[..])?;
         }
         if matches!(named.edit, Edit::ParentAlone | Edit::Drop) {
@@ -122,6 +122,14 @@ impl Report {
         }
     }
 
+    /// Where the time of the endpoint's answer went, beside what it says itself, where the client is to know it.
+    pub(super) fn times(&self, flow: &Flow, response: &mut ResponseHeader) -> pingora_error::Result<()> {
+        match self.inner.server_timing(flow) {
+            Some(told) => response.append_header(SERVER_TIMING, told).map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// A sentence of our own, with the request's name where the client is to know it.
     pub(super) fn named_in(&self, session: &Session, sentence: &'static str) -> Cow<'static, str> {
         self.inner.named_in(came(session), sentence)
@@ -140,6 +148,7 @@ pub(super) fn log(local: &mut Local, session: &Session, exchange: &mut Exchange,
     let (why, detail) = report.inner.unsent;
     let line = Record {
         client: exchange.client.address,
+        scheme: exchange.client.scheme(),
         status: ended.status,
         reason: match &ended.flow {
             Some(flow) => reason(exchange, flow, ended.error),
@@ -164,6 +173,7 @@ pub(super) fn cut(local: &mut Local, exchange: &mut Exchange, flow: &Flow) {
     };
     let line = Record {
         client: exchange.client.address,
+        scheme: exchange.client.scheme(),
         status: report.status,
         reason: Reason::of_a_cut(),
         ..Record::default()

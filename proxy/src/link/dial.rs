@@ -26,13 +26,16 @@ const PEM_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DialError {
+pub(crate) enum DialError {
     /// A file is not what it should be.
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: std::io::Error },
     /// The token's file.
     #[error("{}: {source}", path.display())]
     Token { path: PathBuf, source: TokenError },
+    /// The authorities that this machine trusts.
+    #[error("the authorities that this machine trusts: {0}")]
+    Authorities(String),
     /// The address, the certificates, or the connection itself.
     #[error("{}", chain(.0))]
     Transport(#[from] tonic::transport::Error),
@@ -49,15 +52,7 @@ pub(super) async fn join(
     let channel = endpoint(settings)?.connect().await?;
     let mut request = Request::new(outgoing);
     if let Some(path) = &settings.token_file {
-        let token = read_token(path);
-        let refused = |source| DialError::Token {
-            path: path.clone(),
-            source,
-        };
-        let bearer = [b"Bearer ", &token.map_err(refused)?[..]].concat();
-        let value = AsciiMetadataValue::try_from(&bearer[..]);
-        let value = value.map_err(|_| refused(TokenError::Content))?;
-        request.metadata_mut().insert("authorization", value);
+        request.metadata_mut().insert("authorization", credentials(path)?);
     }
     let mut client = LinkClient::new(channel)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -66,6 +61,19 @@ pub(super) async fn join(
     joined
         .map(tonic::Response::into_inner)
         .map_err(|status| DialError::Refused(Box::new(status)))
+}
+
+/// What is said with the token in a file.
+pub(crate) fn credentials(path: &Path) -> Result<AsciiMetadataValue, DialError> {
+    let refused = |source| DialError::Token {
+        path: path.to_owned(),
+        source,
+    };
+    let token = read_token(path).map_err(refused)?;
+    let bearer = [b"Bearer ", &token[..]].concat();
+    let mut value = AsciiMetadataValue::try_from(&bearer[..]).map_err(|_| refused(TokenError::Content))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 fn endpoint(settings: &Controller) -> Result<Endpoint, DialError> {
@@ -83,7 +91,8 @@ fn endpoint(settings: &Controller) -> Result<Endpoint, DialError> {
     }
 }
 
-fn certificates(tls: &ControllerTls) -> Result<ClientTlsConfig, DialError> {
+/// What a section of TLS stands for, with its files read.
+pub(crate) fn certificates(tls: &ControllerTls) -> Result<ClientTlsConfig, DialError> {
     let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem(&tls.ca_file)?));
     if let Some((cert, key)) = &tls.identity {
         config = config.identity(Identity::from_pem(pem(cert)?, pem(key)?));

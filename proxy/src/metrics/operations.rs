@@ -1,4 +1,5 @@
-//! What operators run the proxy by, and no cluster is to blame for: connections, the access log, the admin interface.
+//! What operators run the proxy by, and no cluster is to blame for: connections, the access log, traces, the admin
+//! interface.
 
 use super::Extra;
 use super::page::{Kind, Page};
@@ -29,6 +30,12 @@ pub(super) fn write(page: &mut Page, extra: &Extra) {
             "Lines of the access log that were written.",
             extra.access_log.written,
         ),
+        (
+            "foreshade_trace_spans_exported_total",
+            Kind::Counter,
+            "Spans that the collector has taken.",
+            extra.traces.exported(),
+        ),
     ];
     for (name, kind, help, value) in plain {
         page.family(name, kind, help);
@@ -41,6 +48,14 @@ pub(super) fn write(page: &mut Page, extra: &Extra) {
     );
     let (behind, failed) = (extra.access_log.dropped_behind, extra.access_log.dropped_failed);
     for (reason, value) in [("behind", behind), ("failed", failed)] {
+        page.sample(&[("reason", reason)], value as f64);
+    }
+    page.family(
+        "foreshade_trace_spans_dropped_total",
+        Kind::Counter,
+        "Spans that were lost.",
+    );
+    for (reason, value) in extra.traces.lost() {
         page.sample(&[("reason", reason)], value as f64);
     }
 }

@@ -5,8 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::endpoints::{BOUNDS, PHASES, STANDINGS};
 use super::*;
 use crate::admin::fixture;
+use prost::Message as _;
 
 fn page() -> String {
+    String::from_utf8(page_in(Form::Text)).unwrap()
+}
+
+fn page_in(form: Form) -> Vec<u8> {
     let extra = Extra {
         ready: true,
         probes_dropped: 4,
@@ -23,6 +28,7 @@ fn page() -> String {
             cluster: "shop".to_owned(),
             endpoint: "alpha".to_owned(),
             done: vec![("1.3", "true", 6)],
+            took: std::time::Duration::from_millis(30),
             failed: vec![("expired", 7)],
             expires_s: Some(1_700_000_000),
         }],
@@ -32,11 +38,12 @@ fn page() -> String {
             dropped_behind: 6,
             dropped_failed: 7,
         },
+        traces: Exporting::default(),
         admin_refused: 8,
         upgrades: Upgrades::default(),
         link: Some(crate::link::view::View::sample()),
     };
-    render(&fixture::view(), &extra)
+    render(&fixture::view(), &extra, form)
 }
 
 fn certificate() -> Certificate {
@@ -150,6 +157,7 @@ fn numbers_are_those_of_the_view() {
         "foreshade_tls_certificate_expiry_timestamp_seconds{listener=\"web\",file=\"/etc/foreshade/shop.pem\"} 1800000000",
         "foreshade_endpoint_tls_handshakes_total{cluster=\"shop\",endpoint=\"alpha\",version=\"1.3\",resumed=\"true\"} 6",
         "foreshade_endpoint_tls_handshakes_failed_total{cluster=\"shop\",endpoint=\"alpha\",reason=\"expired\"} 7",
+        "foreshade_endpoint_tls_handshake_seconds_total{cluster=\"shop\",endpoint=\"alpha\"} 0.03",
         "foreshade_endpoint_tls_expiry_timestamp_seconds{cluster=\"shop\",endpoint=\"alpha\"} 1700000000",
         "foreshade_admin_refused_total 8",
         "foreshade_controller_connected 0",
@@ -194,13 +202,71 @@ fn the_histogram_counts_up_to_each_bound() {
             .parse::<u64>()
             .unwrap()
     };
-    let counted = ["0.0025", "0.005", "0.05", "0.1", "30", "+Inf"].map(at);
+    let counted = ["0.0025", "0.005", "0.05", "0.1", "30.0", "+Inf"].map(at);
     assert_eq!(counted, [0, 2, 2, 3, 3, 4]);
     let sum = page
         .lines()
         .find_map(|l| l.strip_prefix("foreshade_answer_latency_seconds_sum{cluster=\"shop\"} "));
     let sum: f64 = sum.unwrap().parse().unwrap();
     assert!((sum / 40.067 - 1.0).abs() < 0.04, "{sum}");
+}
+
+/// Each sample of a page of text, by its name and labels as they are written, without the buckets of histograms.
+fn samples(page: &str) -> BTreeMap<String, String> {
+    let lines = page
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.contains("_bucket{"));
+    let samples = lines.filter_map(|line| line.rsplit_once(' '));
+    samples
+        .map(|(id, value)| (id.to_owned(), value.to_owned()))
+        .collect()
+}
+
+#[test]
+fn all_forms_say_the_same() {
+    // What changes from one look to the next is the process itself, and how old something is.
+    let ages = ["_age_seconds", "_alone_seconds"];
+    let own =
+        |id: &String, _: &mut String| !id.starts_with("process_") && !ages.iter().any(|age| id.contains(age));
+    let mut text = samples(&page());
+    text.retain(own);
+    let mut open = samples(&String::from_utf8(page_in(Form::OpenMetrics)).unwrap());
+    open.retain(own);
+    assert_eq!(text, open);
+
+    let bytes = page_in(Form::Protobuf);
+    let mut rest = &bytes[..];
+    let mut binary = BTreeMap::new();
+    while !rest.is_empty() {
+        let family = exposition::MetricFamily::decode_length_delimited(&mut rest).unwrap();
+        let name = family.name.unwrap();
+        for metric in family.metric {
+            let labels = metric.label.iter().map(|label| {
+                format!(
+                    "{}=\"{}\"",
+                    label.name.as_ref().unwrap(),
+                    label.value.as_ref().unwrap()
+                )
+            });
+            let labels: Vec<_> = labels.collect();
+            let labels = if labels.is_empty() {
+                String::new()
+            } else {
+                format!("{{{}}}", labels.join(","))
+            };
+            let mut put = |suffix: &str, value: f64| {
+                binary.insert(format!("{name}{suffix}{labels}"), value.to_string());
+            };
+            if let Some(histogram) = metric.histogram {
+                put("_sum", histogram.sample_sum.unwrap());
+                put("_count", histogram.sample_count.unwrap() as f64);
+            } else {
+                put("", metric.counter.or(metric.gauge).unwrap().value.unwrap());
+            }
+        }
+    }
+    binary.retain(own);
+    assert_eq!(text, binary);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! TLS, with clients and with endpoints: how handshakes went, and how long certificates last.
 
+use std::time::Duration;
+
 use super::Extra;
 use super::page::{Kind, Page};
 use crate::config::{Cluster, Config, Endpoint};
@@ -45,6 +47,8 @@ pub struct Secured {
     pub endpoint: String,
     /// Handshakes that were completed: version, whether resumed, how many.
     pub done: Vec<(&'static str, &'static str, u64)>,
+    /// What those that were completed took, all together.
+    pub took: Duration,
     /// Handshakes that came to nothing, by why.
     pub failed: Vec<(&'static str, u64)>,
     /// When the certificate that it showed last ends, in seconds since 1970.
@@ -60,6 +64,7 @@ pub fn secured(config: &Config) -> Vec<Secured> {
                 cluster: cluster.name.to_string(),
                 endpoint: endpoint.name.to_string(),
                 done: handshakes.all_done().collect(),
+                took: handshakes.took(),
                 failed: handshakes.all_failed().collect(),
                 expires_s: handshakes.expires_s(),
             })
@@ -96,6 +101,14 @@ pub(super) fn write_endpoints(page: &mut Page, extra: &Extra) {
                 *n as f64,
             );
         }
+    }
+    page.family(
+        "foreshade_endpoint_tls_handshake_seconds_total",
+        Kind::Counter,
+        "What handshakes with an endpoint that were completed took, all together.",
+    );
+    for endpoint in &extra.secured {
+        page.sample(&labels(endpoint), endpoint.took.as_secs_f64());
     }
     page.family(
         "foreshade_endpoint_tls_handshakes_failed_total",

@@ -18,6 +18,7 @@ use crate::framing::Framing;
 use crate::orca;
 use crate::policy::compress::Change;
 use crate::policy::marks::Marks;
+use crate::report::SERVER_TIMING;
 use crate::trace::REQUEST_ID;
 
 /// Largest head of an answer. What is larger is no answer but a download.
@@ -70,6 +71,8 @@ pub(super) struct Passing<'a> {
     pub(super) request_id: Option<&'a [u8]>,
     /// There are others of it, in fewer bytes.
     pub(super) varies: bool,
+    /// Where the time went, where he is to know it.
+    pub(super) server_timing: Option<&'a HeaderValue>,
 }
 
 /// It is no answer that could be passed on.
@@ -163,6 +166,9 @@ impl Answer {
             if let Some(id) = passing.request_id {
                 head.put(&REQUEST_ID, id);
             }
+        }
+        if let Some(told) = passing.server_timing {
+            write_line(SERVER_TIMING.as_str().as_bytes(), told.as_bytes(), out);
         }
         if self.end == End::Close {
             write_line(b"Transfer-Encoding", b"chunked", out);
@@ -348,6 +354,7 @@ mod tests {
             marks: None,
             request_id: None,
             varies: false,
+            server_timing: None,
         }
     }
 
@@ -464,6 +471,7 @@ mod tests {
         let passing = Passing {
             edits: Some((&edits, facts)),
             request_id: Some(b"ours"),
+            server_timing: None,
             ..passing(false)
         };
         let lines = Lines {

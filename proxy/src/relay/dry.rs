@@ -63,6 +63,7 @@ pub fn answer(bytes: &[u8], head_only: bool) -> Result<Option<Passed>, ()> {
             marks: None,
             request_id: None,
             varies: false,
+            server_timing: None,
         };
         answer.write(lines, &passing, &mut head);
     }

@@ -119,6 +119,7 @@ impl Drop for Exchange<'_> {
             l.worker.abandon(&mut self.flow);
             let line = Record {
                 client: self.came.client.address,
+                scheme: self.came.client.scheme(),
                 status: self.seen,
                 reason: Reason::of_a_cut(),
                 ..Record::default()
@@ -210,6 +211,7 @@ impl<'a> Exchange<'a> {
         let refusal = self.conn.refusal();
         let line = Record {
             client: self.came.client.address,
+            scheme: self.came.client.scheme(),
             status,
             detail: refusal.map_or("", Refusal::label),
             bytes_in: Some(self.upload.came()),
@@ -253,7 +255,7 @@ impl<'a> Exchange<'a> {
         let way = local::with(|l| {
             let place = l.worker.start(&mut self.flow)?;
             if let Some(report) = &mut self.came.report {
-                report.started(l, &self.flow);
+                report.started(&self.flow);
             }
             l.peers.reach(place)
         });
@@ -282,9 +284,6 @@ impl<'a> Exchange<'a> {
 
     /// The request goes out: writes its head, and what has been kept of its body behind it.
     fn begin(&mut self, upstream: &Upstream) {
-        if let Some(report) = &mut self.came.report {
-            report.sent();
-        }
         let Came {
             request,
             client,
@@ -435,6 +434,7 @@ impl<'a> Exchange<'a> {
             .flow
             .compressing()
             .is_some_and(|compressing| compressing.by.varies(answer.status, Fields::Lines(lines)));
+        let server_timing = self.came.server_timing(&self.flow);
         let passing = Passing {
             close,
             date: &date(),
@@ -442,6 +442,7 @@ impl<'a> Exchange<'a> {
             marks: self.flow.marks(),
             request_id: self.came.told_id(),
             varies,
+            server_timing: server_timing.as_ref(),
         };
         self.buffers.out.clear();
         answer.write(lines, &passing, &mut self.buffers.out);

@@ -219,6 +219,7 @@ pub(super) fn needs_restart(before: &Config, after: &Config) -> Vec<String> {
         ("the rest of admin", same_address && before.admin != after.admin),
         ("upgrade.socket", before.upgrade_socket != after.upgrade_socket),
         ("accessLog", before.access_log != after.access_log),
+        ("trace.export", before.trace_export != after.trace_export),
         ("controller", before.controller != after.controller),
     ] {
         if changed {

@@ -40,5 +40,6 @@ pub(super) fn route(line: usize, matches: Match) -> Route {
         idempotent: false,
         mirror: None,
         policy: None,
+        server_timing: false,
     }
 }

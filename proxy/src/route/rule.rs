@@ -46,6 +46,8 @@ pub struct Route {
     pub mirror: Option<Arc<Rule>>,
     /// What is asked of its requests before they go anywhere; `None` for most routes.
     pub policy: Option<Arc<Policy>>,
+    /// Clients are told where the time of an answer went.
+    pub server_timing: bool,
 }
 
 /// What becomes of a request.

@@ -205,7 +205,7 @@ where
                 return conn.part();
             }
             first = false;
-            stream.begin(local::now_if_logged());
+            stream.begin(local::now_if_told());
             let guard = (self.terms)().guard;
             let head = match &guard {
                 None => None,
@@ -471,7 +471,7 @@ async fn brought_home(guard: Option<&Guard>, home: &Arc<Home>) -> Option<Box<Edg
 
 /// A line for who was refused before any engine saw him.
 pub(super) fn log(refusal: Refusal, client: SocketAddr, trail: Trail, head: &[u8]) {
-    if let Some(now) = local::now_if_logged() {
+    if let Some(now) = local::now_if_told() {
         let refused = Record::refused(Some(client.ip()), head, refusal.status(), refusal.label());
         local::log(&Record {
             times: trail.times(now),

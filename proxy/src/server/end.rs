@@ -5,7 +5,7 @@
 //! because nobody is turned away meanwhile.
 
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use super::work::Ending;
 use super::{ServerError, Thread};
 use crate::access_log::Writing;
+use crate::trace::export::{END_MAX, Exporting};
 use crate::upgrade::predecessor::HandedOver;
 
 /// After the grace time a worker has nothing left to do but to write a line for each request that it cuts.
@@ -71,12 +72,12 @@ async fn all_end(workers: &[Thread], limit: Duration) -> bool {
     true
 }
 
-/// Waits for the other threads, which end with the last worker, and for the access log's last lines. A worker that is
-/// still busy after the grace time ends with the process.
+/// Waits for the other threads, which end with the last worker, and for the access log's last lines and the last spans.
+/// A worker that is still busy after the grace time ends with the process.
 pub(super) fn leave(
     workers: Vec<Thread>,
     others: [Thread; 2],
-    access_log: Option<(Writing, JoinHandle<()>)>,
+    (access_log, traces): (Option<(Writing, JoinHandle<()>)>, Option<(Exporting, Thread)>),
 ) {
     if workers.iter().all(JoinHandle::is_finished) {
         for thread in workers.into_iter().chain(others) {
@@ -85,5 +86,19 @@ pub(super) fn leave(
     }
     if let Some((writing, thread)) = access_log {
         writing.end(thread);
+    }
+    if let Some((_, thread)) = traces {
+        ended(thread, END_MAX);
+    }
+}
+
+/// Waits for a thread, at most so long.
+fn ended(thread: Thread, limit: Duration) {
+    let deadline = Instant::now() + limit;
+    while !thread.is_finished() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    if thread.is_finished() {
+        let _ = thread.join();
     }
 }

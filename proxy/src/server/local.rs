@@ -21,6 +21,7 @@ use crate::recorder::Place;
 use crate::relay::Scratch;
 use crate::topology::ids::EndpointId;
 use crate::trace::Namer;
+use crate::trace::spans::Spans;
 use crate::upstream::Peers;
 use crate::upstream::connect::Socket;
 use crate::upstream::cut::Cut;
@@ -45,6 +46,8 @@ pub(crate) struct Local {
     pub(crate) armed: Arc<Notify>,
     /// Writes a line per request; `None` where nobody wants one.
     pub(crate) log: Option<Logger>,
+    /// Makes spans of requests; `None` where nobody is told of them.
+    pub(crate) spans: Option<Spans>,
     /// Names requests; `None` where nobody wants names.
     pub(crate) namer: Option<Namer>,
     /// How long connections may rest once their listener has closed: no time, unless another process has taken over.
@@ -113,9 +116,9 @@ pub(crate) fn shaken(ended: Result<Handshake, Failed>) {
     with(|l| l.connections.shake(ended));
 }
 
-/// Now, where somebody will be told in the access log.
-pub(crate) fn now_if_logged() -> Option<Moment> {
-    with(|l| l.log.is_some().then(|| l.worker.clock().now())).flatten()
+/// Now, where somebody may be told in the access log or in spans.
+pub(crate) fn now_if_told() -> Option<Moment> {
+    with(|l| (l.log.is_some() || l.spans.is_some()).then(|| l.worker.clock().now())).flatten()
 }
 
 /// Room for one request of the relay.
@@ -163,7 +166,7 @@ pub(crate) fn log(record: &Record<'_>) {
 impl Local {
     pub(crate) fn new(
         worker: Worker,
-        log: Option<Logger>,
+        (log, spans): (Option<Logger>, Option<Spans>),
         connections: Arc<Counter>,
         mirror: Mirror,
     ) -> Self {
@@ -177,6 +180,7 @@ impl Local {
             mirror,
             armed: Arc::new(Notify::new()),
             log,
+            spans,
             namer: Namer::new(topology.config()),
             rest_at_end: Duration::ZERO,
             connections,

@@ -26,6 +26,7 @@ use crate::plan::Keeper;
 use crate::reload::{Desk, Origin, Reloader};
 use crate::supervisor;
 use crate::topology::Topology;
+use crate::trace::export::Exporting;
 use crate::upgrade::predecessor::{Host, refuse_signals};
 use crate::upgrade::start::{Start, Upgrades};
 use crate::verbosity::Verbosity;
@@ -84,6 +85,7 @@ pub(super) struct Operating {
     pub(super) keys: Keys,
     pub(super) verbosity: Verbosity,
     pub(super) access_log: Option<Writing>,
+    pub(super) traces: Option<Exporting>,
     pub(super) connections: Connections,
     pub(super) mirror: Questions,
     pub(super) upgrades: Upgrades,
@@ -118,6 +120,7 @@ impl Operating {
             keys: self.keys,
             verbosity: self.verbosity,
             access_log: self.access_log.clone(),
+            traces: self.traces,
             connections: self.connections,
             mirror: self.mirror,
             upgrades: self.upgrades.clone(),

@@ -79,8 +79,9 @@ pub(super) fn work(runtime: Runtime, local: Local, sockets: Sockets, inputs: Inp
     let served = runtime.block_on(serve(local, sockets, inputs));
     // Requests that are under way still are dropped with their tasks, and write their lines then.
     drop(runtime);
-    // The last lines are handed over when it is dropped, which nothing else would do before the process waits for them.
-    local::with(|l| l.log = None);
+    // The last lines and spans are handed over when these are dropped, which nothing else would do before the process waits
+    // for them.
+    local::with(|l| (l.log, l.spans) = (None, None));
     served
 }
 
@@ -290,6 +291,9 @@ async fn answer(mut asked: mpsc::Receiver<Question>) {
             l.worker.harvest(&mut question.spare);
             if let Some(log) = &mut l.log {
                 log.flush();
+            }
+            if let Some(spans) = &mut l.spans {
+                spans.flush();
             }
         });
         // Sized for all answers that can be under way; a scorer that is gone needs none.

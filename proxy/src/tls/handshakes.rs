@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use rustls::{AlertDescription, CertificateError, ClientConnection, Error, HandshakeKind, ProtocolVersion};
 
@@ -128,6 +129,8 @@ pub struct Handshakes {
     /// By version and whether a session from before went on, in the order of [`KINDS`].
     done: [AtomicU64; KINDS.len()],
     failed: [AtomicU64; HandshakeFailure::ALL.len()],
+    /// What those that were completed took, in microseconds.
+    took_us: AtomicU64,
     /// When the certificate that it showed last ends, in seconds since 1970; 0 before there was one.
     expires_s: AtomicI64,
 }
@@ -141,8 +144,10 @@ pub const KINDS: [(&str, &str); 4] = [
 ];
 
 impl Handshakes {
-    /// One is done.
-    pub(crate) fn done(&self, connection: &ClientConnection) {
+    /// One is done, and took so long.
+    pub(crate) fn done(&self, connection: &ClientConnection, took: Duration) {
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.took_us.fetch_add(us, Relaxed);
         let is_new = connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
         count(self.done.get(2 * usize::from(is_new) + usize::from(resumed)));
@@ -163,6 +168,11 @@ impl Handshakes {
     pub fn all_done(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
         let counts = KINDS.into_iter().zip(&self.done);
         counts.map(|((version, resumed), n)| (version, resumed, n.load(Relaxed)))
+    }
+
+    /// What those that are done took, all together.
+    pub fn took(&self) -> Duration {
+        Duration::from_micros(self.took_us.load(Relaxed))
     }
 
     /// How many came to nothing, by why.

@@ -69,7 +69,7 @@ impl TraceContext {
     }
 
     /// The same trace, in a span of its own. `span` may not be 0.
-    pub(super) fn child(mut self, span: u64) -> Self {
+    pub(crate) fn child(mut self, span: u64) -> Self {
         write_hex(&span.to_be_bytes(), &mut self.span_id);
         self
     }
@@ -82,6 +82,16 @@ impl TraceContext {
     /// The span's id, in lower-case hexadecimal.
     pub fn span_id(&self) -> &[u8; 16] {
         &self.span_id
+    }
+
+    /// The trace's id and the span's, as numbers of OTLP.
+    pub(super) fn ids(&self) -> ([u8; 16], [u8; 8]) {
+        (bytes(&self.trace_id), bytes(&self.span_id))
+    }
+
+    /// The flags, as they are written.
+    pub(super) fn flags(&self) -> u8 {
+        self.flags
     }
 
     /// Whether somebody before may have recorded the trace.
@@ -146,6 +156,15 @@ fn value(digit: u8) -> u8 {
         b'0'..=b'9' => digit - b'0',
         _ => digit.wrapping_sub(b'a').wrapping_add(10),
     }
+}
+
+/// The bytes that valid digits stand for, as far as there are digits.
+pub(super) fn bytes<const N: usize>(digits: &[u8]) -> [u8; N] {
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = pair.iter().fold(0, |byte, digit| byte << 4 | value(*digit));
+    }
+    bytes
 }
 
 /// Writes bytes as lower-case hexadecimal, as far as there is room.
@@ -269,6 +288,7 @@ mod tests {
             let child = begun.child(child);
             prop_assert_eq!(TraceContext::parse(&child.header()), Some(child));
             prop_assert_eq!((child.trace_id(), child.is_sampled()), (begun.trace_id(), sampled));
+            prop_assert_eq!(begun.ids(), (trace.to_be_bytes(), span.to_be_bytes()));
         }
 
         #[test]

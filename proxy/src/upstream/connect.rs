@@ -12,7 +12,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::uri::Scheme;
 use rustls::ProtocolVersion;
@@ -96,6 +96,7 @@ impl To {
         tcp: TcpStream,
         destination: &Arc<Destination>,
     ) -> Result<Socket, HandshakeFailure> {
+        let begun = Instant::now();
         let connector = TlsConnector::from(destination.config().clone());
         let shaken = connector.connect_with(destination.name().clone(), tcp, |connection| {
             connection.set_buffer_limit(Some(SEALED_BYTES_MAX));
@@ -105,7 +106,7 @@ impl To {
             tracing::debug!(address = %self.address, name = ?destination.name(), %error, "no TLS with an endpoint");
             HandshakeFailure::of(&error)
         })?;
-        destination.handshakes().done(stream.get_ref().1);
+        destination.handshakes().done(stream.get_ref().1, begun.elapsed());
         Ok(Socket::secured(stream, destination.clone()))
     }
 }

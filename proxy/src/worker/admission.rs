@@ -129,6 +129,7 @@ struct Way {
     mirror: Option<Arc<Rule>>,
     stuck: Option<Box<Stuck>>,
     compressing: Option<Compressing>,
+    timed: bool,
 }
 
 /// Why a request goes nowhere.
@@ -287,10 +288,14 @@ impl Worker {
             tried_ids: ArrayVec::new(),
             next: None,
             attempt: None,
+            started: None,
+            sent: None,
             first_byte: None,
             failure: None,
             drawn: None,
             stuck: way.stuck,
+            traced: None,
+            timed: way.timed,
             changes: way.changes,
             mirror,
         })
@@ -367,6 +372,7 @@ impl Worker {
             mirror: route.mirror.clone(),
             stuck,
             compressing: Compressing::of(general, policy, view),
+            timed: route.server_timing,
         })
     }
 

@@ -109,12 +109,16 @@ impl Worker {
             tried_ids: ArrayVec::new(),
             next: None,
             attempt: None,
+            started: None,
+            sent: None,
             first_byte: None,
             failure: None,
             changes: None,
             mirror: None,
             drawn: None,
             stuck: None,
+            traced: None,
+            timed: false,
         })
     }
 
@@ -158,6 +162,7 @@ impl Worker {
         self.find_again(flow);
         let now = self.now();
         let greets = self.first_of(flow) == Some(First::Endpoint);
+        flow.sent = Some(now);
         let Some(attempt) = flow.attempt.as_mut() else {
             return;
         };

@@ -162,6 +162,7 @@ impl Worker {
             turn.heard = Some(now.since(attempt.started));
         }
         flow.granted.sample(now, now.since(flow.ready));
+        flow.trace_head(now);
         flow.first_byte = Some(now);
         self.tell_slot(flow);
         self.rearm(flow, now);

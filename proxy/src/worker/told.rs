@@ -1,9 +1,9 @@
-//! What a request leaves behind for whoever tells of it: the access log. Nothing in here decides.
+//! What a request leaves behind for whoever tells of it: the access log, spans, metrics. Nothing in here decides.
 
 use foreshade_engine::moment::Moment;
 
 use super::{Flow, Worker, attempts};
-use crate::access_log::Served;
+use crate::access_log::{Served, Trail};
 use crate::clock::Clock;
 use crate::outcome::Failure;
 use crate::topology::ids::EndpointId;
@@ -32,6 +32,20 @@ impl Flow {
     /// When the head of the user's answer was there.
     pub fn first_byte(&self) -> Option<Moment> {
         self.first_byte
+    }
+
+    /// When things happened to it; its first byte came at `begun`, if anybody looked.
+    pub fn trail(&self, begun: Option<Moment>) -> Trail {
+        let trail = Trail::arrived(begun, self.arrived);
+        match self.started {
+            Some(started) => trail.attempted((self.ready, started), self.sent, self.first_byte),
+            None => trail,
+        }
+    }
+
+    /// Whether its client is told where the time went.
+    pub fn is_timed(&self) -> bool {
+        self.timed
     }
 
     /// How the last attempt failed, if it did.

@@ -77,7 +77,7 @@ fn a_delay_is_the_users_and_not_the_endpoints_and_stands_in_the_log() {
             "{line}"
         );
         let (waited, first_byte) = (
-            line["retries_ms"].as_f64().unwrap(),
+            line["queue_ms"].as_f64().unwrap(),
             line["duration_ms"].as_f64().unwrap(),
         );
         assert!(

@@ -77,6 +77,9 @@ section! {
     compression "compression": optional At<Compression>;
     /// Pages for errors, before those of the listener.
     error_pages "errorPages": list List<At<ErrorPage>, 0>;
+    /// Whether clients are told where the time of an endpoint's answer went, in Server-Timing. Strangers learn from it how
+    /// busy you are.
+    server_timing "serverTiming": default At<bool> = false;
 }
 
 section! {
