@@ -12,6 +12,7 @@
 mod admission;
 mod carried;
 mod copies;
+pub(crate) mod datagrams;
 mod drawn;
 mod spoils;
 mod sticking;

@@ -10,6 +10,7 @@
 
 pub mod certificates;
 pub mod controller;
+pub mod datagrams;
 pub mod dns;
 pub mod http2;
 pub mod nginx;

@@ -14,8 +14,8 @@ use super::mirror::Clusters;
 use super::text::route::Network;
 use super::tls::{Originate, Terminate, termination};
 use super::{
-    Admin, AdminAddress, Config, IDLE_HTTP, IDLE_TCP, Listener, Source, cluster, follow, policy, raw, route,
-    sticky, tcp,
+    Admin, AdminAddress, Config, IDLE_HTTP, IDLE_TCP, IDLE_UDP, Listener, Source, Transport, cluster, follow,
+    policy, raw, route, sticky, tcp, udp,
 };
 use crate::client::{ToldBy, Trust};
 use crate::path::PathPolicy;
@@ -82,11 +82,21 @@ pub(super) fn config(
         .collect();
     tcp::check_announced(&clusters.items, &listeners, mistakes);
     sticky::check(&clusters.items, &listeners, mistakes);
+    udp::check(&clusters.items, &listeners, mistakes);
     let follows = file.follow.is_some();
+    let listening: Vec<_> = taken.into_iter().map(|taken| (taken.address, taken.by)).collect();
     let clusters: Vec<_> = clusters
         .items
         .into_iter()
-        .map(|raw| cluster::cluster(raw, (&taken, follows), world, mistakes))
+        .enumerate()
+        .map(|(index, raw)| {
+            let around = cluster::Around {
+                listening: &listening,
+                follows,
+                is_udp: udp::alone(&listeners, index),
+            };
+            cluster::cluster(raw, around, world, mistakes)
+        })
         .collect();
     let servers = file.dns.servers.items.iter();
     let servers = servers.map(|server| Some(address(Some(server), world.resolve, mistakes)?.value));
@@ -128,10 +138,21 @@ fn known<'a>(names: &'a Names, clusters: &[raw::Cluster]) -> Clusters<'a> {
     }
 }
 
+/// An address that somebody listens on already.
+struct Taken {
+    address: SocketAddr,
+    transport: Transport,
+    by: String,
+}
+
 /// The address that the admin interface takes, if it takes one.
-fn taken_by(admin: &Admin) -> Option<(SocketAddr, String)> {
+fn taken_by(admin: &Admin) -> Option<Taken> {
     match admin.address {
-        AdminAddress::Tcp(address) => Some((address, "the admin interface".to_owned())),
+        AdminAddress::Tcp(address) => Some(Taken {
+            address,
+            transport: Transport::Tcp,
+            by: "the admin interface".to_owned(),
+        }),
         AdminAddress::Unix { .. } => None,
     }
 }
@@ -144,12 +165,17 @@ fn one_per_core() -> usize {
 /// The address of a listener, provided that nobody listens there yet.
 fn bind(
     listener: &raw::Listener,
-    taken: &mut Vec<(SocketAddr, String)>,
+    taken: &mut Vec<Taken>,
     resolve: &Resolve<'_>,
     mistakes: &mut Mistakes,
 ) -> Option<SocketAddr> {
     let address = address(listener.address.as_ref(), resolve, mistakes)?;
-    if let Some((_, by)) = taken.iter().find(|(other, _)| overlap(*other, address.value)) {
+    let transport = match listener.protocol {
+        raw::Protocol::Udp => Transport::Udp,
+        raw::Protocol::Http | raw::Protocol::Tcp | raw::Protocol::TlsPassthrough => Transport::Tcp,
+    };
+    let is_same = |other: &&Taken| other.transport == transport && overlap(other.address, address.value);
+    if let Some(Taken { by, .. }) = taken.iter().find(is_same) {
         let what = format!("address: {} is taken by {by}", address.value);
         mistakes.add(Mistake::at(address.place(), what).expected("an address of its own"));
     }
@@ -159,14 +185,18 @@ fn bind(
         .map_or("another listener".to_owned(), |name| {
             format!("the listener {}", quoted(name.value.as_str()))
         });
-    taken.push((address.value, name));
+    taken.push(Taken {
+        address: address.value,
+        transport,
+        by: name,
+    });
     Some(address.value)
 }
 
 /// What a listener needs beside its keys.
 fn entrance(
     listener: &mut raw::Listener,
-    taken: &mut Vec<(SocketAddr, String)>,
+    taken: &mut Vec<Taken>,
     world: &World<'_>,
     mistakes: &mut Mistakes,
 ) -> Entrance {
@@ -203,6 +233,7 @@ fn listener(
 ) -> Option<Listener> {
     let policy = policy::policy(policy::Written::of_listener(&mut raw), mistakes);
     let name = raw.name.as_ref().and_then(At::place);
+    let datagrams = udp::Datagrams::of(&raw);
     let routes = match raw.routes {
         Some(routes) => route::routes(routes.value, clusters, mistakes),
         None => tcp::without_routes(raw.protocol, name, sound, mistakes),
@@ -211,6 +242,7 @@ fn listener(
         policy::check_logins(policy, routes, name, mistakes);
     }
     let asked = tcp::Asked {
+        datagrams,
         name,
         protocol: raw.protocol,
         cluster: raw.cluster,
@@ -221,6 +253,7 @@ fn listener(
     let idle_usual = match raw.protocol {
         raw::Protocol::Http => IDLE_HTTP,
         raw::Protocol::Tcp | raw::Protocol::TlsPassthrough => IDLE_TCP,
+        raw::Protocol::Udp => IDLE_UDP,
     };
     Some(Listener {
         name: raw.name?.value,
