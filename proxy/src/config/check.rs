@@ -14,8 +14,8 @@ use super::mirror::Clusters;
 use super::text::route::Network;
 use super::tls::{Originate, Terminate, termination};
 use super::{
-    Admin, AdminAddress, Config, IDLE_HTTP, IDLE_TCP, IDLE_UDP, Listener, Source, Transport, cluster, follow,
-    policy, raw, route, sticky, tcp, udp,
+    Admin, AdminAddress, Cluster, Config, IDLE_HTTP, IDLE_TCP, IDLE_UDP, Listener, Source, Transport,
+    cluster, follow, policy, raw, route, sticky, tcp, udp,
 };
 use crate::client::{ToldBy, Trust};
 use crate::path::PathPolicy;
@@ -83,21 +83,8 @@ pub(super) fn config(
     tcp::check_announced(&clusters.items, &listeners, mistakes);
     sticky::check(&clusters.items, &listeners, mistakes);
     udp::check(&clusters.items, &listeners, mistakes);
-    let follows = file.follow.is_some();
-    let listening: Vec<_> = taken.into_iter().map(|taken| (taken.address, taken.by)).collect();
-    let clusters: Vec<_> = clusters
-        .items
-        .into_iter()
-        .enumerate()
-        .map(|(index, raw)| {
-            let around = cluster::Around {
-                listening: &listening,
-                follows,
-                is_udp: udp::alone(&listeners, index),
-            };
-            cluster::cluster(raw, around, world, mistakes)
-        })
-        .collect();
+    let (follows, listening) = (file.follow.is_some(), listening(taken));
+    let clusters = checked(clusters.items, &listeners, (&listening, follows), world, mistakes);
     let servers = file.dns.servers.items.iter();
     let servers = servers.map(|server| Some(address(Some(server), world.resolve, mistakes)?.value));
     let servers: Vec<_> = servers.collect();
@@ -125,6 +112,27 @@ pub(super) fn config(
     })
 }
 
+/// Checks the clusters. `listening` are the addresses of this proxy and whose they are; `follows` says that a controller
+/// leads it.
+fn checked(
+    clusters: Vec<raw::Cluster>,
+    listeners: &[Option<Listener>],
+    (listening, follows): (&[(SocketAddr, String)], bool),
+    world: &World<'_>,
+    mistakes: &mut Mistakes,
+) -> Vec<Option<Cluster>> {
+    let mut checked = Vec::new();
+    for (index, raw) in clusters.into_iter().enumerate() {
+        let around = cluster::Around {
+            listening,
+            follows,
+            is_udp: udp::alone(listeners, index),
+        };
+        checked.push(cluster::cluster(raw, around, world, mistakes));
+    }
+    checked
+}
+
 /// What routes have to know of clusters.
 fn known<'a>(names: &'a Names, clusters: &[raw::Cluster]) -> Clusters<'a> {
     let is_shadowed = |cluster: &raw::Cluster| !cluster.shadows.items.is_empty() || !cluster.shadows.whole;
@@ -143,6 +151,11 @@ struct Taken {
     address: SocketAddr,
     transport: Transport,
     by: String,
+}
+
+/// All of them, and whose they are.
+fn listening(taken: Vec<Taken>) -> Vec<(SocketAddr, String)> {
+    taken.into_iter().map(|taken| (taken.address, taken.by)).collect()
 }
 
 /// The address that the admin interface takes, if it takes one.

@@ -329,7 +329,7 @@ mod tests {
                 .collect();
             users
                 .iter()
-                .for_each(|user| drop(user.send_to(b"?", address).unwrap()));
+                .for_each(|user| assert_eq!(user.send_to(b"?", address).unwrap(), 1));
             let mut buffer = [std::mem::MaybeUninit::uninit(); 8];
             let mut heard = || {
                 let all = dealt.iter().flatten();
