@@ -47,7 +47,7 @@ pub struct Record<'a> {
     pub method: &'a [u8],
     /// Path and query, as they came.
     pub target: &'a [u8],
-    /// The version of HTTP, as `HTTP/1.1`; `TCP` and `TLS` of connections that were carried and not read.
+    /// The version of HTTP, as `HTTP/1.1`; `TCP`, `TLS` and `UDP` of what was carried and not read.
     pub protocol: &'static str,
     /// The status that the client was told; 0 for none.
     pub status: u16,
@@ -115,7 +115,7 @@ impl<'a> Record<'a> {
 impl Record<'_> {
     /// Whether clients are told a status: of what is not read they are told nothing.
     fn has_status(&self) -> bool {
-        !matches!(self.protocol, "TCP" | "TLS")
+        !matches!(self.protocol, "TCP" | "TLS" | "UDP")
     }
 }
 

@@ -71,7 +71,7 @@ enum Command {
         /// The configuration.
         #[arg(long, short, value_name = "FILE")]
         config: PathBuf,
-        /// What is asked for. The port chooses the listener; tcp://:5432 and tls://shop.example ask for what is carried.
+        /// What is asked for. The port chooses the listener; tcp://:5432, udp://:53 and tls://shop.example ask for what is carried.
         #[arg(long, value_name = "URL")]
         url: String,
         /// With which method.

@@ -42,6 +42,8 @@ mod sticky;
 
 mod tcp;
 
+mod udp;
+
 mod tls;
 
 mod secured;
@@ -71,6 +73,7 @@ pub use self::mirror::{Mirror, MirrorTarget};
 pub use self::operations::{AccessLog, Format, RequestIds, Sink};
 pub use self::shown::Source;
 pub use self::trace::{TraceExport, TraceMode, Traces};
+pub use self::udp::Datagrams;
 use crate::client::Trust;
 use crate::path::PathPolicy;
 use crate::policy::pages::{self, Page};
@@ -89,6 +92,10 @@ const IDLE_HTTP: Duration = Duration::from_secs(60);
 /// How long a connection that is only carried rests where nothing is said: pools of databases keep theirs for as long as
 /// they are let, and expect no less from a network.
 const IDLE_TCP: Duration = Duration::from_secs(3600);
+
+/// How long a session of datagrams rests where nothing is said: longer than clients wait before they ask again, and no
+/// longer, because nobody says that he is done.
+const IDLE_UDP: Duration = Duration::from_secs(60);
 
 /// Reads and checks a file. Names of endpoints stand for what `answers` says; host names of listeners are resolved by the
 /// system, which may block.
@@ -356,6 +363,22 @@ pub enum Protocol {
     },
     /// TLS, carried to who serves the name that is asked for, and not opened.
     TlsPassthrough(Arc<ServerNames>),
+    /// Datagrams of anything.
+    Udp {
+        /// Who serves them.
+        cluster: usize,
+        /// How they are answered.
+        datagrams: Datagrams,
+    },
+}
+
+/// What a listener's socket is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// Connections.
+    Tcp,
+    /// Datagrams.
+    Udp,
 }
 
 impl Listener {
@@ -363,8 +386,16 @@ impl Listener {
     pub fn clusters(&self) -> Vec<usize> {
         match &self.protocol {
             Protocol::Http => self.routes.iter().flat_map(Route::clusters).collect(),
-            Protocol::Tcp { cluster } => vec![*cluster],
+            Protocol::Tcp { cluster } | Protocol::Udp { cluster, .. } => vec![*cluster],
             Protocol::TlsPassthrough(names) => names.clusters().collect(),
+        }
+    }
+
+    /// What its socket is made for.
+    pub fn transport(&self) -> Transport {
+        match self.protocol {
+            Protocol::Udp { .. } => Transport::Udp,
+            Protocol::Http | Protocol::Tcp { .. } | Protocol::TlsPassthrough(_) => Transport::Tcp,
         }
     }
 
@@ -521,6 +552,13 @@ pub struct HealthCheck {
 pub enum Probe {
     /// A connection.
     Tcp,
+    /// A datagram.
+    Udp {
+        /// Its content.
+        send: Vec<u8>,
+        /// What the answer begins with.
+        expect: Vec<u8>,
+    },
     /// `GET path`, answered below 400.
     Http {
         /// With its slash.

@@ -16,7 +16,7 @@ use serde::Serialize;
 use self::carried::Carried;
 use crate::client::{Client, Peer};
 use crate::cohort;
-use crate::config::{Cluster, CohortKey, Config, Listener, Protocol};
+use crate::config::{Cluster, CohortKey, Config, Listener, Protocol, Transport};
 use crate::edit::{Facts, HeaderEdits};
 use crate::path::normal;
 use crate::policy::{Denial, compress};
@@ -46,7 +46,9 @@ pub struct Question {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum NoAnswer {
     /// The URL is none.
-    #[error("{0:?} is no URL: write it as http://shop.example/path?query, tcp://:5432 or tls://shop.example")]
+    #[error(
+        "{0:?} is no URL: write it as http://shop.example/path?query, tcp://:5432, udp://:53 or tls://shop.example"
+    )]
     Url(String),
     /// A header is none.
     #[error("{0:?} is no header: write it as 'Name: value'")]
@@ -149,7 +151,7 @@ pub enum Outcome {
 pub fn explain(config: &Config, question: &Question) -> Result<Explanation, NoAnswer> {
     let no_url = || NoAnswer::Url(question.url.clone());
     let (rest, scheme) = match question.url.split_once("://") {
-        Some((scheme @ ("http" | "https" | "tcp" | "tls"), rest)) => (rest, scheme),
+        Some((scheme @ ("http" | "https" | "tcp" | "tls" | "udp"), rest)) => (rest, scheme),
         Some(_) => return Err(no_url()),
         None => (question.url.as_str(), "http"),
     };
@@ -192,13 +194,17 @@ fn listener<'a>(config: &'a Config, authority: &str, scheme: &str) -> Option<&'a
     let written = authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
     let port = written.unwrap_or(default);
     let listeners = config.listeners.iter();
-    let named = listeners.clone().find(|l| l.address.port() == port);
+    // One port may be two listeners': of connections, and of datagrams.
+    let takes = |l: &&Listener| (l.transport() == Transport::Udp) == (scheme == "udp");
+    let at_port = listeners.clone().filter(|l| l.address.port() == port);
+    let named = at_port.clone().find(takes).or_else(|| at_port.clone().next());
     let speaks = |l: &&Listener| {
         matches!(
             (&l.protocol, scheme),
             (Protocol::Http, "http" | "https")
                 | (Protocol::Tcp { .. }, "tcp")
                 | (Protocol::TlsPassthrough(_), "tls")
+                | (Protocol::Udp { .. }, "udp")
         )
     };
     named

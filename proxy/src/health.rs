@@ -15,12 +15,15 @@ mod http2;
 
 use std::collections::HashMap;
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use foreshade_sys::datagrams::DATAGRAM_BYTES_MAX;
 use rand::RngExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
@@ -189,6 +192,9 @@ fn distrust(error: &io::Error) -> Option<HandshakeFailure> {
 }
 
 async fn ask(schedule: &Schedule) -> io::Result<bool> {
+    if let Probe::Udp { send, expect } = &schedule.probe {
+        return ask_by_datagram(schedule.to.address, send, expect).await;
+    }
     let mut greeting = Vec::new();
     if let Some(version) = schedule.told {
         proxy_protocol::write(version, None, &mut greeting);
@@ -198,7 +204,7 @@ async fn ask(schedule: &Schedule) -> io::Result<bool> {
     let Probe::Http { path, host } = &schedule.probe else {
         return match schedule.probe {
             Probe::Grpc { .. } => http2::ask(stream, &schedule.probe, &schedule.to).await,
-            Probe::Http { .. } | Probe::Tcp => {
+            Probe::Http { .. } | Probe::Tcp | Probe::Udp { .. } => {
                 stream.part();
                 Ok(true)
             }
@@ -227,6 +233,20 @@ async fn ask(schedule: &Schedule) -> io::Result<bool> {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
+}
+
+/// The socket hears nobody but the endpoint, and so the first datagram is its answer.
+async fn ask_by_datagram(to: SocketAddr, send: &[u8], expect: &[u8]) -> io::Result<bool> {
+    let any: SocketAddr = match to {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any).await?;
+    socket.connect(to).await?;
+    socket.send(send).await?;
+    let mut answer = vec![0; DATAGRAM_BYTES_MAX];
+    let length = socket.recv(&mut answer).await?;
+    Ok(answer.get(..length).unwrap_or_default().starts_with(expect))
 }
 
 /// The status of the final answer in these bytes, if its head is complete. Interim answers (RFC 9110 section 15.2) are

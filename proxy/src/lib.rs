@@ -49,6 +49,7 @@ pub mod table;
 pub mod tally;
 pub mod tcp;
 pub mod trace;
+pub mod udp;
 pub mod upstream;
 pub mod worker;
 

@@ -329,10 +329,20 @@ fn write_carried(page: &mut Page, clusters: &[(&Cluster, &ClusterView)]) {
     page.family(
         "foreshade_carried_bytes_total",
         Kind::Counter,
-        "Bytes of connections that were carried and not read, by where they went.",
+        "Bytes of connections and datagrams that were carried and not read, by where they went.",
     );
+    write_both_ways(page, clusters, |tally| tally.carried);
+    page.family(
+        "foreshade_carried_datagrams_total",
+        Kind::Counter,
+        "Datagrams of UDP, by where they went.",
+    );
+    write_both_ways(page, clusters, |tally| tally.datagrams);
+}
+
+fn write_both_ways(page: &mut Page, clusters: &[(&Cluster, &ClusterView)], of: fn(&Tally) -> (u64, u64)) {
     for (cluster, seen) in clusters {
-        let (up, down) = seen.total.carried;
+        let (up, down) = of(&seen.total);
         for (direction, n) in [("to_endpoint", up), ("to_client", down)] {
             let labels = [("cluster", cluster.name.as_str()), ("direction", direction)];
             page.sample(&labels, n as f64);

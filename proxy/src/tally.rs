@@ -31,6 +31,8 @@ pub struct Tally {
     pub unmirrored: Counts,
     /// Bytes of connections that were only carried: from clients, and to them.
     pub carried: (u64, u64),
+    /// Datagrams: from clients, and to them.
+    pub datagrams: (u64, u64),
 }
 
 /// Phases of a request's time, as lines of the access log have them.
@@ -83,6 +85,7 @@ impl Default for Tally {
             stuck: Counts::default(),
             unmirrored: Counts::default(),
             carried: (0, 0),
+            datagrams: (0, 0),
         }
     }
 }
@@ -130,6 +133,8 @@ impl Tally {
         self.unmirrored.merge(&other.unmirrored);
         self.carried.0 += other.carried.0;
         self.carried.1 += other.carried.1;
+        self.datagrams.0 += other.datagrams.0;
+        self.datagrams.1 += other.datagrams.1;
     }
 
     /// Sets all counters to zero and keeps their memory.
@@ -143,5 +148,6 @@ impl Tally {
         self.stuck.clear();
         self.unmirrored.clear();
         self.carried = (0, 0);
+        self.datagrams = (0, 0);
     }
 }

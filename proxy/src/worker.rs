@@ -13,6 +13,7 @@ mod admission;
 mod carried;
 mod compressed;
 mod copies;
+pub(crate) mod datagrams;
 mod drawn;
 mod spoils;
 mod sticking;

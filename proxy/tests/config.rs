@@ -497,12 +497,12 @@ fn a_version_that_does_not_exist_yet_is_a_mistake() {
 }
 
 #[test]
-fn a_protocol_is_one_of_three() {
-    assert_snapshot!(shown(&with("- name: web\n", "- name: web\n    protocol: udp\n")), @r#"
-    shop.yaml:4:15: protocol: invalid value "udp"
-        4 |     protocol: udp
-          |               ^^^
-           expected: http, tcp or tls-passthrough
+fn a_protocol_is_one_of_four() {
+    assert_snapshot!(shown(&with("- name: web\n", "- name: web\n    protocol: quic\n")), @r#"
+    shop.yaml:4:15: protocol: invalid value "quic"
+        4 |     protocol: quic
+          |               ^^^^
+           expected: http, tcp, tls-passthrough or udp
 
     shop.yaml: 1 mistake
     "#);
@@ -1099,7 +1099,7 @@ fn a_probe_asks_one_thing_and_ends_before_the_next() {
     shop.yaml:9:30: a probe asks one thing
         9 |     health: { http: {}, tcp: {}, interval: 200ms }
           |                              ^
-           expected: one of http, grpc and tcp
+           expected: one of http, grpc, tcp and udp
 
     shop.yaml:9:44: timeout (500ms) is above interval (200ms)
         9 |     health: { http: {}, tcp: {}, interval: 200ms }

@@ -11,6 +11,7 @@
 pub mod certificates;
 pub mod collector;
 pub mod controller;
+pub mod datagrams;
 pub mod dns;
 pub mod http2;
 pub mod nginx;

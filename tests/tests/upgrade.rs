@@ -391,6 +391,7 @@ fn hello(proxy: &Proxy, protocol: u32) -> Said {
         protocol,
         version: "test".to_owned(),
         listeners: vec![proxy.users],
+        datagrams: Vec::new(),
         admin: proxy.admin.to_string(),
         upgrade: None,
     })

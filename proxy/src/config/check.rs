@@ -15,8 +15,8 @@ use super::mirror::Clusters;
 use super::text::route::Network;
 use super::tls::{Originate, Terminate, termination};
 use super::{
-    Admin, AdminAddress, Config, IDLE_HTTP, IDLE_TCP, Listener, Source, cluster, follow, policy, raw, route,
-    sticky, tcp, trace,
+    Admin, AdminAddress, Cluster, Config, IDLE_HTTP, IDLE_TCP, IDLE_UDP, Listener, Source, Transport,
+    cluster, follow, policy, raw, route, sticky, tcp, trace, udp,
 };
 use crate::client::{ToldBy, Trust};
 use crate::path::PathPolicy;
@@ -85,12 +85,9 @@ pub(super) fn config(
         .collect();
     tcp::check_announced(&clusters.items, &listeners, mistakes);
     sticky::check(&clusters.items, &listeners, mistakes);
-    let follows = file.follow.is_some();
-    let clusters: Vec<_> = clusters
-        .items
-        .into_iter()
-        .map(|raw| cluster::cluster(raw, (&taken, follows), world, mistakes))
-        .collect();
+    udp::check(&clusters.items, &listeners, mistakes);
+    let (follows, listening) = (file.follow.is_some(), listening(taken));
+    let clusters = checked(clusters.items, &listeners, (&listening, follows), world, mistakes);
     let servers = file.dns.servers.items.iter();
     let servers = servers.map(|server| Some(address(Some(server), world.resolve, mistakes)?.value));
     let servers: Vec<_> = servers.collect();
@@ -121,6 +118,27 @@ pub(super) fn config(
     })
 }
 
+/// Checks the clusters. `listening` are the addresses of this proxy and whose they are; `follows` says that a controller
+/// leads it.
+fn checked(
+    clusters: Vec<raw::Cluster>,
+    listeners: &[Option<Listener>],
+    (listening, follows): (&[(SocketAddr, String)], bool),
+    world: &World<'_>,
+    mistakes: &mut Mistakes,
+) -> Vec<Option<Cluster>> {
+    let mut checked = Vec::new();
+    for (index, raw) in clusters.into_iter().enumerate() {
+        let around = cluster::Around {
+            listening,
+            follows,
+            is_udp: udp::alone(listeners, index),
+        };
+        checked.push(cluster::cluster(raw, around, world, mistakes));
+    }
+    checked
+}
+
 /// What routes have to know of clusters.
 fn known<'a>(names: &'a Names, clusters: &[raw::Cluster], world: &'a World<'a>) -> Clusters<'a> {
     let is_shadowed = |cluster: &raw::Cluster| !cluster.shadows.items.is_empty() || !cluster.shadows.whole;
@@ -135,10 +153,26 @@ fn known<'a>(names: &'a Names, clusters: &[raw::Cluster], world: &'a World<'a>) 
     }
 }
 
+/// An address that somebody listens on already.
+struct Taken {
+    address: SocketAddr,
+    transport: Transport,
+    by: String,
+}
+
+/// All of them, and whose they are.
+fn listening(taken: Vec<Taken>) -> Vec<(SocketAddr, String)> {
+    taken.into_iter().map(|taken| (taken.address, taken.by)).collect()
+}
+
 /// The address that the admin interface takes, if it takes one.
-fn taken_by(admin: &Admin) -> Option<(SocketAddr, String)> {
+fn taken_by(admin: &Admin) -> Option<Taken> {
     match admin.address {
-        AdminAddress::Tcp(address) => Some((address, "the admin interface".to_owned())),
+        AdminAddress::Tcp(address) => Some(Taken {
+            address,
+            transport: Transport::Tcp,
+            by: "the admin interface".to_owned(),
+        }),
         AdminAddress::Unix { .. } => None,
     }
 }
@@ -151,12 +185,17 @@ fn one_per_core() -> usize {
 /// The address of a listener, provided that nobody listens there yet.
 fn bind(
     listener: &raw::Listener,
-    taken: &mut Vec<(SocketAddr, String)>,
+    taken: &mut Vec<Taken>,
     resolve: &Resolve<'_>,
     mistakes: &mut Mistakes,
 ) -> Option<SocketAddr> {
     let address = address(listener.address.as_ref(), resolve, mistakes)?;
-    if let Some((_, by)) = taken.iter().find(|(other, _)| overlap(*other, address.value)) {
+    let transport = match listener.protocol {
+        raw::Protocol::Udp => Transport::Udp,
+        raw::Protocol::Http | raw::Protocol::Tcp | raw::Protocol::TlsPassthrough => Transport::Tcp,
+    };
+    let is_same = |other: &&Taken| other.transport == transport && overlap(other.address, address.value);
+    if let Some(Taken { by, .. }) = taken.iter().find(is_same) {
         let what = format!("address: {} is taken by {by}", address.value);
         mistakes.add(Mistake::at(address.place(), what).expected("an address of its own"));
     }
@@ -166,14 +205,18 @@ fn bind(
         .map_or("another listener".to_owned(), |name| {
             format!("the listener {}", quoted(name.value.as_str()))
         });
-    taken.push((address.value, name));
+    taken.push(Taken {
+        address: address.value,
+        transport,
+        by: name,
+    });
     Some(address.value)
 }
 
 /// What a listener needs beside its keys.
 fn entrance(
     listener: &mut raw::Listener,
-    taken: &mut Vec<(SocketAddr, String)>,
+    taken: &mut Vec<Taken>,
     world: &World<'_>,
     mistakes: &mut Mistakes,
 ) -> Entrance {
@@ -210,6 +253,7 @@ fn listener(
 ) -> Option<Listener> {
     let policy = policy::policy(policy::Written::of_listener(&mut raw), clusters.world, mistakes);
     let name = raw.name.as_ref().and_then(At::place);
+    let datagrams = udp::Datagrams::of(&raw);
     let routes = match raw.routes {
         Some(routes) => route::routes(routes.value, clusters, mistakes),
         None => tcp::without_routes(raw.protocol, name, sound, mistakes),
@@ -218,6 +262,7 @@ fn listener(
         policy::check_logins(policy, routes, name, mistakes);
     }
     let asked = tcp::Asked {
+        datagrams,
         name,
         protocol: raw.protocol,
         cluster: raw.cluster,
@@ -228,6 +273,7 @@ fn listener(
     let idle_usual = match raw.protocol {
         raw::Protocol::Http => IDLE_HTTP,
         raw::Protocol::Tcp | raw::Protocol::TlsPassthrough => IDLE_TCP,
+        raw::Protocol::Udp => IDLE_UDP,
     };
     Some(Listener {
         name: raw.name?.value,

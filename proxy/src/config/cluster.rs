@@ -54,11 +54,25 @@ impl Member {
     }
 }
 
-/// Checks a cluster. `listening` are the addresses of this proxy itself and whose they are; `follows` says that a
-/// controller may give a shadow to endpoints that name none.
+/// What a cluster has to know of the rest of the file.
+#[derive(Clone, Copy)]
+pub(super) struct Around<'a> {
+    /// The addresses of this proxy itself, and whose they are.
+    pub(super) listening: &'a [(SocketAddr, String)],
+    /// A controller may give a shadow to endpoints that name none.
+    pub(super) follows: bool,
+    /// Nothing but datagrams is sent to it.
+    pub(super) is_udp: bool,
+}
+
+/// Checks a cluster.
 pub(super) fn cluster(
     raw: raw::Cluster,
-    (listening, follows): (&[(SocketAddr, String)], bool),
+    Around {
+        listening,
+        follows,
+        is_udp,
+    }: Around<'_>,
     world: &World<'_>,
     mistakes: &mut Mistakes,
 ) -> Option<Cluster> {
@@ -89,8 +103,11 @@ pub(super) fn cluster(
     let place = raw.name.as_ref().and_then(At::place);
     let tls = secured((raw.tls, http2.is_some()), place, &mut members, world, mistakes);
     let shift = shift(&raw.shift, mistakes);
-    let health = match raw.health {
+    let is_written = raw.health.place().is_some();
+    let health = match raw.health.value {
         raw::Health::Off => None,
+        // Whoever serves datagrams need not take connections.
+        raw::Health::On(_) if is_udp && !is_written => None,
         raw::Health::On(probes) => Some(health(*probes, mistakes)),
     };
     let segments = segments(raw.segments.items, mistakes);
@@ -381,25 +398,26 @@ fn health(raw: raw::Probes, mistakes: &mut Mistakes) -> HealthCheck {
     }
     let tcp = raw.tcp.as_ref().map(At::place);
     let grpc = raw.grpc.as_ref().map(At::place);
-    let others = [
-        raw.http.as_ref().and(grpc),
-        raw.http.as_ref().and(tcp),
-        grpc.and(tcp),
-    ];
-    if let Some(place) = others.into_iter().flatten().next() {
-        mistakes.add(Mistake::at(place, "a probe asks one thing").expected("one of http, grpc and tcp"));
+    let udp = raw.udp.as_ref().map(At::place);
+    let places = [raw.http.as_ref().map(|_| None), grpc, tcp, udp];
+    if let Some(place) = places.into_iter().flatten().nth(1) {
+        mistakes.add(Mistake::at(place, "a probe asks one thing").expected("one of http, grpc, tcp and udp"));
     }
     HealthCheck {
-        probe: match (raw.http, raw.grpc) {
-            (Some(http), _) => Probe::Http {
+        probe: match (raw.http, raw.grpc, raw.udp) {
+            (Some(http), ..) => Probe::Http {
                 path: http.path.0,
                 host: http.host.map(|host| host.0),
             },
-            (None, Some(grpc)) => Probe::Grpc {
+            (None, Some(grpc), _) => Probe::Grpc {
                 service: grpc.value.service.map(|service| service.0).unwrap_or_default(),
                 host: grpc.value.host.map(|host| host.0),
             },
-            (None, None) => Probe::Tcp,
+            (None, None, Some(udp)) => Probe::Udp {
+                send: udp.value.send.map(|send| send.0).unwrap_or_default(),
+                expect: udp.value.expect.map(|expect| expect.0).unwrap_or_default(),
+            },
+            (None, None, None) => Probe::Tcp,
         },
         interval: raw.interval.value.0,
         timeout: raw.timeout.value.0,

@@ -30,7 +30,7 @@ pub(super) fn http2(raw: &raw::Cluster, mistakes: &mut Mistakes) -> Option<Http2
         mistakes
             .add(Mistake::at(keys.place(), what).expected("protocol: http2 beside it, or no http2 section"));
     }
-    if let raw::Health::On(probes) = &raw.health
+    if let raw::Health::On(probes) = &raw.health.value
         && let Some(probe) = &probes.grpc
     {
         let what = "grpc: the endpoints of this cluster are asked in HTTP/1.1, which gRPC does not speak";

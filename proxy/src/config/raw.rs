@@ -8,6 +8,7 @@ mod mirror;
 mod policy;
 mod route;
 mod tcp;
+mod udp;
 
 use foreshade_contract::Name;
 use foreshade_engine::spec::{BalancePolicy, HealthPolicy, ShiftPolicy};
@@ -44,6 +45,7 @@ pub(super) use self::policy::{
 };
 
 pub(super) use self::tcp::{Announce, Life, Patience, Protocol, ProxyProtocol, ServerNames};
+pub(super) use self::udp::UdpProbe;
 
 /// A limit for something that users wait for.
 type Limit = Lasting<1, 3_600_000>;
@@ -112,9 +114,9 @@ section! {
     /// HTTP/2, beside HTTP/1.1.
     http2 "http2": nested Http2;
     /// How long a connection may stay idle: between two requests, 60s where left out; of tcp and tls-passthrough without a
-    /// byte in either direction, 1h where left out.
+    /// byte in either direction, 1h where left out; a session of udp without a datagram, 60s where left out.
     idle_timeout "idleTimeout": optional Patience;
-    /// Longest life of a connection of tcp or tls-passthrough; any where left out.
+    /// Longest life of a connection of tcp or tls-passthrough, or of a session of udp; any where left out.
     lifetime "lifetime": optional At<Life>;
     /// The PROXY protocol: a balancer before this proxy tells who the client is before anything else. Not spoken where left
     /// out.
@@ -145,8 +147,13 @@ section! {
     compression "compression": optional Compression;
     /// Pages for errors, of all routes that have none of their own for them, and of requests without a route.
     error_pages "errorPages": list List<At<ErrorPage>, 0>;
-    /// Name of the cluster that all connections of tcp go to, and those of tls-passthrough that ask for no other name.
+    /// Name of the cluster that all connections of tcp and datagrams of udp go to, and those of tls-passthrough that ask for
+    /// no other name.
     cluster "cluster": optional At<Reference>;
+    /// Of udp: how many answers each datagram gets, 0 for none. Where left out, whether there is one is learnt.
+    responses "responses": optional At<Count<0, 1000>>;
+    /// Of udp: how many bytes a client may get for each byte of his; any number where left out. Beyond: dropped.
+    amplification "amplification": optional At<Count<1, 1000>>;
     /// Of tls-passthrough: who serves which name that clients ask for.
     server_names "serverNames": list List<At<ServerNames>, 0>;
     /// Of http: rules from requests to clusters. The most specific match wins, whatever the order.
@@ -194,7 +201,7 @@ section! {
     /// Users who move first in a shift, in this order; everybody else follows.
     segments "segments": list List<Segment, 0>;
     /// Active health checks.
-    health "health": default Health = Health::On(Box::new(Probes::unwritten()));
+    health "health": default At<Health> = Health::On(Box::new(Probes::unwritten()));
     /// How traffic moves to shadows. The defaults are meant to fit.
     shift "shift": nested Shift;
     /// Time to establish a connection. More than any round trip on earth, less than the second after which a lost SYN
@@ -479,6 +486,8 @@ section! {
     grpc "grpc": optional At<GrpcProbe>;
     /// Open a connection only; so it is where the others are left out, too.
     tcp "tcp": optional At<TcpProbe>;
+    /// Send a datagram; an answer passes. What is asked of clusters of udp where nothing is written is nothing.
+    udp "udp": optional At<UdpProbe>;
     /// Between two probes of one endpoint.
     interval "interval": default At<Lasting<100, 3_600_000>> = seconds(1);
     /// For one probe; at most the interval.

@@ -17,9 +17,18 @@ use serde_json::Value as Json;
 /// What stands where a secret was.
 const HIDDEN: &str = "(hidden)";
 
-/// Keys below which nothing is shown: `value` is that of a header or a cookie, and URLs of a controller's hooks are often
-/// secrets themselves.
-const SECRET: [&str; 6] = ["value", "values", "token", "password", "secret", "controller"];
+/// Keys below which nothing is shown: `value` is that of a header or a cookie, what a probe sends by datagram may have to name
+/// a secret (a community of SNMP), and URLs of a controller's hooks are often secrets themselves.
+const SECRET: [&str; 8] = [
+    "value",
+    "values",
+    "token",
+    "password",
+    "secret",
+    "send",
+    "expect",
+    "controller",
+];
 
 /// Keys whose entries are headers or query parameters: their names are shown, their values are not. An access log has a
 /// `query`, too, which is a word.

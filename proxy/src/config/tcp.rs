@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use foreshade_settings::{At, List, Mistake, Mistakes, Names, Place, Reference, quoted};
 
+use super::udp::{self, Datagrams};
 use super::{Listener, Protocol, raw};
 use crate::proxy_protocol::{ProxyProtocol, Version};
 use crate::route::Route;
@@ -16,6 +17,7 @@ pub(super) struct Asked {
     pub(super) protocol: raw::Protocol,
     pub(super) cluster: Option<At<Reference>>,
     pub(super) server_names: List<At<raw::ServerNames>, 0>,
+    pub(super) datagrams: Datagrams,
 }
 
 impl Asked {
@@ -26,12 +28,20 @@ impl Asked {
         let cluster = clusters.find("cluster", self.cluster.as_ref(), mistakes);
         match self.protocol {
             raw::Protocol::Http => Some(Protocol::Http),
-            raw::Protocol::Tcp => {
+            raw::Protocol::Tcp | raw::Protocol::Udp => {
+                let is_udp = self.protocol == raw::Protocol::Udp;
                 if self.cluster.is_none() && sound {
-                    let what = "cluster is missing: connections of tcp go to one";
+                    let what = match is_udp {
+                        true => "cluster is missing: datagrams of udp go to one",
+                        false => "cluster is missing: connections of tcp go to one",
+                    };
                     mistakes.add(Mistake::at(self.name, what).expected("the name of a cluster"));
                 }
-                Some(Protocol::Tcp { cluster: cluster? })
+                let (cluster, datagrams) = (cluster?, self.datagrams);
+                Some(match is_udp {
+                    true => Protocol::Udp { cluster, datagrams },
+                    false => Protocol::Tcp { cluster },
+                })
             }
             raw::Protocol::TlsPassthrough => {
                 if self.cluster.is_none() && self.server_names.items.is_empty() && sound {
@@ -103,20 +113,20 @@ pub(super) fn check_effect(raw: &raw::Listener, mistakes: &mut Mistakes) {
         ("errorPages", raw.error_pages.items.first().and_then(At::place)),
     ];
     let of_carrying = [
-        ("serverNames", of_names),
         ("cluster", of_cluster),
         ("lifetime", raw.lifetime.as_ref().and_then(At::place)),
     ];
-    let (idle, spoken, instead) = match raw.protocol {
-        raw::Protocol::Http => (&of_carrying[..], "http", "routes"),
-        raw::Protocol::Tcp => (&of_http[..], "tcp", "cluster"),
-        raw::Protocol::TlsPassthrough => (&of_http[..], "tls-passthrough", "serverNames"),
+    let of_names = [("serverNames", of_names)];
+    let of_balancers = [("proxyProtocol", here.filter(|_| raw.proxy_protocol.is_some()))];
+    let of_udp = udp::keys(raw);
+    let (idle, spoken, instead): (&[&[_]], _, _) = match raw.protocol {
+        raw::Protocol::Http => (&[&of_names, &of_carrying, &of_udp], "http", "routes"),
+        raw::Protocol::Tcp => (&[&of_http, &of_names, &of_udp], "tcp", "cluster"),
+        raw::Protocol::TlsPassthrough => (&[&of_http, &of_udp], "tls-passthrough", "serverNames"),
+        raw::Protocol::Udp => (&[&of_http, &of_names, &of_balancers], "udp", "cluster"),
     };
-    let names = of_names
-        .filter(|_| raw.protocol == raw::Protocol::Tcp)
-        .map(|place| ("serverNames", place));
-    let idle = idle.iter().filter_map(|(key, place)| Some((*key, (*place)?)));
-    for (key, place) in idle.chain(names) {
+    let idle = idle.iter().flat_map(|keys| keys.iter());
+    for (key, place) in idle.filter_map(|(key, place)| Some((*key, (*place)?))) {
         let what = format!("{key} has no effect: the listener speaks {spoken}");
         let expected = format!("another protocol, or another key, as {instead}");
         mistakes.add(Mistake::at(Some(place), what).expected(expected));

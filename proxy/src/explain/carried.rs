@@ -1,4 +1,4 @@
-//! Explains where a connection goes that is carried and not read: whom it is for, and who serves it.
+//! Explains where a connection goes, or a datagram, that is carried and not read: whom it is for, and who serves it.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use crate::route::without_port;
 /// Where a connection goes.
 #[derive(Debug, Serialize)]
 pub struct Carried {
-    /// What is spoken: `tcp` or `tls-passthrough`.
+    /// What is spoken: `tcp`, `tls-passthrough` or `udp`.
     pub protocol: &'static str,
     /// The server that the client asks for.
     pub server_name: Option<String>,
@@ -45,6 +45,7 @@ pub(super) fn through(
     let (protocol, server_name, found) = match &listener.protocol {
         Protocol::Http => ("http", None, None),
         Protocol::Tcp { cluster } => ("tcp", None, Some(Ok(*cluster))),
+        Protocol::Udp { cluster, .. } => ("udp", None, Some(Ok(*cluster))),
         Protocol::TlsPassthrough(names) => {
             let found = names.cluster(name.as_deref());
             ("tls-passthrough", name, Some(found))

@@ -204,6 +204,7 @@ listeners:
     protocol: tls-passthrough
     serverNames: [{ names: ['*.shop.example'], cluster: shop }]
   - { name: web, address: '127.0.0.1:8080', routes: [{ cluster: web }] }
+  - { name: media, address: '127.0.0.1:8080', protocol: udp, cluster: shop }
 clusters:
   - { name: db, proxyProtocol: v2, endpoints: [{ name: a, address: '127.0.0.1:9001' }] }
   - { name: shop, endpoints: [{ name: a, address: '127.0.0.1:9002' }] }
@@ -247,6 +248,18 @@ fn a_connection_is_followed_to_its_cluster() {
     asks for   shop.example
     refused    name_unknown
     "#);
+    for (url, listener) in [
+        ("udp://:8080", "media"),
+        ("http://:8080", "web"),
+        ("udp://:9", "media"),
+    ] {
+        assert_eq!(ask(url).listener, listener, "{url}");
+    }
+    let datagram = ask("udp://:8080").to_string();
+    assert!(
+        datagram.contains("protocol   udp\ncluster    shop\n"),
+        "{datagram}"
+    );
     assert_eq!(
         ask("http://shop.example/").listener,
         "web",

@@ -87,6 +87,11 @@ refusals! {
     HelloSlow 0 "hello_slow": "the beginning of TLS did not arrive in time";
     NameMissing 0 "name_missing": "no name of a server is asked for";
     NameUnknown 0 "name_unknown": "the server that is asked for is not served here";
+    DatagramTooLong 0 "datagram_too_long": "the datagram is too long for the way to the endpoint";
+    DatagramUnsent 0 "datagram_unsent": "there is no socket, port or room left to send the datagram on";
+    DatagramLooped 0 "datagram_looped": "the datagram claims to come from this proxy";
+    AnswerUnsent 0 "answer_unsent": "the answer could not be sent";
+    AnswerAmplified 0 "answer_amplified": "the answers are too long for what was asked";
 }
 
 impl Refusal {

@@ -58,7 +58,7 @@ async fn exchange(send: SendRequest<Bytes>, probe: &Probe, to: &To) -> Result<bo
     let (method, path, host) = match probe {
         Probe::Http { path, host } => (Method::GET, path.as_str(), host),
         Probe::Grpc { host, .. } => (Method::POST, CHECK, host),
-        Probe::Tcp => return Ok(true),
+        Probe::Tcp | Probe::Udp { .. } => return Ok(true),
     };
     let host = host.clone().unwrap_or_else(|| to.address.to_string());
     let mut request = Request::builder()

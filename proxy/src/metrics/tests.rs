@@ -173,6 +173,7 @@ fn numbers_are_those_of_the_view() {
         "foreshade_answers_total{cluster=\"shop\",code_class=\"2xx\"} 2",
         "foreshade_answers_total{cluster=\"shop\",code_class=\"none\"} 1",
         "foreshade_carried_bytes_total{cluster=\"shop\",direction=\"to_client\"} 12",
+        "foreshade_carried_datagrams_total{cluster=\"shop\",direction=\"to_endpoint\"} 0",
         "foreshade_failovers_total{cluster=\"shop\",reason=\"refused\"} 3",
         "foreshade_endpoint_risk_ratio{cluster=\"shop\",endpoint=\"alpha\"} 0.7",
         "foreshade_endpoint_hazard{cluster=\"shop\",endpoint=\"alpha\",group=\"performance\"} 1.2",

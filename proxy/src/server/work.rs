@@ -14,6 +14,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
+use socket2::Socket;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -23,11 +24,12 @@ use super::accept::{self, Guard, Terms};
 use super::door::Door;
 use super::listen::{Listening, Sockets};
 use super::local::{self, Local};
-use crate::config::Listener;
+use crate::config::Protocol;
 use crate::http::EdgeProxy;
 use crate::scorer::Question;
 use crate::tcp;
 use crate::topology::ids::ListenerId;
+use crate::udp;
 use crate::upstream::cut::Line;
 use crate::upstream::deadline;
 
@@ -50,7 +52,7 @@ pub(crate) enum Order {
         done: oneshot::Sender<()>,
     },
     /// Show the sockets that it accepts from: another process is to accept from them, too.
-    Lend(oneshot::Sender<Vec<(ListenerId, std::net::TcpListener)>>),
+    Lend(oneshot::Sender<Vec<(ListenerId, Socket)>>),
 }
 
 /// How a worker is spoken to.
@@ -131,7 +133,29 @@ struct OpenDoor {
     /// Told when its sockets are closed, and its address free.
     closed: oneshot::Receiver<()>,
     /// The same sockets once more, to be shown.
-    sockets: Vec<std::net::TcpListener>,
+    sockets: Vec<Socket>,
+}
+
+/// A socket, and what is done with what comes to it.
+enum Ear {
+    Reads(TcpListener),
+    Carries(TcpListener),
+    Datagrams(Box<udp::Server>),
+}
+
+impl Ear {
+    fn of(protocol: &Protocol, socket: Socket, listener: ListenerId) -> io::Result<Self> {
+        match protocol {
+            Protocol::Http => TcpListener::from_std(socket.into()).map(Self::Reads),
+            Protocol::Tcp { .. } | Protocol::TlsPassthrough(_) => {
+                TcpListener::from_std(socket.into()).map(Self::Carries)
+            }
+            Protocol::Udp { .. } => {
+                let server = udp::Server::new(socket.into(), listener)?;
+                Ok(Self::Datagrams(Box::new(server)))
+            }
+        }
+    }
 }
 
 impl Doors {
@@ -173,20 +197,28 @@ impl Doors {
                 .iter()
                 .map(|socket| socket.try_clone())
                 .collect::<io::Result<_>>()?;
+            let protocol = local::with(|l| Some(l.worker.listener(listener)?.protocol.clone()));
+            let Some(protocol) = protocol.flatten() else {
+                // It has gone meanwhile.
+                continue;
+            };
             let sockets: Vec<_> = sockets
                 .into_iter()
-                .map(TcpListener::from_std)
+                .map(|socket| Ear::of(&protocol, socket, listener))
                 .collect::<io::Result<_>>()?;
             let (close, closing) = watch::channel(false);
             let (tell_closed, closed) = oneshot::channel();
-            let reads = local::with(|l| l.worker.listener(listener).is_none_or(Listener::is_http));
             self.serving.spawn(async move {
                 let serve = |socket| {
                     let (door, closing) = (door.clone(), closing.clone());
                     async move {
-                        match reads {
-                            Some(false) => tcp::serve(socket, listener, door, closing).await,
-                            Some(true) | None => serve_http(socket, listener, door, closing).await,
+                        match socket {
+                            Ear::Carries(socket) => tcp::serve(socket, listener, door, closing).await,
+                            Ear::Reads(socket) => serve_http(socket, listener, door, closing).await,
+                            Ear::Datagrams(server) => {
+                                server.serve(door, closing).await;
+                                JoinSet::new()
+                            }
                         }
                     }
                 };

@@ -56,7 +56,7 @@ pub(crate) async fn serve(
 /// Whether the name has to be read at a listener, and what its protocol is called. `None` where nothing is carried.
 fn protocol(listener: ListenerId) -> Option<(bool, &'static str)> {
     local::with(|l| match l.worker.listener(listener)?.protocol {
-        Protocol::Http => None,
+        Protocol::Http | Protocol::Udp { .. } => None,
         Protocol::Tcp { .. } => Some((false, "TCP")),
         Protocol::TlsPassthrough(_) => Some((true, "TLS")),
     })

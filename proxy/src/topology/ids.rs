@@ -1,13 +1,13 @@
 //! Who is who from one configuration to the next.
 //!
 //! What people call a thing is what it is: a cluster is its name. An endpoint is its name *and* its address, because
-//! another machine under the old name has none of the old one's history. A listener is its address, and whether HTTP is
-//! read there: the socket is what matters, and calling it otherwise must not close it.
+//! another machine under the old name has none of the old one's history. A listener is its address, and what loop serves
+//! its socket: the socket is what matters, and calling it otherwise must not close it.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use crate::config::{Cluster, Config};
+use crate::config::{Cluster, Config, Listener, Transport};
 use crate::recorder::Place;
 
 /// A cluster, for as long as there is one of its name.
@@ -61,10 +61,10 @@ impl Ids {
             next - 1
         };
         // What is accepted as HTTP and what is only carried are served by different loops: one that changes is another.
-        let known: HashMap<(SocketAddr, bool), ListenerId> = before
+        let known: HashMap<_, ListenerId> = before
             .listeners
             .iter()
-            .map(|l| (l.address, l.is_http()))
+            .map(served)
             .zip(self.listeners.iter().copied())
             .collect();
         let listeners = after
@@ -72,7 +72,7 @@ impl Ids {
             .iter()
             .map(|l| {
                 known
-                    .get(&(l.address, l.is_http()))
+                    .get(&served(l))
                     .copied()
                     .unwrap_or_else(|| ListenerId(fresh()))
             })
@@ -103,6 +103,11 @@ impl Ids {
         };
         self.clusters.iter().enumerate().flat_map(by_cluster).collect()
     }
+}
+
+/// Where a listener listens, and what its loop accepts there.
+fn served(listener: &Listener) -> (SocketAddr, Transport, bool) {
+    (listener.address, listener.transport(), listener.is_http())
 }
 
 fn next_cluster(

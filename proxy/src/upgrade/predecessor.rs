@@ -25,8 +25,10 @@ use super::talk::{blocking, expected, say, talked, understood};
 use super::words::{Answer, Hello, Lent, Said, State, Welcome};
 use super::{PATIENCE, PREPARING_MAX, UPGRADE_MAX};
 use crate::command::Command;
+use crate::config::Transport;
 use crate::reload::{Desk, Held};
 use crate::server::Order;
+use crate::server::listen::spot;
 use crate::supervisor;
 
 /// Who may be talked to at a time: an operator, a successor, and some that are refused.
@@ -349,16 +351,19 @@ impl Talk {
         let mut known = HashSet::new();
         let (mut names, mut sockets) = (Vec::new(), Vec::new());
         for (listener, socket) in shown {
-            let address = held
-                .topology
-                .listener(listener)
-                .map(|(listener, _)| listener.address);
-            let Some(address) = address.filter(|address| hello.listeners.contains(address)) else {
+            let Some((listener, _)) = held.topology.listener(listener) else {
                 continue;
             };
+            let (wanted, name) = match spot(listener) {
+                (Transport::Tcp, address) => (hello.listeners.contains(&address), Lent::Listener(address)),
+                (Transport::Udp, address) => (hello.datagrams.contains(&address), Lent::Datagrams(address)),
+            };
+            if !wanted {
+                continue;
+            }
             // One that several workers accept from is shown by each.
             if known.insert(socket_cookie(&socket).map_err(|error| error.to_string())?) {
-                names.push(Lent::Listener(address));
+                names.push(name);
                 sockets.push(OwnedFd::from(socket));
             }
         }
@@ -366,13 +371,16 @@ impl Talk {
             names.push(name);
             sockets.push(heir.socket.try_clone().map_err(|error| error.to_string())?);
         }
+        let on = |transport| {
+            let spots = held.topology.listeners().map(|(_, listener)| spot(listener));
+            spots
+                .filter_map(|spot| (spot.0 == transport).then_some(spot.1))
+                .collect()
+        };
         let welcome = Welcome {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            listeners: held
-                .topology
-                .listeners()
-                .map(|(_, listener)| listener.address)
-                .collect(),
+            listeners: on(Transport::Tcp),
+            datagrams: on(Transport::Udp),
             sockets: names,
         };
         Ok((welcome, sockets))

@@ -2,14 +2,16 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+
+use socket2::Socket;
 
 use super::line::{Line, LineError, Peer};
 use super::words::{Answer, Hello, Lent, PROTOCOL, Said, State, Welcome};
 use super::{PATIENCE, UPGRADE_MAX};
-use crate::config::Config;
+use crate::config::{Config, Transport};
+use crate::server::listen::{Spot, spot};
 
 /// Why this process cannot take the place of the other one.
 #[derive(Debug, thiserror::Error)]
@@ -44,9 +46,9 @@ pub struct Predecessor(Line);
 #[derive(Debug, Default)]
 pub struct Left {
     /// Where it listens for users.
-    pub addresses: Vec<SocketAddr>,
+    pub(crate) addresses: Vec<Spot>,
     /// The sockets there, by their address, in the order of the workers.
-    pub listeners: HashMap<SocketAddr, Vec<TcpListener>>,
+    pub(crate) listeners: HashMap<Spot, Vec<Socket>>,
     /// Its admin interface, where it is where this process wants to have it.
     pub admin: Option<OwnedFd>,
     /// Where it waited for this process, the same.
@@ -60,10 +62,17 @@ impl Predecessor {
     /// Why they are not given.
     pub fn ask(path: &Path, config: &Config) -> Result<(Self, Left), UpgradeError> {
         let mut line = reach(path)?;
+        let on = |transport| {
+            let spots = config.listeners.iter().map(spot);
+            spots
+                .filter_map(|spot| (spot.0 == transport).then_some(spot.1))
+                .collect()
+        };
         let hello = Hello {
             protocol: PROTOCOL,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            listeners: config.listeners.iter().map(|listener| listener.address).collect(),
+            listeners: on(Transport::Tcp),
+            datagrams: on(Transport::Udp),
             admin: config.admin.address.to_string(),
             upgrade: config
                 .upgrade_socket
@@ -150,22 +159,25 @@ fn heard(line: &mut Line) -> Result<Answer, UpgradeError> {
 
 impl Left {
     fn of(welcome: Welcome, sockets: Vec<OwnedFd>) -> Self {
+        let with = |transport| move |address| (transport, address);
+        let streams = welcome.listeners.into_iter().map(with(Transport::Tcp));
+        let datagrams = welcome.datagrams.into_iter().map(with(Transport::Udp));
         let mut left = Self {
-            addresses: welcome.listeners,
+            addresses: streams.chain(datagrams).collect(),
             ..Self::default()
         };
         for (what, socket) in welcome.sockets.into_iter().zip(sockets) {
             match what {
-                Lent::Listener(address) => {
-                    left.listeners
-                        .entry(address)
-                        .or_default()
-                        .push(TcpListener::from(socket));
-                }
+                Lent::Listener(address) => left.take((Transport::Tcp, address), socket),
+                Lent::Datagrams(address) => left.take((Transport::Udp, address), socket),
                 Lent::Admin => left.admin = Some(socket),
                 Lent::Upgrade => left.upgrade = Some(socket),
             }
         }
         left
+    }
+
+    fn take(&mut self, spot: Spot, socket: OwnedFd) {
+        self.listeners.entry(spot).or_default().push(Socket::from(socket));
     }
 }

@@ -37,6 +37,9 @@ pub struct Hello {
     pub version: String,
     /// Where it will listen for users.
     pub listeners: Vec<SocketAddr>,
+    /// Where it will take datagrams of users.
+    #[serde(default)]
+    pub datagrams: Vec<SocketAddr>,
     /// Where it will listen for operators, as the configuration writes it.
     pub admin: String,
     /// Where it will wait for its own successor.
@@ -72,6 +75,9 @@ pub struct Welcome {
     pub version: String,
     /// Where it listens for users, whether it is asked for or not.
     pub listeners: Vec<SocketAddr>,
+    /// Where it takes datagrams of users, the same.
+    #[serde(default)]
+    pub datagrams: Vec<SocketAddr>,
     /// What the descriptors are that follow, in their order.
     pub sockets: Vec<Lent>,
 }
@@ -82,6 +88,8 @@ pub struct Welcome {
 pub enum Lent {
     /// One of those on this address, for users.
     Listener(SocketAddr),
+    /// One of those for the datagrams to this address. Only to who has asked for it: a version before does not know it.
+    Datagrams(SocketAddr),
     /// For operators.
     Admin,
     /// For successors.

@@ -15,6 +15,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
+use foreshade_engine::balance::Request;
 use foreshade_engine::moment::Moment;
 use foreshade_engine::outcome::{Class, RouteClass};
 use xxhash_rust::xxh3::xxh3_64;
@@ -57,6 +58,16 @@ pub(super) struct Talk {
 }
 
 impl Talk {
+    /// Something was sent without a connection.
+    pub(super) fn without_connection(now: Moment, rests: bool) -> Self {
+        Self {
+            connected: now,
+            connecting: Duration::ZERO,
+            asked: true,
+            rests,
+        }
+    }
+
     /// What the attempt took so far, where that is not all of its time.
     pub(super) fn latency(&self) -> Option<Duration> {
         self.rests.then_some(self.connecting)
@@ -93,12 +104,16 @@ impl Worker {
         let class = name.map_or(RouteClass::default(), |name| {
             RouteClass::of_hash(xxh3_64(name.as_bytes()))
         });
-        let request = cohort::connection(client, class);
+        Carriage::Forward(self.flow_to(index, cohort::connection(client, class)))
+    }
+
+    /// The flow of something that is carried to this cluster, from now on.
+    pub(super) fn flow_to(&mut self, cluster: usize, request: Request) -> Flow {
         let arrived = self.now();
-        Carriage::Forward(Flow {
+        Flow {
             generation: self.generation,
-            cluster: index,
-            cluster_id: self.topology.cluster_id(index),
+            cluster,
+            cluster_id: self.topology.cluster_id(cluster),
             request,
             arrived,
             ready: arrived,
@@ -119,14 +134,18 @@ impl Worker {
             stuck: None,
             traced: None,
             timed: false,
-        })
+        }
     }
 
     /// The index of the cluster that serves a connection now; `None` where it is gone, or the listener carries nothing.
-    fn bound_for(&self, listener: ListenerId, name: Option<&str>) -> Option<Result<usize, Refusal>> {
+    pub(super) fn bound_for(
+        &self,
+        listener: ListenerId,
+        name: Option<&str>,
+    ) -> Option<Result<usize, Refusal>> {
         let of = |topology: &Topology| match &topology.listener(listener)?.0.protocol {
             Protocol::Http => None,
-            Protocol::Tcp { cluster } => Some(Ok(*cluster)),
+            Protocol::Tcp { cluster } | Protocol::Udp { cluster, .. } => Some(Ok(*cluster)),
             Protocol::TlsPassthrough(names) => Some(names.cluster(name)),
         };
         let Some(before) = self.retired_with(listener) else {
@@ -257,7 +276,7 @@ impl Worker {
         }
     }
 
-    fn first_of(&self, flow: &Flow) -> Option<First> {
+    pub(super) fn first_of(&self, flow: &Flow) -> Option<First> {
         self.clusters.get(flow.cluster)?.first
     }
 }

@@ -62,13 +62,18 @@ impl Worker {
 
     /// Who served the request, or was the last to be asked; `None` where nobody was, or he is not there any more.
     pub fn served_by(&self, flow: &Flow) -> Option<Served<'_>> {
-        let place = self.topology.place(flow.asked_last()?)?;
+        self.served_at(flow.asked_last()?, attempts(&flow.tried))
+    }
+
+    /// An endpoint that has served, after so many were asked; `None` where it is not there any more.
+    pub fn served_at(&self, endpoint: EndpointId, attempts: u32) -> Option<Served<'_>> {
+        let place = self.topology.place(endpoint)?;
         let endpoint = self.topology.endpoint(place)?;
         Some(Served {
             cluster: self.topology.cluster(place.cluster)?.name.as_str(),
             endpoint: endpoint.name.as_str(),
             role: endpoint.role,
-            attempts: attempts(&flow.tried),
+            attempts,
         })
     }
 }

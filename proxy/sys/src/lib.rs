@@ -1,11 +1,14 @@
-//! The few system calls that no safe crate offers by a bare descriptor: reading `TCP_INFO`, asking what a
-//! connection still holds, and ending it.
+//! The few system calls that no safe crate offers by a bare descriptor, or without an allocation for each: reading
+//! `TCP_INFO`, asking what a connection still holds, and ending it; and datagrams, many at a time, with the address that
+//! they were sent to ([`datagrams`]).
 //!
 //! Everything here takes a raw descriptor that the caller holds open. A wrong number cannot corrupt memory: the kernel
 //! refuses it (`EBADF`, `ENOTSOCK`) or, at worst, speaks of another socket. The workspace forbids `unsafe` everywhere
 //! else, so this is the whole of it.
 
 #![cfg(target_os = "linux")]
+
+pub mod datagrams;
 
 use std::io;
 use std::mem::{MaybeUninit, size_of};

@@ -1,4 +1,4 @@
-//! The keys of what is carried and not read: TCP, TLS by the name that is asked for, and the PROXY protocol.
+//! The keys of what is carried and not read: TCP, TLS by the name that is asked for, UDP; and the PROXY protocol.
 
 use foreshade_settings::{At, Lasting, List, Reference, choice, seconds, section};
 
@@ -18,9 +18,10 @@ pub(in crate::config) enum Protocol {
     Http,
     Tcp,
     TlsPassthrough,
+    Udp,
 }
 
-choice!(Protocol: "http" Http, "tcp" Tcp, "tls-passthrough" TlsPassthrough);
+choice!(Protocol: "http" Http, "tcp" Tcp, "tls-passthrough" TlsPassthrough, "udp" Udp);
 
 section! {
     /// Names that clients ask for, and who serves them.
