@@ -6,10 +6,10 @@
 //! from then on sees it, and who is connected keeps what he has agreed on. Whatever can be wrong with the files is found
 //! here, before anybody connects.
 //!
-//! There is a least version and no list of suites: rustls has none but AEADs with forward secrecy, so a list could only
-//! choose among good ones. Sessions are resumed by tickets alone, so a client that is gone costs no memory; their keys
-//! are exchanged every six hours, belong to one termination, and end with it: a ticket of one listener, or of one that
-//! knew other authorities, opens nothing. Early data (0-RTT) is never taken: whoever saw it once can send it again.
+//! What may be agreed on has one name ([`profile`]). Sessions are resumed by tickets alone, so a client that is gone
+//! costs no memory; their keys are exchanged every six hours, belong to one termination, and end with it: a ticket of
+//! one listener, or of one that knew other authorities, opens nothing. Early data (0-RTT) is never taken: whoever saw
+//! it once can send it again.
 
 mod agreed;
 
@@ -21,6 +21,8 @@ pub mod origination;
 
 pub mod handshakes;
 
+pub mod profile;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
@@ -28,13 +30,13 @@ use std::time::SystemTime;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{NoClientAuth, NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::version::{TLS12, TLS13};
-use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{RootCertStore, ServerConfig};
 
 pub use self::agreed::{Agreed, CLIENT_CERTIFICATE, Version};
 use self::files::Reading;
 pub use self::files::{Fault, SYSTEM_AUTHORITIES};
 use self::names::Names;
+use self::profile::Profile;
 
 /// The provider of all cryptography, whatever the process's default is.
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
@@ -50,8 +52,8 @@ pub const SEALED_BYTES_MAX: usize = 64 * 1024;
 pub struct Settings {
     /// What clients are shown, by the names that each bears; the first one also to others.
     pub certificates: Vec<CertificateFiles>,
-    /// The oldest version that is spoken.
-    pub min_version: Version,
+    /// The versions, suites and groups that are spoken.
+    pub profile: Profile,
     /// Whether clients that ask for a name that no certificate bears, or for none, are refused.
     pub refuse_unknown_names: bool,
     /// What clients have to show; nothing where `None`.
@@ -196,21 +198,14 @@ impl fmt::Debug for Termination {
     }
 }
 
-/// All from the oldest one on.
-fn versions(oldest: Version) -> Vec<&'static SupportedProtocolVersion> {
-    match oldest {
-        Version::Tls12 => vec![&TLS13, &TLS12],
-        Version::Tls13 => vec![&TLS13],
-    }
-}
-
 fn config(
     settings: &Settings,
     roots: Option<RootCertStore>,
     names: &Arc<Names>,
 ) -> Result<ServerConfig, rustls::Error> {
-    let builder = ServerConfig::builder_with_provider(PROVIDER.clone())
-        .with_protocol_versions(&versions(settings.min_version))?;
+    let profile = settings.profile;
+    let builder = ServerConfig::builder_with_provider(profile.provider().clone())
+        .with_protocol_versions(profile.versions())?;
     let builder = match (&settings.clients, roots) {
         (Some(clients), Some(roots)) => {
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), PROVIDER.clone());

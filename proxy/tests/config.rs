@@ -1473,7 +1473,10 @@ fn a_listener_speaks_tls_with_the_certificates_that_it_names() {
     let config = parse(&with_tls(&format!("      certificates: [{{ {files} }}]"))).unwrap();
     let tls = config.listeners[0].tls.as_ref().unwrap();
     assert_eq!(tls.certificates()[0].names, ["shop.example"]);
-    assert_eq!(tls.settings().min_version, foreshade_proxy::tls::Version::Tls12);
+    assert_eq!(
+        tls.settings().profile,
+        foreshade_proxy::tls::profile::Profile::Intermediate
+    );
     assert_eq!(
         (tls.settings().refuse_unknown_names, &tls.settings().clients),
         (false, &None)
@@ -1582,9 +1585,9 @@ fn keys_of_tls_that_do_not_exist_or_are_left_out_are_mistakes() {
     ));
     assert!(said.contains("is not the absolute path of a file"), "{said}");
     let said = shown(&with_tls(
-        "      minVersion: 1.1\n      certificates: [{ certFile: /c.pem, keyFile: /k.pem }]",
+        "      profile: old\n      certificates: [{ certFile: /c.pem, keyFile: /k.pem }]",
     ));
-    assert!(said.contains("1.2") && said.contains("minVersion"), "{said}");
+    assert!(said.contains("intermediate, modern or nist"), "{said}");
 }
 
 // Hostile files.

@@ -11,9 +11,8 @@ use foreshade_settings::{AbsolutePath, At, List, Mistake, Mistakes, Place, choic
 
 use super::text::Host;
 use crate::tls::origination::{self, Origination, Protocols, Verify};
-use crate::tls::{
-    CertificateFiles, ClientCertificates, Fault, SYSTEM_AUTHORITIES, Settings, Termination, Version,
-};
+use crate::tls::profile::Profile;
+use crate::tls::{CertificateFiles, ClientCertificates, Fault, SYSTEM_AUTHORITIES, Settings, Termination};
 
 /// How settings become what a listener speaks TLS with: by reading files, or by knowing what was in them.
 pub(super) type Terminate<'a> = dyn Fn(&Settings) -> Result<Arc<Termination>, Vec<Fault>> + 'a;
@@ -26,8 +25,9 @@ section! {
     ListenerTls "a listener's tls section":
     /// What clients are shown, by the names that each bears. The first is shown to those who ask for no name or another one.
     certificates "certificates": required List<Certificate, 1>;
-    /// The oldest version of TLS that is spoken.
-    min_version "minVersion": default Version = Version::Tls12;
+    /// Versions, suites and groups that are spoken: intermediate for TLS 1.2 and 1.3, modern for 1.3 only, nist for both
+    /// with what NIST has approved.
+    profile "profile": default Profile = Profile::Intermediate;
     /// Clients that ask for a name that no certificate bears, or for none: show them the first one, or refuse them.
     unknown_names "unknownNames": default UnknownNames = UnknownNames::First;
     /// Certificates of clients. Nobody is asked for one where left out.
@@ -69,13 +69,14 @@ section! {
     server_name "serverName": optional Host;
     /// What an endpoint's certificate has to prove: its name, or only that an authority vouches for it. Nothing less.
     verify "verify": default Verify = Verify::Name;
-    /// The oldest version of TLS that is spoken.
-    min_version "minVersion": default Version = Version::Tls12;
+    /// Versions, suites and groups that are spoken: intermediate for TLS 1.2 and 1.3, modern for 1.3 only, nist for both
+    /// with what NIST has approved.
+    profile "profile": default Profile = Profile::Intermediate;
 }
 
 choice!(Verify: "name" Name, "authority" Authority);
 
-choice!(Version: "1.2" Tls12, "1.3" Tls13);
+choice!(Profile: "intermediate" Intermediate, "modern" Modern, "nist" Nist);
 
 /// What becomes of clients that ask for a name that no certificate bears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +115,7 @@ pub(super) fn termination(
     };
     let settings = Settings {
         certificates,
-        min_version: keys.min_version,
+        profile: keys.profile,
         refuse_unknown_names: keys.unknown_names == UnknownNames::Refuse,
         clients,
         http2,
@@ -156,7 +157,7 @@ pub(super) fn origination(
             None => None,
         },
         own,
-        min_version: keys.min_version,
+        profile: keys.profile,
         verify: keys.verify,
         protocols,
     };
