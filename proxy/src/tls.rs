@@ -23,6 +23,8 @@ pub mod handshakes;
 
 pub mod profile;
 
+pub mod identity;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
@@ -164,6 +166,11 @@ impl Termination {
     /// For rustls.
     pub fn config(&self) -> &Arc<ServerConfig> {
         &self.config
+    }
+
+    /// Whether clients are asked for certificates.
+    pub fn asks(&self) -> bool {
+        self.settings.clients.is_some()
     }
 
     /// Whether a client that asks for this name, or for none, is to be served.

@@ -4,7 +4,6 @@
 mod certificates;
 
 use foreshade_proxy::config::{self, Config};
-use foreshade_proxy::tls::Version;
 use foreshade_proxy::tls::profile::Profile;
 use foreshade_proxy::tls::origination::Verify;
 use insta::assert_snapshot;

@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::string::Ia5String;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
+};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -145,8 +148,18 @@ impl Authority {
     /// # Panics
     /// When no key can be made.
     pub fn issue_client(&self, name: &str) -> Files {
+        self.issue_client_as(name, &[])
+    }
+
+    /// The same, with URIs beside its name.
+    ///
+    /// # Panics
+    /// When one of them is none.
+    pub fn issue_client_as(&self, name: &str, uris: &[&str]) -> Files {
         let mut params = CertificateParams::new(vec![format!("{name}.clients.example")]).expect("a name");
         params.distinguished_name.push(DnType::CommonName, name);
+        let uris = uris.iter().map(|uri| Ia5String::try_from(*uri).expect("a URI"));
+        params.subject_alt_names.extend(uris.map(SanType::URI));
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.sign(name, &params)
     }

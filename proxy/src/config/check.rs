@@ -214,6 +214,10 @@ fn listener(
         name,
         protocol: raw.protocol,
         cluster: raw.cluster,
+    if let (Some(tls), Some(routes)) = (&entrance.tls, &routes) {
+        let is_asked = tls.as_ref().is_some_and(|tls| tls.asks());
+        policy::check_certificates(is_asked, routes, name, mistakes);
+    }
         server_names: raw.server_names,
     };
     let protocol = asked.protocol(clusters.names, sound, mistakes);

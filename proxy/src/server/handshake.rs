@@ -79,7 +79,7 @@ async fn shake(tcp: TcpStream, tls: &Termination) -> Result<(Socket<Arc<Agreed>>
         connection.set_buffer_limit(Some(SEALED_BYTES_MAX));
     });
     let stream = accepted.await.map_err(|error| why(&error))?;
-    let agreed = Agreed::of(stream.get_ref().1);
+    let agreed = Agreed::of(stream.get_ref().1, tls.asks());
     let handshake = match (agreed.version, agreed.resumed) {
         (Version::Tls12, false) => Handshake::Tls12,
         (Version::Tls12, true) => Handshake::Tls12Resumed,
