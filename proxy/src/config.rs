@@ -41,8 +41,10 @@ mod tls;
 
 mod secured;
 
+mod acme;
+
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -65,6 +67,7 @@ pub use self::http2::Http2;
 pub use self::mirror::{Mirror, MirrorTarget};
 pub use self::operations::{AccessLog, Format, RequestIds, Sink, TraceMode, Traces};
 pub use self::shown::Source;
+use crate::acme::{Authority, Wanted};
 use crate::client::Trust;
 use crate::path::PathPolicy;
 use crate::policy::sticky::Sticky;
@@ -195,6 +198,8 @@ pub struct Config {
     pub grace: Duration,
     /// Where a new process asks for the sockets of this one; it cannot where `None`.
     pub upgrade_socket: Option<PathBuf>,
+    /// The authority that certificates are ordered from; none where `None`.
+    pub acme: Option<Arc<Authority>>,
     /// Who is asked for the addresses of names; whom this machine asks where empty.
     pub name_servers: Vec<SocketAddr>,
     /// A line per request; none where `None`.
@@ -221,6 +226,13 @@ impl Config {
     /// What the clusters that speak TLS do it with.
     pub fn originations(&self) -> impl Iterator<Item = &Arc<Origination>> {
         self.clusters.iter().filter_map(|cluster| cluster.tls.as_ref())
+    }
+
+    /// The certificates that an authority issues when it is asked, each once.
+    pub fn wanted(&self) -> impl Iterator<Item = &Arc<Wanted>> {
+        let all = self.terminations().flat_map(|tls| tls.wanted());
+        let by_file: BTreeMap<_, _> = all.map(|wanted| (wanted.file.as_path(), wanted)).collect();
+        by_file.into_values()
     }
 
     /// All files of certificates, keys and authorities.
@@ -303,6 +315,8 @@ pub struct Listener {
     pub relay: bool,
     /// What is asked of its requests before they go anywhere; `None` for nothing.
     pub policy: Option<Arc<Policy>>,
+    /// Whether an authority may ask here whether a name leads here.
+    pub answers_challenges: bool,
 }
 
 /// What is spoken at a listener.

@@ -23,6 +23,8 @@ pub mod handshakes;
 
 pub mod profile;
 
+mod issued;
+
 pub mod identity;
 
 use std::fmt;
@@ -37,8 +39,10 @@ use rustls::{RootCertStore, ServerConfig};
 pub use self::agreed::{Agreed, CLIENT_CERTIFICATE, Version};
 use self::files::Reading;
 pub use self::files::{Fault, SYSTEM_AUTHORITIES};
+pub(crate) use self::issued::{check_issued, kept, roots};
 use self::names::Names;
 use self::profile::Profile;
+use crate::acme::{Proof, Wanted};
 
 /// The provider of all cryptography, whatever the process's default is.
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
@@ -81,6 +85,8 @@ pub struct CertificateFiles {
     pub key: PathBuf,
     /// What its authority says of it now: an OCSP response, in DER.
     pub staple: Option<PathBuf>,
+    /// An authority issues it when it is asked, and certificate and key are in one file; `None` where somebody else sees to it.
+    pub wanted: Option<Arc<Wanted>>,
 }
 
 /// What clients have to show.
@@ -166,6 +172,19 @@ impl Termination {
     /// For rustls.
     pub fn config(&self) -> &Arc<ServerConfig> {
         &self.config
+    }
+
+    /// The certificates that an authority issues when it is asked.
+    pub fn wanted(&self) -> impl Iterator<Item = &Arc<Wanted>> {
+        self.settings
+            .certificates
+            .iter()
+            .filter_map(|files| files.wanted.as_ref())
+    }
+
+    /// Whether an authority may ask here, in a handshake, whether a name leads here.
+    pub fn proves(&self) -> bool {
+        self.wanted().any(|wanted| wanted.proof == Proof::TlsAlpn)
     }
 
     /// Whether clients are asked for certificates.

@@ -168,6 +168,7 @@ fn what_the_file_says_is_what_comes_out() {
     assert_eq!(
         warnings,
         [
+            "no certificate of www.shop.example has been issued yet; one that signs itself is shown until then",
             "listener web, route tomorrow: faults on purpose: 5% wait for 300ms, 1% are answered with 503 of those with \
              x-drill"
         ]
@@ -458,8 +459,8 @@ fn an_unknown_key_gets_a_hint() {
 #[test]
 fn a_misspelt_required_key_is_not_reported_as_missing_too() {
     // All keys of the file are named; some of them are left out here, for the width of the page.
-    let shown =
-        shown(&with("clusters:", "clutsers:")).replace("workers, relay, grace, upgrade, dns, ", "..., ");
+    let shown = shown(&with("clusters:", "clutsers:"))
+        .replace("workers, relay, grace, upgrade, dns, acme, ", "..., ");
     assert_snapshot!(shown, @r#"
     shop.yaml:7:1: unknown key "clutsers" in the file
         7 | clutsers:

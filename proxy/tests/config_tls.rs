@@ -4,8 +4,8 @@
 mod certificates;
 
 use foreshade_proxy::config::{self, Config};
-use foreshade_proxy::tls::profile::Profile;
 use foreshade_proxy::tls::origination::Verify;
+use foreshade_proxy::tls::profile::Profile;
 use insta::assert_snapshot;
 
 use certificates::Folder;

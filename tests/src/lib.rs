@@ -13,6 +13,7 @@ pub mod controller;
 pub mod dns;
 pub mod http2;
 pub mod nginx;
+pub mod pebble;
 pub mod promtool;
 pub mod proxy;
 pub mod recording;

@@ -17,6 +17,7 @@ use foreshade_settings::{
 };
 use serde_json::{Value as Json, json};
 
+use super::acme::Acme;
 use super::follow::ControllerKeys as Controller;
 use super::limits::Limits;
 use super::operations::{
@@ -73,6 +74,8 @@ section! {
     upgrade "upgrade": nested Upgrade;
     /// How names of endpoints become addresses.
     dns "dns": nested Dns;
+    /// The authority that certificates of listeners are ordered from; none where left out.
+    acme "acme": optional At<Acme>;
     /// The controller's; known here, and checked by foreshade-controller.
     _controller "controller": optional Elsewhere;
     /// Where users connect.

@@ -34,6 +34,13 @@ fn page() -> String {
         },
         admin_refused: 8,
         upgrades: Upgrades::default(),
+        ordered: vec![crate::acme::Row {
+            name: "shop.example".to_owned(),
+            issued: 1,
+            failed: 2,
+            last: Some(true),
+            next_s: 1_790_000_000,
+        }],
         link: Some(crate::link::view::View::sample()),
     };
     render(&fixture::view(), &extra)

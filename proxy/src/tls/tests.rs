@@ -16,6 +16,7 @@ fn settings(certificates: &[(PathBuf, PathBuf)]) -> Settings {
         certificate: certificate.clone(),
         key: key.clone(),
         staple: None,
+        wanted: None,
     };
     Settings {
         certificates: certificates.iter().map(files).collect(),
