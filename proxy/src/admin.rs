@@ -40,6 +40,7 @@ use tokio::time::timeout;
 
 use self::refusal::Refusal;
 use crate::access_log::Writing;
+use crate::acme;
 use crate::command::Command;
 use crate::config::{Config, Listener};
 use crate::health::Dropped;
@@ -121,6 +122,8 @@ pub struct Admin {
     pub link: Viewed,
     /// Upgrades since the first process.
     pub upgrades: Upgrades,
+    /// Certificates that are ordered.
+    pub ordered: watch::Receiver<Vec<acme::Row>>,
 }
 
 /// Serves the admin interface until `end`, or until it is dropped: it says that the proxy drains for as long as it does.
@@ -235,6 +238,7 @@ async fn show_metrics(State(admin): State<Admin>, headers: HeaderMap) -> Result<
         traces: admin.traces.clone().unwrap_or_default(),
         admin_refused: admin.keys.refused(),
         upgrades: admin.upgrades.clone(),
+        ordered: admin.ordered.borrow().clone(),
         link: admin.link.as_ref().map(|link| link.borrow().clone()),
     };
     let form = Form::wanted(&headers);

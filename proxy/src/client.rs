@@ -107,7 +107,7 @@ impl Client {
             peer,
             trusted,
             secure: told.unwrap_or(tls.is_some()),
-            certificate: tls.and_then(|agreed| agreed.certificate.clone()),
+            certificate: tls.and_then(|agreed| agreed.certificate().cloned()),
             told_by: trust.told_by,
         }
     }
@@ -371,6 +371,7 @@ fn same(name: &[u8], wanted: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tls::identity::Identity;
     use proptest::prelude::*;
 
     fn trust(told_by: ToldBy) -> Trust {
@@ -509,7 +510,14 @@ mod tests {
             ("x_forwarded_client_cert", "Hash=forged"),
         ]);
         let agreed = Agreed {
-            certificate: certificate.map(HeaderValue::from_static),
+            identity: certificate.map(|told| {
+                Box::new(Identity {
+                    told: HeaderValue::from_static(told),
+                    subject: String::new(),
+                    uris: Vec::new(),
+                    hosts: Vec::new(),
+                })
+            }),
             ..Agreed::anonymous()
         };
         let peer = Peer {

@@ -48,8 +48,10 @@ mod tls;
 
 mod secured;
 
+mod acme;
+
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -74,6 +76,7 @@ pub use self::operations::{AccessLog, Format, RequestIds, Sink};
 pub use self::shown::Source;
 pub use self::trace::{TraceExport, TraceMode, Traces};
 pub use self::udp::Datagrams;
+use crate::acme::{Authority, Wanted};
 use crate::client::Trust;
 use crate::path::PathPolicy;
 use crate::policy::pages::{self, Page};
@@ -216,6 +219,8 @@ pub struct Config {
     pub grace: Duration,
     /// Where a new process asks for the sockets of this one; it cannot where `None`.
     pub upgrade_socket: Option<PathBuf>,
+    /// The authority that certificates are ordered from; none where `None`.
+    pub acme: Option<Arc<Authority>>,
     /// Who is asked for the addresses of names; whom this machine asks where empty.
     pub name_servers: Vec<SocketAddr>,
     /// A line per request; none where `None`.
@@ -265,6 +270,13 @@ impl Config {
     pub fn pages(&self) -> impl Iterator<Item = &Page> {
         let pages = self.policies().filter_map(|(_, _, policy)| policy.pages.as_ref());
         pages.flat_map(|pages| &pages.0)
+    }
+
+    /// The certificates that an authority issues when it is asked, each once.
+    pub fn wanted(&self) -> impl Iterator<Item = &Arc<Wanted>> {
+        let all = self.terminations().flat_map(|tls| tls.wanted());
+        let by_file: BTreeMap<_, _> = all.map(|wanted| (wanted.file.as_path(), wanted)).collect();
+        by_file.into_values()
     }
 
     /// All files that were read with it: certificates, keys, authorities, and pages.
@@ -349,6 +361,8 @@ pub struct Listener {
     pub relay: bool,
     /// What is asked of its requests before they go anywhere; `None` for nothing.
     pub policy: Option<Arc<Policy>>,
+    /// Whether an authority may ask here whether a name leads here.
+    pub answers_challenges: bool,
 }
 
 /// What is spoken at a listener.

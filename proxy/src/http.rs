@@ -347,6 +347,7 @@ impl EdgeProxy {
         let head = session.req_header();
         let view = RequestView {
             made_id,
+            tls: tls.as_deref(),
             ..head::view(head, &exchange.client)
         };
         let admission = local.worker.admit_again(self.listener, &view, cleared);

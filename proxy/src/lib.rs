@@ -10,12 +10,14 @@
 //! - **a tick**: [`recorder`] -> [`scorer`] -> the engine -> [`table`];
 //! - **an operator**: [`admin`] -> [`command`] -> [`scorer`]; [`explain`] asks the steps of a request by themselves;
 //! - **a new process**: [`upgrade`] hands over to it; [`supervisor`] is told;
-//! - **a configuration**: [`config`] -> [`topology`] -> [`reload`] -> [`scorer`] -> [`table`] -> [`worker`].
+//! - **a configuration**: [`config`] -> [`topology`] -> [`reload`] -> [`scorer`] -> [`table`] -> [`worker`];
+//! - **a certificate** that is ordered: [`acme`] -> its file -> [`reload`].
 //!
 //! Only [`server`], [`http`] and [`upstream`] know pingora.
 
 #![warn(clippy::indexing_slicing)]
 
+pub mod acme;
 pub mod config;
 pub mod tls;
 pub mod topology;
@@ -25,6 +27,7 @@ pub mod cidr;
 pub mod client;
 pub mod cohort;
 mod copying;
+mod disk;
 pub mod edit;
 pub mod fields;
 pub mod framing;

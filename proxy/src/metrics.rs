@@ -75,6 +75,8 @@ pub struct Extra {
     pub admin_refused: u64,
     /// Upgrades since the first process.
     pub upgrades: Upgrades,
+    /// Certificates that are ordered.
+    pub ordered: Vec<crate::acme::Row>,
     /// The link to the controller, where there is one.
     pub link: Option<crate::link::view::View>,
 }
@@ -101,6 +103,7 @@ pub fn render(view: &View, extra: &Extra, form: Form) -> Vec<u8> {
     policy::write(&mut page, view);
     operations::write(&mut page, extra);
     tls::write(&mut page, extra);
+    tls::write_ordered(&mut page, extra);
     tls::write_endpoints(&mut page, extra);
     link::write(&mut page, extra, view);
     write_clusters(&mut page, &clusters);

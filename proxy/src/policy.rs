@@ -1,5 +1,5 @@
 //! What a listener and a route ask of a request before it goes anywhere: who may ask, how often, how many at
-//! once, by whose pages, with which password, and with whose token.
+//! once, by whose pages, with which certificate, with which password, and with whose token.
 //!
 //! A listener's policy is asked first and holds for whatever it hears, requests without a route included; then the
 //! route's. What is refused is answered here with a sentence, counted by its [`Reason`], and reaches no endpoint. Both
@@ -14,6 +14,7 @@ pub mod authorize;
 pub mod basic;
 mod buckets;
 mod carry;
+pub mod certificate;
 pub mod compress;
 pub mod cors;
 pub mod faults;
@@ -44,6 +45,7 @@ pub use self::access::Access;
 use self::authorize::{Authorize, Word};
 use self::basic::{Asked, Basic};
 pub(crate) use self::carry::carry_over;
+use self::certificate::Certificate;
 use self::compress::Compress;
 use self::cors::Cors;
 use self::faults::{Fault, Faults};
@@ -73,6 +75,8 @@ pub struct Policy {
     pub maintenance: Option<Maintenance>,
     /// Whose pages may read its answers; endpoints decide where `None`.
     pub cors: Option<Cors>,
+    /// Whose certificates it asks for; nobody's where `None`.
+    pub certificate: Option<Certificate>,
     /// Whom it asks to log in; nobody where `None`. Shared by all workers.
     pub basic: Option<Arc<Basic>>,
     /// Whose tokens it asks for; nobody's where `None`. Shared by all workers.
@@ -170,6 +174,9 @@ impl Policy {
     /// # Errors
     /// Nobody who may come in, or it has to be found out.
     pub fn prove(&self, view: &RequestView<'_>, now: Moment, cleared: &mut Cleared) -> Result<(), Held> {
+        if let Some(denial) = self.certificate.as_ref().and_then(|asked| asked.denies(view)) {
+            return Err(Held::Denied(Box::new(denial)));
+        }
         if let Some(basic) = &self.basic {
             known(basic, view, now, cleared)?;
         }
@@ -247,10 +254,11 @@ impl Policy {
         let maintenance = self.maintenance.iter().map(Maintenance::in_words);
         let cors = self.cors.iter().map(Cors::in_words);
         let asked = access.chain(maintenance).chain(rates);
+        let certificate = self.certificate.iter().map(Certificate::in_words);
         let basic = self.basic.iter().map(|basic| basic.in_words());
         let jwt = self.jwt.iter().map(|jwt| jwt.in_words());
         let authorize = self.authorize.iter().map(|authorize| authorize.in_words());
-        let proven = basic.chain(jwt).chain(authorize);
+        let proven = certificate.chain(basic).chain(jwt).chain(authorize);
         let pages = self.pages.iter().map(|pages| pages.in_words());
         let faults = self.faults.iter().map(|faults| faults.in_words());
         asked

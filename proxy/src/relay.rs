@@ -40,6 +40,7 @@ use crate::fields::Line;
 use crate::framing::{Head, Limits, Refusal};
 use crate::outcome::sentence;
 use crate::report::{self, Report};
+use crate::request::RequestView;
 use crate::rewrite::NoPath;
 use crate::server::conn::Conn;
 use crate::server::leave::{date, skip_left_over};
@@ -167,7 +168,11 @@ fn admit<'a>(
         return None;
     }
     let named = report::named(local, request.fields());
-    let admission = local.worker.admit(listener, &request.view(&client, Some(&named)));
+    let view = RequestView {
+        tls: peer.tls,
+        ..request.view(&client, Some(&named))
+    };
+    let admission = local.worker.admit(listener, &view);
     let (mut admission, target) = match rewritten(&admission, &request) {
         Ok(target) => (Ok(admission), target),
         Err(NoPath) => {

@@ -6,6 +6,7 @@ use http::HeaderName;
 use http::header::COOKIE;
 
 use crate::fields::Fields;
+use crate::tls::Agreed;
 use crate::trace::MadeId;
 
 /// Head of a request, and who sent it.
@@ -25,6 +26,8 @@ pub struct RequestView<'a> {
     pub headers: Fields<'a>,
     /// The user's address, as far as proxies before this one can be believed.
     pub client: Option<IpAddr>,
+    /// What was agreed on with whoever holds the connection; `None` in the clear, or where nothing is asked of it.
+    pub tls: Option<&'a Agreed>,
     /// The name that was made for it, if one was.
     pub made_id: Option<&'a MadeId>,
 }
@@ -40,6 +43,7 @@ impl<'a> RequestView<'a> {
             scheme: "http",
             headers: headers.into(),
             client: None,
+            tls: None,
             made_id: None,
         }
     }

@@ -34,6 +34,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 
 use crate::access_log::{Logger, Writing, writer};
+use crate::acme::challenges::Challenges;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::mirror::{self, Mirror};
@@ -137,17 +138,18 @@ pub fn run(start: Start, config: Config, verbosity: Verbosity) -> Result<(), Ser
     let known = predecessor.as_mut().map(Predecessor::prepared).transpose()?;
     listen::begin(&topology, &sockets)?;
     let mind = Mind::new(&topology, keeper, known);
-    let upgrades = mind.upgrades;
     let (end, ending) = watch::channel(Ending::NotYet);
     let (commands, commands_in) = mpsc::channel(WAITING_MAX);
     let (probes, probes_in) = mpsc::channel(WAITING_MAX);
     let (mirror, mirror_questions, mirror_inputs) = mirror::channel();
+    let challenges = Arc::<Challenges>::default();
     let beside = Beside {
         loggers,
         spans,
         connections: connections.clone(),
         // The mirror's thread ends with the last worker that could send it something.
         mirror,
+        challenges: challenges.clone(),
     };
     let crew = start_workers(mind.clock, &mind.table, sockets, &ending, beside)?;
     let mirror = spawn("mirror", move || {
@@ -180,7 +182,8 @@ pub fn run(start: Start, config: Config, verbosity: Verbosity) -> Result<(), Ser
         traces: traces.as_ref().map(|traces| traces.0.clone()),
         connections,
         mirror: mirror_questions,
-        upgrades,
+        upgrades: mind.upgrades,
+        challenges,
         commands,
         orders: crew.orders,
         probes,
@@ -348,6 +351,7 @@ struct Beside {
     spans: Vec<Spans>,
     connections: Connections,
     mirror: Mirror,
+    challenges: Arc<Challenges>,
 }
 
 /// Starts one thread per list of sockets.
@@ -375,13 +379,15 @@ fn start_workers(
         crew.questions.push(ask);
         crew.orders.push(order);
         let (table, mirror) = (table.clone(), beside.mirror.clone());
+        let challenges = beside.challenges.clone();
         let inputs = work::Inputs {
             asked,
             orders,
             ending: ending.clone(),
         };
         crew.threads.push(spawn(&format!("worker-{index}"), move || {
-            let local = Local::new(Worker::new(clock, table, count), told, connections, mirror);
+            let worker = Worker::new(clock, table, count);
+            let local = Local::new(worker.answering(challenges), told, connections, mirror);
             work::work(runtime()?, local, sockets, inputs)
         })?);
     }

@@ -6,10 +6,10 @@
 //! from then on sees it, and who is connected keeps what he has agreed on. Whatever can be wrong with the files is found
 //! here, before anybody connects.
 //!
-//! There is a least version and no list of suites: rustls has none but AEADs with forward secrecy, so a list could only
-//! choose among good ones. Sessions are resumed by tickets alone, so a client that is gone costs no memory; their keys
-//! are exchanged every six hours, belong to one termination, and end with it: a ticket of one listener, or of one that
-//! knew other authorities, opens nothing. Early data (0-RTT) is never taken: whoever saw it once can send it again.
+//! What may be agreed on has one name ([`profile`]). Sessions are resumed by tickets alone, so a client that is gone
+//! costs no memory; their keys are exchanged every six hours, belong to one termination, and end with it: a ticket of
+//! one listener, or of one that knew other authorities, opens nothing. Early data (0-RTT) is never taken: whoever saw
+//! it once can send it again.
 
 mod agreed;
 
@@ -21,6 +21,12 @@ pub mod origination;
 
 pub mod handshakes;
 
+pub mod profile;
+
+mod issued;
+
+pub mod identity;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
@@ -28,14 +34,16 @@ use std::time::SystemTime;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{NoClientAuth, NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::version::{TLS12, TLS13};
-use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{RootCertStore, ServerConfig};
 
 pub use self::agreed::{Agreed, CLIENT_CERTIFICATE, Version};
 use self::files::Reading;
 pub(crate) use self::files::system_authorities;
 pub use self::files::{Fault, SYSTEM_AUTHORITIES};
+pub(crate) use self::issued::{check_issued, kept, roots};
 use self::names::Names;
+use self::profile::Profile;
+use crate::acme::{Proof, Wanted};
 
 /// The provider of all cryptography, whatever the process's default is.
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
@@ -51,8 +59,8 @@ pub const SEALED_BYTES_MAX: usize = 64 * 1024;
 pub struct Settings {
     /// What clients are shown, by the names that each bears; the first one also to others.
     pub certificates: Vec<CertificateFiles>,
-    /// The oldest version that is spoken.
-    pub min_version: Version,
+    /// The versions, suites and groups that are spoken.
+    pub profile: Profile,
     /// Whether clients that ask for a name that no certificate bears, or for none, are refused.
     pub refuse_unknown_names: bool,
     /// What clients have to show; nothing where `None`.
@@ -78,6 +86,8 @@ pub struct CertificateFiles {
     pub key: PathBuf,
     /// What its authority says of it now: an OCSP response, in DER.
     pub staple: Option<PathBuf>,
+    /// An authority issues it when it is asked, and certificate and key are in one file; `None` where somebody else sees to it.
+    pub wanted: Option<Arc<Wanted>>,
 }
 
 /// What clients have to show.
@@ -165,6 +175,24 @@ impl Termination {
         &self.config
     }
 
+    /// The certificates that an authority issues when it is asked.
+    pub fn wanted(&self) -> impl Iterator<Item = &Arc<Wanted>> {
+        self.settings
+            .certificates
+            .iter()
+            .filter_map(|files| files.wanted.as_ref())
+    }
+
+    /// Whether an authority may ask here, in a handshake, whether a name leads here.
+    pub fn proves(&self) -> bool {
+        self.wanted().any(|wanted| wanted.proof == Proof::TlsAlpn)
+    }
+
+    /// Whether clients are asked for certificates.
+    pub fn asks(&self) -> bool {
+        self.settings.clients.is_some()
+    }
+
     /// Whether a client that asks for this name, or for none, is to be served.
     pub fn knows(&self, name: Option<&str>) -> bool {
         self.names.knows(name)
@@ -197,21 +225,14 @@ impl fmt::Debug for Termination {
     }
 }
 
-/// All from the oldest one on.
-fn versions(oldest: Version) -> Vec<&'static SupportedProtocolVersion> {
-    match oldest {
-        Version::Tls12 => vec![&TLS13, &TLS12],
-        Version::Tls13 => vec![&TLS13],
-    }
-}
-
 fn config(
     settings: &Settings,
     roots: Option<RootCertStore>,
     names: &Arc<Names>,
 ) -> Result<ServerConfig, rustls::Error> {
-    let builder = ServerConfig::builder_with_provider(PROVIDER.clone())
-        .with_protocol_versions(&versions(settings.min_version))?;
+    let profile = settings.profile;
+    let builder = ServerConfig::builder_with_provider(profile.provider().clone())
+        .with_protocol_versions(profile.versions())?;
     let builder = match (&settings.clients, roots) {
         (Some(clients), Some(roots)) => {
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), PROVIDER.clone());

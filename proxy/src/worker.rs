@@ -35,6 +35,7 @@ use foreshade_engine::outcome::{Class, Outcome};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
+use crate::acme::challenges::Challenges;
 use crate::clock::Clock;
 use crate::framing::Refusal;
 use crate::ledger::{Drawn, Ledger};
@@ -94,6 +95,7 @@ pub struct Worker {
     refused: Counts,
     /// Requests that no endpoint saw, by why.
     answered_here: Counts,
+    challenges: Arc<Challenges>,
     policed: Policed,
     /// Answers that are being compressed: each holds it.
     encoders: Arc<()>,
@@ -194,6 +196,18 @@ impl Flow {
 }
 
 impl Worker {
+    /// The same, where authorities that ask whether a name leads here find the answers in `challenges`.
+    #[must_use]
+    pub fn answering(mut self, challenges: Arc<Challenges>) -> Self {
+        self.challenges = challenges;
+        self
+    }
+
+    /// What an authority finds that asks whether a name leads here.
+    pub(crate) fn challenges(&self) -> &Challenges {
+        &self.challenges
+    }
+
     /// A worker that has not served yet. `workers` is how many share the retry budgets.
     pub fn new(clock: Clock, table: Arc<Table>, workers: usize) -> Self {
         let snapshot = table.newest();
@@ -219,6 +233,7 @@ impl Worker {
             unrouted: 0,
             refused: Counts::default(),
             answered_here: Counts::default(),
+            challenges: Arc::default(),
             policed: Policed::default(),
             encoders: Arc::default(),
             latest: now,

@@ -168,6 +168,7 @@ fn what_the_file_says_is_what_comes_out() {
     assert_eq!(
         warnings,
         [
+            "no certificate of www.shop.example has been issued yet; one that signs itself is shown until then",
             "listener web, route tomorrow: faults on purpose: 5% wait for 300ms, 1% are answered with 503 of those with \
              x-drill"
         ]
@@ -458,8 +459,8 @@ fn an_unknown_key_gets_a_hint() {
 #[test]
 fn a_misspelt_required_key_is_not_reported_as_missing_too() {
     // All keys of the file are named; some of them are left out here, for the width of the page.
-    let shown =
-        shown(&with("clusters:", "clutsers:")).replace("workers, relay, grace, upgrade, dns, ", "..., ");
+    let shown = shown(&with("clusters:", "clutsers:"))
+        .replace("workers, relay, grace, upgrade, dns, acme, ", "..., ");
     assert_snapshot!(shown, @r#"
     shop.yaml:7:1: unknown key "clutsers" in the file
         7 | clutsers:
@@ -1473,7 +1474,10 @@ fn a_listener_speaks_tls_with_the_certificates_that_it_names() {
     let config = parse(&with_tls(&format!("      certificates: [{{ {files} }}]"))).unwrap();
     let tls = config.listeners[0].tls.as_ref().unwrap();
     assert_eq!(tls.certificates()[0].names, ["shop.example"]);
-    assert_eq!(tls.settings().min_version, foreshade_proxy::tls::Version::Tls12);
+    assert_eq!(
+        tls.settings().profile,
+        foreshade_proxy::tls::profile::Profile::Intermediate
+    );
     assert_eq!(
         (tls.settings().refuse_unknown_names, &tls.settings().clients),
         (false, &None)
@@ -1582,9 +1586,9 @@ fn keys_of_tls_that_do_not_exist_or_are_left_out_are_mistakes() {
     ));
     assert!(said.contains("is not the absolute path of a file"), "{said}");
     let said = shown(&with_tls(
-        "      minVersion: 1.1\n      certificates: [{ certFile: /c.pem, keyFile: /k.pem }]",
+        "      profile: old\n      certificates: [{ certFile: /c.pem, keyFile: /k.pem }]",
     ));
-    assert!(said.contains("1.2") && said.contains("minVersion"), "{said}");
+    assert!(said.contains("intermediate, modern or nist"), "{said}");
 }
 
 // Hostile files.

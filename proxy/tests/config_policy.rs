@@ -466,3 +466,35 @@ fn keys_come_from_one_place_and_over_tls_from_who_can_prove_it() {
         );
     }
 }
+
+#[test]
+fn a_certificate_can_only_be_asked_for_where_clients_are_asked_for_one() {
+    let told = shown(with("clientCertificate: {}"));
+    assert!(
+        told.contains("route line-6: clientCertificate lets nobody in")
+            && told.contains("tls.clientCertificates"),
+        "{told}"
+    );
+    for (written, expected) in [
+        (
+            "uris: ['spiffe://shop.example*']",
+            "write spiffe://shop.example/*",
+        ),
+        (
+            "uris: ['spiffe://*/till']",
+            "a star that is not its last character",
+        ),
+        ("uris: [till]", "a URI, or the beginning of some"),
+        ("dnsNames: ['*']", "every host"),
+        ("subjects: [' ']", "subjects"),
+    ] {
+        let told = shown(with(&format!("clientCertificate: {{ {written} }}")));
+        assert!(told.contains(expected), "{written}: {told}");
+    }
+    let many: Vec<_> = (0..257).map(|n| format!("'urn:x:{n}'")).collect();
+    let told = shown(with(&format!(
+        "clientCertificate: {{ uris: [{}] }}",
+        many.join(", ")
+    )));
+    assert!(told.contains("uris has 257 entries"), "{told}");
+}

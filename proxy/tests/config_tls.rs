@@ -4,8 +4,8 @@
 mod certificates;
 
 use foreshade_proxy::config::{self, Config};
-use foreshade_proxy::tls::Version;
 use foreshade_proxy::tls::origination::Verify;
+use foreshade_proxy::tls::profile::Profile;
 use insta::assert_snapshot;
 
 use certificates::Folder;
@@ -53,16 +53,16 @@ fn each_endpoint_has_the_name_that_stands_nearest_to_it() {
     assert_eq!(names(&config), ["shop.internal", "shop.internal"]);
     let settings = config.clusters[0].tls.as_ref().unwrap().settings();
     assert_eq!(
-        (settings.min_version, settings.verify),
-        (Version::Tls12, Verify::Name)
+        (settings.profile, settings.verify),
+        (Profile::Intermediate, Verify::Name)
     );
     let own = ADDRESSES.replace("10.0.0.2:443 ", "10.0.0.2:443, serverName: b.internal ");
     let config = parse(&file(
-        &(tls(", serverName: shop.internal, minVersion: \"1.3\"") + &own),
+        &(tls(", serverName: shop.internal, profile: modern") + &own),
     ));
     assert_eq!(names(&config), ["shop.internal", "b.internal"]);
     let settings = config.clusters[0].tls.as_ref().unwrap().settings();
-    assert_eq!(settings.min_version, Version::Tls13);
+    assert_eq!(settings.profile, Profile::Modern);
     // Where any name will do, an address need not have one.
     let config = parse(&file(&(tls(", verify: authority") + ADDRESSES)));
     assert_eq!(names(&config), ["10.0.0.1", "10.0.0.2"]);

@@ -7,8 +7,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::string::Ia5String;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
+};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -145,13 +149,40 @@ impl Authority {
         self.sign(name, &params)
     }
 
+    /// The same, so many days ago and for so many to come.
+    ///
+    /// # Panics
+    /// When one of them is no host.
+    pub fn issue_aged(&self, name: &str, hosts: &[&str], old_days: u32, left_days: u32) -> Files {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let mut params = CertificateParams::new(hosts).expect("names of hosts");
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .expect("a clock that is set");
+        let now = rcgen::date_time_ymd(1970, 1, 1) + now;
+        params.not_before = now - DAY * old_days;
+        params.not_after = now + DAY * left_days;
+        self.sign(name, &params)
+    }
+
     /// A client's certificate.
     ///
     /// # Panics
     /// When no key can be made.
     pub fn issue_client(&self, name: &str) -> Files {
+        self.issue_client_as(name, &[])
+    }
+
+    /// The same, with URIs beside its name.
+    ///
+    /// # Panics
+    /// When one of them is none.
+    pub fn issue_client_as(&self, name: &str, uris: &[&str]) -> Files {
         let mut params = CertificateParams::new(vec![format!("{name}.clients.example")]).expect("a name");
         params.distinguished_name.push(DnType::CommonName, name);
+        let uris = uris.iter().map(|uri| Ia5String::try_from(*uri).expect("a URI"));
+        params.subject_alt_names.extend(uris.map(SanType::URI));
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.sign(name, &params)
     }
@@ -175,27 +206,35 @@ impl Authority {
     /// # Panics
     /// When a file is not what it should be.
     pub fn client(&self, own: Option<&Files>, protocols: &[&[u8]]) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        roots
-            .add(CertificateDer::from_pem_file(&self.file).expect("the authority's file"))
-            .expect("an authority");
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_root_certificates(roots);
-        let mut config = match own {
-            None => builder.with_no_client_auth(),
-            Some(files) => {
-                let chain = CertificateDer::pem_file_iter(&files.certificate).expect("a file");
-                let chain = chain.map(|der| der.expect("a certificate")).collect();
-                let key = PrivateKeyDer::from_pem_file(&files.key).expect("a key");
-                builder.with_client_auth_cert(chain, key).expect("a pair")
-            }
-        };
-        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-        Arc::new(config)
+        client(&self.file, own, protocols)
     }
+}
+
+/// A client that trusts the authority in this file, and shows `own` if it has a certificate.
+///
+/// # Panics
+/// When a file is not what it should be.
+pub fn client(authority: &Path, own: Option<&Files>, protocols: &[&[u8]]) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(authority).expect("the authority's file"))
+        .expect("an authority");
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots);
+    let mut config = match own {
+        None => builder.with_no_client_auth(),
+        Some(files) => {
+            let chain = CertificateDer::pem_file_iter(&files.certificate).expect("a file");
+            let chain = chain.map(|der| der.expect("a certificate")).collect();
+            let key = PrivateKeyDer::from_pem_file(&files.key).expect("a key");
+            builder.with_client_auth_cert(chain, key).expect("a pair")
+        }
+    };
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    Arc::new(config)
 }
 
 /// A connection over TLS.

@@ -15,6 +15,7 @@ pub mod datagrams;
 pub mod dns;
 pub mod http2;
 pub mod nginx;
+pub mod pebble;
 pub mod prometheus;
 pub mod promtool;
 pub mod proxy;

@@ -36,7 +36,7 @@ pub fn connect(to: SocketAddr) -> TcpStream {
 ///
 /// # Panics
 /// When the stream ends before.
-pub fn read_until(stream: &mut TcpStream, end: &str) -> String {
+pub fn read_until(stream: &mut impl Read, end: &str) -> String {
     let mut text = Vec::new();
     let mut byte = [0];
     while !text.ends_with(end.as_bytes()) {

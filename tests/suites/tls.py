@@ -22,7 +22,7 @@ OF_THE_SCANNER = {"engine_problem"}
 ALWAYS = ["--protocols", "--server-preference", "--fs", "--server-defaults"]
 SETTINGS = {
     "default": (True, [*ALWAYS, "--std", "--headers", "--vulnerable"]),
-    "strict": ('minVersion: "1.3"', ALWAYS),
+    "strict": ("profile: modern", ALWAYS),
 }
 ACCEPTED = Path(__file__).with_name("tls-accepted.txt")
 

@@ -182,14 +182,70 @@ fn curl_and_openssl_are_served_and_the_endpoint_is_told_of_https() {
     assert_eq!(counted, Some(1.0));
 }
 
+/// What a client that can do nothing else is told in each profile: the alert, or the version that is spoken. Who is older
+/// than TLS 1.2 names no signatures, and is refused for that first.
 #[test]
-fn an_old_version_is_refused_where_only_the_new_one_is_spoken() {
-    let mut stage = Stage::start("      minVersion: \"1.3\"\n", "");
-    let said = s_client(&stage.proxy, &["-tls1_2"], "");
-    assert!(said.contains("protocol version"), "{said}");
-    stage.counts_as("incompatible");
-    let said = s_client(&stage.proxy, &["-tls1_3", "-brief"], "");
-    assert!(said.contains("TLSv1.3"), "{said}");
+fn a_profile_says_what_is_spoken_and_everything_else_gets_an_alert() {
+    const OLD: [&str; 3] = ["-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"];
+    const TLS12: [&str; 1] = ["-tls1_2"];
+    const CBC: [&str; 3] = ["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA"];
+    const CHACHA12: [&str; 3] = ["-tls1_2", "-cipher", "ECDHE-ECDSA-CHACHA20-POLY1305"];
+    const CHACHA13: [&str; 3] = ["-tls1_3", "-ciphersuites", "TLS_CHACHA20_POLY1305_SHA256"];
+    const X25519: [&str; 3] = ["-tls1_3", "-groups", "X25519"];
+    const P256: [&str; 3] = ["-tls1_3", "-groups", "P-256"];
+    const VERSION: &str = "alert protocol version";
+    const HANDSHAKE: &str = "alert handshake failure";
+    let told: [(&str, [(&[&str], &str); 7]); 3] = [
+        (
+            "modern",
+            [
+                (&OLD, HANDSHAKE),
+                (&TLS12, VERSION),
+                (&CBC, VERSION),
+                (&CHACHA12, VERSION),
+                (&CHACHA13, "TLSv1.3"),
+                (&X25519, "TLSv1.3"),
+                (&P256, "TLSv1.3"),
+            ],
+        ),
+        (
+            "intermediate",
+            [
+                (&OLD, HANDSHAKE),
+                (&TLS12, "TLSv1.2"),
+                (&CBC, HANDSHAKE),
+                (&CHACHA12, "TLSv1.2"),
+                (&CHACHA13, "TLSv1.3"),
+                (&X25519, "TLSv1.3"),
+                (&P256, "TLSv1.3"),
+            ],
+        ),
+        (
+            "nist",
+            [
+                (&OLD, HANDSHAKE),
+                (&TLS12, "TLSv1.2"),
+                (&CBC, HANDSHAKE),
+                (&CHACHA12, HANDSHAKE),
+                (&CHACHA13, HANDSHAKE),
+                (&X25519, HANDSHAKE),
+                (&P256, "TLSv1.3"),
+            ],
+        ),
+    ];
+    for (profile, asked) in told {
+        let mut stage = Stage::start(&format!("      profile: {profile}\n"), "");
+        let mut refused = 0.0;
+        for (arguments, expected) in asked {
+            let said = s_client(&stage.proxy, &[&["-brief"], arguments].concat(), "");
+            assert!(said.contains(expected), "{profile} {arguments:?}: {said}");
+            refused += f64::from(u8::from(expected.starts_with("alert")));
+        }
+        let name = "foreshade_tls_handshakes_failed_total{reason=\"incompatible\"}";
+        stage
+            .proxy
+            .wait_until("aware of all", |p| p.metric(name) == Some(refused));
+    }
 }
 
 #[test]

@@ -51,6 +51,8 @@ section! {
     /// The proxy's, and checked by it.
     _trace "trace": optional Elsewhere;
     /// The proxy's, and checked by it.
+    _acme "acme": optional Elsewhere;
+    /// The proxy's, and checked by it.
     _workers "workers": optional Elsewhere;
     /// The proxy's, and checked by it.
     _relay "relay": optional Elsewhere;

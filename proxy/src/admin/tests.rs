@@ -90,6 +90,7 @@ async fn stand_before(
         connections: Connections::new(1),
         mirror: crate::mirror::channel().1,
         upgrades: Upgrades::default(),
+        ordered: watch::channel(Vec::new()).1,
     };
     let door = Door::open(&AdminAddress::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
     let address = door.tcp().unwrap();

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use foreshade_settings::{At, List, Mistake, Mistakes, Names, Resolve, address, quoted};
 
+use super::acme::Orders;
 use super::dns::Answers;
 use super::error_pages::ReadPage;
 use super::mirror::Clusters;
@@ -70,19 +71,21 @@ pub(super) fn config(
     }
     let admin = foreshade_settings::admin(file.admin.into(), world.resolve, mistakes);
     let mut taken: Vec<_> = admin.iter().filter_map(taken_by).collect();
+    let mut orders = Orders::of(file.acme, mistakes);
     let entrances: Vec<_> = listeners
         .items
         .iter_mut()
-        .map(|listener| entrance(listener, &mut taken, world, mistakes))
+        .map(|listener| entrance(listener, (&mut taken, &mut orders), world, mistakes))
         .collect();
     let known = known(&names, &clusters.items, world);
     let whole = (file.relay, listeners.sound);
-    let listeners: Vec<_> = listeners
+    let mut listeners: Vec<_> = listeners
         .items
         .into_iter()
         .zip(entrances)
         .map(|(raw, entrance)| listener(raw, entrance, whole, &known, mistakes))
         .collect();
+    let acme = orders.end(&mut listeners, mistakes);
     tcp::check_announced(&clusters.items, &listeners, mistakes);
     sticky::check(&clusters.items, &listeners, mistakes);
     udp::check(&clusters.items, &listeners, mistakes);
@@ -101,6 +104,7 @@ pub(super) fn config(
             Some(keys) => Some(follow::controller(keys, mistakes)?),
             None => None,
         },
+        acme: acme?,
         access_log: file.access_log.into(),
         request_ids: file.request_id.into(),
         traces: traces.0,
@@ -216,7 +220,7 @@ fn bind(
 /// What a listener needs beside its keys.
 fn entrance(
     listener: &mut raw::Listener,
-    taken: &mut Vec<Taken>,
+    (taken, orders): (&mut Vec<(SocketAddr, String)>, &mut Orders),
     world: &World<'_>,
     mistakes: &mut Mistakes,
 ) -> Entrance {
@@ -231,7 +235,7 @@ fn entrance(
     Entrance {
         address: bind(listener, taken, world.resolve, mistakes),
         tls: match listener.tls.take() {
-            Some(keys) => termination(keys, http2, world.terminate, mistakes).map(Some),
+            Some(keys) => termination(keys, http2, (world.terminate, orders), mistakes).map(Some),
             None => Some(None),
         },
     }
@@ -260,6 +264,10 @@ fn listener(
     };
     if let (Some(Some(policy)), Some(routes)) = (&policy, &routes) {
         policy::check_logins(policy, routes, name, mistakes);
+    }
+    if let (Some(tls), Some(routes)) = (&entrance.tls, &routes) {
+        let is_asked = tls.as_ref().is_some_and(|tls| tls.asks());
+        policy::check_certificates(is_asked, routes, name, mistakes);
     }
     let asked = tcp::Asked {
         datagrams,
@@ -298,6 +306,7 @@ fn listener(
         },
         relay: raw.relay.unwrap_or(relay),
         policy: policy?,
+        answers_challenges: false,
     })
 }
 

@@ -14,13 +14,14 @@ use super::edits::editable;
 use super::error_pages;
 use super::route::each;
 use super::text::origin::OriginPattern;
-use super::text::route::{Method, Network, Written as Word};
+use super::text::route::{CertificateUri, HostPattern, Method, Network, Written as Word};
 use super::text::{Header, KeysUrl};
 use super::{compress, raw, tls};
 use crate::cidr::Cidr;
 use crate::policy::access::{Access, NETWORKS_MAX};
 use crate::policy::authorize::{self, Authorize};
 use crate::policy::basic::{Basic, Settings};
+use crate::policy::certificate::{Certificate, NAMES_MAX};
 use crate::policy::cors::{Cors, ORIGINS_MAX, Origins};
 use crate::policy::faults::{self, Faults};
 use crate::policy::jwks::fetch::Place;
@@ -39,6 +40,7 @@ pub(super) struct Written {
     pub(super) class: raw::Class,
     pub(super) maintenance: Option<raw::Maintenance>,
     pub(super) cors: Option<At<raw::Cors>>,
+    pub(super) certificate: Option<raw::ClientCertificate>,
     pub(super) basic: Option<raw::BasicAuth>,
     pub(super) jwt: Option<At<raw::Jwt>>,
     pub(super) authorize: Option<raw::Authorize>,
@@ -59,6 +61,7 @@ impl Written {
             class: raw::Class::Fixed(Priority::Normal),
             maintenance: raw.maintenance.take(),
             cors: None,
+            certificate: None,
             basic: raw.basic_auth.take(),
             jwt: raw.jwt.take(),
             authorize: raw.authorize.take(),
@@ -78,6 +81,7 @@ impl Written {
             class: std::mem::replace(&mut raw.priority.value, raw::Class::Fixed(Priority::Normal)),
             maintenance: raw.maintenance.take(),
             cors: raw.cors.take(),
+            certificate: raw.client_certificate.take(),
             basic: raw.basic_auth.take(),
             jwt: raw.jwt.take(),
             authorize: raw.authorize.take(),
@@ -110,6 +114,26 @@ pub(super) fn check_logins(
     }
 }
 
+/// A client can only show a certificate where its listener asks for one.
+pub(super) fn check_certificates(
+    is_asked: bool,
+    routes: &[Route],
+    name: Option<Place>,
+    mistakes: &mut Mistakes,
+) {
+    let asks = |route: &&Route| {
+        let policy = route.policy.as_deref();
+        policy.is_some_and(|policy| policy.certificate.is_some())
+    };
+    for route in routes.iter().filter(asks).filter(|_| !is_asked) {
+        let what = format!(
+            "route {}: clientCertificate lets nobody in, because the listener asks nobody for a certificate",
+            route.called()
+        );
+        mistakes.add(Mistake::at(name, what).expected("tls.clientCertificates at the listener"));
+    }
+}
+
 /// Checks a policy: nothing where nothing was written, `None` where something is wrong, and reported.
 pub(super) fn policy(
     written: Written,
@@ -132,6 +156,7 @@ pub(super) fn policy(
         let what = "jwt beside basicAuth: a request has one Authorization, and cannot be let in by both";
         mistakes.add(Mistake::at(jwt.place(), what).expected("either basicAuth or jwt"));
     }
+    let certificate = written.certificate.map(|raw| certificate(raw, mistakes));
     let basic = written.basic.map(|raw| basic(raw, mistakes));
     let jwt = written.jwt.map(|raw| jwt(raw.value, world, mistakes));
     let authorize = written
@@ -146,6 +171,7 @@ pub(super) fn policy(
         gate: kept(gate)?,
         maintenance: kept(maintenance)?,
         cors: kept(cors)?,
+        certificate: kept(certificate)?,
         basic: kept(basic)?,
         jwt: kept(jwt)?,
         authorize: kept(authorize)?,
@@ -209,6 +235,25 @@ fn maintenance(raw: raw::Maintenance, mistakes: &mut Mistakes) -> Option<Mainten
         retry_after: raw.retry_after.0,
         except: each(raw.except, |network: Network| Some(network.0))?,
     })
+}
+
+/// Checks whose certificates are let in.
+fn certificate(raw: raw::ClientCertificate, mistakes: &mut Mistakes) -> Option<Certificate> {
+    too_many("uris", &raw.uris, mistakes);
+    too_many("dnsNames", &raw.hosts, mistakes);
+    too_many("subjects", &raw.subjects, mistakes);
+    Some(Certificate {
+        uris: each(raw.uris, |uri: At<CertificateUri>| Some(uri.value.0))?,
+        hosts: each(raw.hosts, |host: At<HostPattern>| Some(host.value.0))?,
+        subjects: each(raw.subjects, |subject: At<Word>| Some(subject.value.0))?,
+    })
+}
+
+fn too_many<T>(key: &str, list: &List<At<T>, 0>, mistakes: &mut Mistakes) {
+    if let Some(next) = list.items.get(NAMES_MAX) {
+        let what = format!("{key} has {} entries", list.items.len());
+        mistakes.add(Mistake::at(next.place(), what).expected(format!("at most {NAMES_MAX}")));
+    }
 }
 
 /// Checks who is asked to log in. The file is read when somebody does: a configuration is also checked where it is not.

@@ -18,6 +18,7 @@ use foreshade_settings::{
 };
 use serde_json::{Value as Json, json};
 
+use super::acme::Acme;
 use super::compress::Written as Compression;
 pub(super) use super::error_pages::ErrorPage;
 use super::follow::ControllerKeys as Controller;
@@ -40,7 +41,7 @@ pub(super) use self::route::{
 pub(super) use self::http2::{EndpointHttp2, GrpcProbe, Spoken};
 pub(super) use self::mirror::{Mirror, Noise};
 pub(super) use self::policy::{
-    Access, Adaptive, Authorize, BURST_MAX, BasicAuth, Claim, Class, Concurrency, Cors, Faults, Jwt,
+    Access, Adaptive, Authorize, BURST_MAX, BasicAuth, Claim, Class, ClientCertificate, Concurrency, Cors, Faults, Jwt,
     LimitKey, Maintenance, RateLimit, Sticky,
 };
 
@@ -77,6 +78,8 @@ section! {
     upgrade "upgrade": nested Upgrade;
     /// How names of endpoints become addresses.
     dns "dns": nested Dns;
+    /// The authority that certificates of listeners are ordered from; none where left out.
+    acme "acme": optional At<Acme>;
     /// The controller's; known here, and checked by foreshade-controller.
     _controller "controller": optional Elsewhere;
     /// Where users connect.

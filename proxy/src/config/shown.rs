@@ -158,7 +158,7 @@ e: { http: { path: '/healthz?key=s3cret' }, to: { path: /healthz } }
     /// Keys that take any text and are shown all the same: names, hosts, files, and what is compared with or sent instead
     /// of a path. Whoever adds a key to the format decides here, or hides it.
     const HARMLESS: &str = "
-        accessLog.to admin.tokenFile
+        accessLog.to acme.caFile acme.externalAccount.keyFile acme.externalAccount.keyId acme.storage admin.tokenFile
         clusters.cohort.cookie clusters.cohort.header clusters.endpoints.name clusters.endpoints.region
         clusters.endpoints.serverName clusters.endpoints.shadow clusters.health.grpc.host clusters.health.grpc.service
         clusters.health.http.host clusters.health.http.path clusters.name
@@ -188,7 +188,8 @@ e: { http: { path: '/healthz?key=s3cret' }, to: { path: /healthz } }
         listeners.routes.requestHeaders.set.name listeners.routes.respond.body
         listeners.routes.responseHeaders.add.name listeners.routes.responseHeaders.remove
         listeners.routes.responseHeaders.set.name
-        listeners.tls.certificates.certFile listeners.tls.certificates.keyFile listeners.tls.certificates.ocspFile
+        listeners.routes.clientCertificate.dnsNames listeners.routes.clientCertificate.subjects
+        listeners.tls.certificates.acme.names listeners.tls.certificates.certFile listeners.tls.certificates.keyFile listeners.tls.certificates.ocspFile
         listeners.tls.clientCertificates.caFile
         listeners.routes.rewrite.host listeners.routes.rewrite.prefix listeners.routes.rewrite.regex.pattern
         listeners.routes.rewrite.regex.replacement

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use foreshade_settings::{AbsolutePath, At, List, Mistake, Mistakes, Place, choice, section};
 
+use super::acme::{Ordered, Orders};
 use super::text::Host;
 use crate::tls::origination::{self, Origination, Protocols, Verify};
-use crate::tls::{
-    CertificateFiles, ClientCertificates, Fault, SYSTEM_AUTHORITIES, Settings, Termination, Version,
-};
+use crate::tls::profile::Profile;
+use crate::tls::{CertificateFiles, ClientCertificates, Fault, SYSTEM_AUTHORITIES, Settings, Termination};
 
 /// How settings become what a listener speaks TLS with: by reading files, or by knowing what was in them.
 pub(super) type Terminate<'a> = dyn Fn(&Settings) -> Result<Arc<Termination>, Vec<Fault>> + 'a;
@@ -25,9 +25,10 @@ section! {
     /// TLS, where a listener speaks it.
     ListenerTls "a listener's tls section":
     /// What clients are shown, by the names that each bears. The first is shown to those who ask for no name or another one.
-    certificates "certificates": required List<Certificate, 1>;
-    /// The oldest version of TLS that is spoken.
-    min_version "minVersion": default Version = Version::Tls12;
+    certificates "certificates": required List<At<Certificate>, 1>;
+    /// Versions, suites and groups that are spoken: intermediate for TLS 1.2 and 1.3, modern for 1.3 only, nist for both
+    /// with what NIST has approved.
+    profile "profile": default Profile = Profile::Intermediate;
     /// Clients that ask for a name that no certificate bears, or for none: show them the first one, or refuse them.
     unknown_names "unknownNames": default UnknownNames = UnknownNames::First;
     /// Certificates of clients. Nobody is asked for one where left out.
@@ -35,14 +36,16 @@ section! {
 }
 
 section! {
-    /// A certificate, and the files that it is made of.
+    /// A certificate: the files that it is made of, or the names that an authority is asked to issue it for.
     Certificate "a certificate":
-    /// File with the certificate and those above it, in PEM, its own first.
-    cert_file "certFile": required At<AbsolutePath>;
-    /// File with its key, in PEM, without a passphrase.
-    key_file "keyFile": required At<AbsolutePath>;
-    /// File with an OCSP response for it, in DER, which is stapled to it.
+    /// File with the certificate and those above it, in PEM, its own first; with keyFile.
+    cert_file "certFile": optional At<AbsolutePath>;
+    /// File with its key, in PEM, without a passphrase; with certFile.
+    key_file "keyFile": optional At<AbsolutePath>;
+    /// File with an OCSP response for it, in DER, which is stapled to it; with certFile.
     ocsp_file "ocspFile": optional At<AbsolutePath>;
+    /// The authority of the acme section is asked for it; instead of files.
+    acme "acme": optional At<Ordered>;
 }
 
 section! {
@@ -69,13 +72,14 @@ section! {
     server_name "serverName": optional Host;
     /// What an endpoint's certificate has to prove: its name, or only that an authority vouches for it. Nothing less.
     verify "verify": default Verify = Verify::Name;
-    /// The oldest version of TLS that is spoken.
-    min_version "minVersion": default Version = Version::Tls12;
+    /// Versions, suites and groups that are spoken: intermediate for TLS 1.2 and 1.3, modern for 1.3 only, nist for both
+    /// with what NIST has approved.
+    profile "profile": default Profile = Profile::Intermediate;
 }
 
 choice!(Verify: "name" Name, "authority" Authority);
 
-choice!(Version: "1.2" Tls12, "1.3" Tls13);
+choice!(Profile: "intermediate" Intermediate, "modern" Modern, "nist" Nist);
 
 /// What becomes of clients that ask for a name that no certificate bears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,21 +94,18 @@ choice!(UnknownNames: "first" First, "refuse" Refuse);
 pub(super) fn termination(
     keys: ListenerTls,
     http2: bool,
-    terminate: &Terminate<'_>,
+    (terminate, orders): (&Terminate<'_>, &mut Orders),
     mistakes: &mut Mistakes,
 ) -> Option<Arc<Termination>> {
     let mut places = Vec::new();
     let certificates = keys.certificates.filter(|list| list.sound)?;
-    let certificates = certificates.items.into_iter().map(|certificate| {
-        Some(CertificateFiles {
-            certificate: noted(certificate.cert_file, "certFile", &mut places)?,
-            key: noted(certificate.key_file, "keyFile", &mut places)?,
-            staple: certificate
-                .ocsp_file
-                .and_then(|file| noted(Some(file), "ocspFile", &mut places)),
-        })
-    });
-    let certificates = certificates.collect::<Option<Vec<_>>>()?;
+    // All of them first, so that all mistakes are reported.
+    let certificates: Vec<_> = certificates
+        .items
+        .into_iter()
+        .map(|keys| certificate(keys, orders, &mut places, mistakes))
+        .collect();
+    let certificates = certificates.into_iter().collect::<Option<Vec<_>>>()?;
     let clients = match keys.clients {
         Some(clients) => Some(ClientCertificates {
             ca_file: noted(clients.ca_file, "caFile", &mut places)?,
@@ -114,13 +115,52 @@ pub(super) fn termination(
     };
     let settings = Settings {
         certificates,
-        min_version: keys.min_version,
+        profile: keys.profile,
         refuse_unknown_names: keys.unknown_names == UnknownNames::Refuse,
         clients,
         http2,
     };
     let made = terminate(&settings);
     made.map_err(|faults| blame(faults, &places, mistakes)).ok()
+}
+
+/// A certificate, out of files or ordered.
+fn certificate(
+    keys: At<Certificate>,
+    orders: &mut Orders,
+    places: &mut Vec<Named>,
+    mistakes: &mut Mistakes,
+) -> Option<CertificateFiles> {
+    let (place, keys) = (keys.place(), keys.value);
+    match (keys.acme, keys.cert_file, keys.key_file) {
+        (None, Some(certificate), Some(key)) => Some(CertificateFiles {
+            certificate: noted(Some(certificate), "certFile", places)?,
+            key: noted(Some(key), "keyFile", places)?,
+            staple: keys
+                .ocsp_file
+                .and_then(|file| noted(Some(file), "ocspFile", places)),
+            wanted: None,
+        }),
+        (Some(acme), None, None) if keys.ocsp_file.is_none() => {
+            let at = acme.place();
+            let wanted = orders.add(acme, mistakes)?;
+            places.push((wanted.file.clone(), "acme", at));
+            Some(CertificateFiles {
+                certificate: wanted.file.clone(),
+                key: wanted.file.clone(),
+                staple: None,
+                wanted: Some(wanted),
+            })
+        }
+        (acme, ..) => {
+            let what = match acme {
+                Some(_) => "a certificate that an authority is asked for has no files of its own",
+                None => "a certificate lacks certFile or keyFile",
+            };
+            mistakes.add(Mistake::at(place, what).expected("certFile and keyFile, or acme"));
+            None
+        }
+    }
 }
 
 /// What a cluster's endpoints are spoken to with. `cluster` is where its name is, to blame for what has no place.
@@ -137,6 +177,7 @@ pub(super) fn origination(
             certificate: noted(Some(certificate), "certFile", &mut places)?,
             key: noted(Some(key), "keyFile", &mut places)?,
             staple: None,
+            wanted: None,
         }),
         (Some(alone), None) | (None, Some(alone)) => {
             let what = "a certificate and its key come together";
@@ -156,7 +197,7 @@ pub(super) fn origination(
             None => None,
         },
         own,
-        min_version: keys.min_version,
+        profile: keys.profile,
         verify: keys.verify,
         protocols,
     };

@@ -28,6 +28,7 @@ pub(super) fn view<'a>(head: &'a RequestHeader, client: &Client) -> RequestView<
         scheme: client.scheme(),
         headers: Fields::from(&head.headers),
         client: client.address,
+        tls: None,
         made_id: None,
     }
 }

@@ -41,6 +41,13 @@ fn page_in(form: Form) -> Vec<u8> {
         traces: Exporting::default(),
         admin_refused: 8,
         upgrades: Upgrades::default(),
+        ordered: vec![crate::acme::Row {
+            name: "shop.example".to_owned(),
+            issued: 1,
+            failed: 2,
+            last: Some(true),
+            next_s: 1_790_000_000,
+        }],
         link: Some(crate::link::view::View::sample()),
     };
     render(&fixture::view(), &extra, form)

@@ -38,6 +38,38 @@ pub(super) fn write(page: &mut Page, extra: &Extra) {
     }
 }
 
+/// Certificates that an authority issues when it is asked.
+pub(super) fn write_ordered(page: &mut Page, extra: &Extra) {
+    page.family(
+        "foreshade_acme_orders_total",
+        Kind::Counter,
+        "Orders of certificates by the first of their names and by whether they came to one.",
+    );
+    for row in &extra.ordered {
+        for (result, n) in [("issued", row.issued), ("failed", row.failed)] {
+            page.sample(&[("name", &row.name), ("result", result)], n as f64);
+        }
+    }
+    page.family(
+        "foreshade_acme_last_order_succeeded",
+        Kind::Gauge,
+        "Whether the last order came to a certificate: 1 or 0.",
+    );
+    for row in &extra.ordered {
+        if let Some(last) = row.last {
+            page.sample(&[("name", &row.name)], f64::from(u8::from(last)));
+        }
+    }
+    page.family(
+        "foreshade_acme_next_order_timestamp_seconds",
+        Kind::Gauge,
+        "When the certificate is ordered next, seconds since 1970.",
+    );
+    for row in &extra.ordered {
+        page.sample(&[("name", &row.name)], row.next_s as f64);
+    }
+}
+
 /// An endpoint that is spoken to in TLS.
 #[derive(Clone, Debug)]
 pub struct Secured {

@@ -1,17 +1,17 @@
 //! The last good plan on disk: what a proxy starts with.
 //!
-//! Written beside the old one, synced, and renamed over it, and the folder is synced too: whatever happens in between,
-//! the file is the old plan or the new one. A head names what it is, how long, and a checksum (xxh3), so that a file that
+//! Replaced as a whole ([`disk::replace`]). A head names what it is, how long, and a checksum (xxh3), so that a file that
 //! was torn, or is somebody else's, is told from a plan, and a proxy starts without it rather than with half of it.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use foreshade_contract::Plan;
 use foreshade_contract::wire::{MESSAGE_BYTES_MAX, WireError, decode_plan, encode_plan};
 use xxhash_rust::xxh3::xxh3_64;
+
+use crate::disk;
 
 /// What the file begins with: whose it is, and in which format.
 const MAGIC: &[u8; 16] = b"foreshade plan 1";
@@ -80,25 +80,8 @@ impl PlanFile {
     /// # Errors
     /// When it cannot be written. What lay there before still does.
     pub fn store(&self, plan: &Plan) -> Result<(), FileError> {
-        self.replace(&written(plan)).map_err(FileError::Write)
-    }
-
-    fn replace(&self, bytes: &[u8]) -> io::Result<()> {
-        let mut beside = self.path.clone().into_os_string();
-        beside.push(".new");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            // Names of clusters and endpoints are not for everybody.
-            .mode(0o600)
-            .open(&beside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        drop(file);
-        fs::rename(&beside, &self.path)?;
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+        // For the owner only: names of clusters and endpoints are not for everybody.
+        disk::replace(&self.path, &written(plan)).map_err(FileError::Write)
     }
 }
 
@@ -133,6 +116,7 @@ fn read(bytes: &[u8]) -> Result<Plan, FileError> {
 mod tests {
     use super::super::fixture::{Folder, id, pair, plan};
     use super::*;
+    use std::fs;
 
     fn a_plan(generation: u64) -> Plan {
         plan(id(7, generation), vec![pair("a"), pair("b")])

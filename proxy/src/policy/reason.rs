@@ -39,6 +39,9 @@ reasons! {
     TooManyAttempts 429 "too_many_attempts": "there were too many wrong passwords from this address";
     LoginBusy 503 "login_busy": "there are too many logins at a time";
     LoginUnavailable 503 "login_unavailable": "nobody can log in now";
+    CertificateMissing 403 "certificate_missing": "a client certificate is asked for here";
+    CertificateDenied 403 "certificate_denied": "this client certificate is not let in here";
+    Misdirected 421 "misdirected": "connect again under this name, where a client certificate is asked for";
     NotAuthorized 403 "not_authorized": "this is not allowed";
     AuthorizationBusy 503 "authorization_busy": "nobody can say now whether this is allowed";
     AuthorizationUnavailable 503 "authorization_unavailable": "nobody can say now whether this is allowed";

@@ -172,6 +172,7 @@ impl<'a> Request<'a> {
             scheme: client.scheme(),
             headers: self.fields(),
             client: client.address,
+            tls: None,
             made_id: named.and_then(|named| named.made.as_ref()),
         }
     }

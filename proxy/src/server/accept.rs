@@ -269,6 +269,10 @@ where
                 local::shaken(Ok(handshake));
                 Some(conn)
             }
+            Err(Unsecured::Proven(handshake)) => {
+                local::shaken(Ok(handshake));
+                None
+            }
             Err(Unsecured::Failed(failed)) => {
                 local::shaken(Err(failed));
                 None

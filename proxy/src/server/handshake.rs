@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use rustls::Error;
 use rustls::server::Acceptor;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
@@ -18,6 +19,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use super::accept::Guard;
 use super::conn::Conn;
 use super::connections::{Failed, Handshake};
+use super::local;
 use crate::framing::Refusal;
 use crate::socket::Socket;
 use crate::tcp::hello::alert;
@@ -33,6 +35,8 @@ pub(super) enum Unsecured {
     Failed(Failed),
     /// It is HTTP in the clear; there is somebody to be told.
     Plain(Box<Conn>),
+    /// An authority has seen what it wanted to: whether the name leads here. There is nothing more to be said.
+    Proven(Handshake),
 }
 
 /// Has the handshake done with `tls`, within the time that a head may take.
@@ -62,31 +66,46 @@ pub(super) async fn secure(
     };
     match timeout_at(deadline, shake(tcp, tls)).await {
         Err(_) => Err(Unsecured::Failed(Failed::Slow)),
-        Ok(Err(failed)) => Err(Unsecured::Failed(failed)),
+        Ok(Err(unsecured)) => Err(unsecured),
         Ok(Ok((socket, handshake))) => Ok((Conn::over(socket, client), handshake)),
     }
 }
 
-async fn shake(tcp: TcpStream, tls: &Termination) -> Result<(Socket<Arc<Agreed>>, Handshake), Failed> {
+async fn shake(tcp: TcpStream, tls: &Termination) -> Result<(Socket<Arc<Agreed>>, Handshake), Unsecured> {
+    let failed = |error: io::Error| Unsecured::Failed(why(&error));
     let hello = LazyConfigAcceptor::new(Acceptor::default(), tcp).await;
-    let hello = hello.map_err(|error| why(&error))?;
+    let hello = hello.map_err(failed)?;
+    if tls.proves()
+        && let Some(proof) = local::proof(&hello.client_hello())
+    {
+        let mut stream = hello.into_stream(proof).await.map_err(failed)?;
+        let handshake = done(&Agreed::of(stream.get_ref().1, false));
+        // It may have closed already.
+        let _ = stream.shutdown().await;
+        return Err(Unsecured::Proven(handshake));
+    }
     if !tls.knows(hello.client_hello().server_name()) {
         // A new connection takes so much at once. If not, it closes without a word.
         let _ = hello.io.try_write(&alert(Refusal::NameUnknown));
-        return Err(Failed::NameUnknown);
+        return Err(Unsecured::Failed(Failed::NameUnknown));
     }
     let accepted = hello.into_stream_with(tls.config().clone(), |connection| {
         connection.set_buffer_limit(Some(SEALED_BYTES_MAX));
     });
-    let stream = accepted.await.map_err(|error| why(&error))?;
-    let agreed = Agreed::of(stream.get_ref().1);
-    let handshake = match (agreed.version, agreed.resumed) {
+    let stream = accepted.await.map_err(failed)?;
+    let agreed = Agreed::of(stream.get_ref().1, tls.asks());
+    let handshake = done(&agreed);
+    Ok((Socket::secured(stream, agreed), handshake))
+}
+
+/// What has been done, as it is counted.
+fn done(agreed: &Agreed) -> Handshake {
+    match (agreed.version, agreed.resumed) {
         (Version::Tls12, false) => Handshake::Tls12,
         (Version::Tls12, true) => Handshake::Tls12Resumed,
         (Version::Tls13, false) => Handshake::Tls13,
         (Version::Tls13, true) => Handshake::Tls13Resumed,
-    };
-    Ok((Socket::secured(stream, agreed), handshake))
+    }
 }
 
 /// What has gone wrong, as it is counted.

@@ -11,6 +11,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 use foreshade_engine::moment::Moment;
 use foreshade_engine::observation::ResourceReport;
+use rustls::ServerConfig;
+use rustls::server::ClientHello;
 use tokio::sync::Notify;
 
 use super::connections::{Counter, Failed, Handshake, Open};
@@ -114,6 +116,11 @@ pub(crate) fn connected() -> Option<Open> {
 /// A client's handshake has ended.
 pub(crate) fn shaken(ended: Result<Handshake, Failed>) {
     with(|l| l.connections.shake(ended));
+}
+
+/// What an authority is shown that asks whether a name leads here; `None` for everybody else.
+pub(crate) fn proof(hello: &ClientHello<'_>) -> Option<Arc<ServerConfig>> {
+    with(|l| l.worker.challenges().server(hello)).flatten()
 }
 
 /// Now, where somebody may be told in the access log or in spans.

@@ -14,6 +14,8 @@ use super::end::{Why, asked_to_stop, drain};
 use super::work::{Ending, Order};
 use super::{ServerError, Thread, runtime, spawn};
 use crate::access_log::Writing;
+use crate::acme;
+use crate::acme::challenges::Challenges;
 use crate::admin::{self, Admin, Readiness};
 use crate::command::Command;
 use crate::config::{AdminAddress, Config};
@@ -89,6 +91,7 @@ pub(super) struct Operating {
     pub(super) connections: Connections,
     pub(super) mirror: Questions,
     pub(super) upgrades: Upgrades,
+    pub(super) challenges: Arc<Challenges>,
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) orders: Vec<mpsc::Sender<Order>>,
     pub(super) probes: mpsc::Sender<ProbeResult>,
@@ -111,7 +114,9 @@ impl Operating {
         let (reloader, desk) = reloader.map_err(ServerError::Resources)?;
         let (link, viewed) = start_link(self.keeper, self.commands.clone(), &desk)?;
         let (readiness, dropped) = (Readiness::default(), Dropped::default());
+        let (book, ordered) = watch::channel(Vec::new());
         let admin = Admin {
+            ordered,
             link: viewed,
             commands: self.commands.clone(),
             reload: desk.clone(),
@@ -138,6 +143,7 @@ impl Operating {
         let admin_end = answer(self.doors, &address, admin, host).map_err(ServerError::Resources)?;
         let probing = tokio::spawn(health::run(desk.topologies.clone(), self.probes, dropped));
         let reloading = tokio::spawn(reloader.run());
+        let ordering = tokio::spawn(acme::run(desk.topologies.clone(), self.challenges, book));
         tokio::spawn(supervisor::keep_alive(self.commands));
         readiness.serving();
         supervisor::ready();
@@ -158,6 +164,8 @@ impl Operating {
         tracing::info!(grace_s = grace.as_secs(), "draining");
         reloading.abort();
         probing.abort();
+        // Whoever serves next orders.
+        ordering.abort();
         drop(link);
         drain(workers, ending, grace, end).await;
         outcome.map(drop)

@@ -101,6 +101,20 @@ impl Reading {
         Ok((digest, self.warnings))
     }
 
+    pub(super) fn now_s(&self) -> i64 {
+        self.now_s
+    }
+
+    pub(super) fn warn(&mut self, what: String) {
+        self.warnings.push(what);
+    }
+
+    /// Takes bytes into the digest, with their length, so that no two sets of files look the same.
+    pub(super) fn note(&mut self, bytes: &[u8]) {
+        self.digest.update(&bytes.len().to_be_bytes());
+        self.digest.update(bytes);
+    }
+
     pub(super) fn fault(&mut self, file: &Path, what: impl Into<String>) {
         self.faults.push(Fault::at(file, what));
     }
@@ -111,6 +125,9 @@ impl Reading {
         files: &CertificateFiles,
         provider: &CryptoProvider,
     ) -> Option<Readied> {
+        if let Some(wanted) = &files.wanted {
+            return self.issued(wanted);
+        }
         let chain = self.chain(&files.certificate);
         let key = self.key(&files.key);
         let staple = files.staple.as_ref().map(|file| self.staple(file));
@@ -242,9 +259,7 @@ impl Reading {
     fn read(&mut self, file: &Path) -> Option<(Vec<u8>, u32)> {
         match contents(file) {
             Ok((bytes, mode)) => {
-                // With its length, so that no two sets of files look the same.
-                self.digest.update(&bytes.len().to_be_bytes());
-                self.digest.update(&bytes);
+                self.note(&bytes);
                 Some((bytes, mode))
             }
             Err(error) => {
@@ -255,7 +270,7 @@ impl Reading {
     }
 }
 
-fn contents(file: &Path) -> io::Result<(Vec<u8>, u32)> {
+pub(super) fn contents(file: &Path) -> io::Result<(Vec<u8>, u32)> {
     // Asked before it is opened: opening a pipe would wait for somebody to write.
     if !fs::metadata(file)?.is_file() {
         return Err(io::Error::other("it is not a file"));
@@ -293,7 +308,7 @@ pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'
 }
 
 /// The host names of a certificate, in lower case. What its subject says is no name any more (RFC 9525 section 2).
-fn names(parsed: &X509Certificate<'_>) -> Vec<String> {
+pub(super) fn names(parsed: &X509Certificate<'_>) -> Vec<String> {
     let alternatives = parsed.subject_alternative_name().ok().flatten();
     let alternatives = alternatives.iter().flat_map(|names| &names.value.general_names);
     let hosts = alternatives.filter_map(|name| match name {

@@ -23,7 +23,8 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootC
 
 use super::files::{Readied, Reading, SYSTEM_AUTHORITIES};
 use super::handshakes::Handshakes;
-use super::{Certificate, CertificateFiles, Fault, PROVIDER, Version, versions};
+use super::profile::Profile;
+use super::{Certificate, CertificateFiles, Fault, PROVIDER};
 
 /// Tickets that are kept of an endpoint: as many as rustls keeps of one server. A handshake uses one and brings some.
 const TICKETS_MAX: usize = 8;
@@ -38,8 +39,8 @@ pub struct Settings {
     pub authorities: Option<PathBuf>,
     /// What this proxy shows of itself, where it is asked.
     pub own: Option<CertificateFiles>,
-    /// The oldest version that is spoken.
-    pub min_version: Version,
+    /// The versions, suites and groups that are spoken.
+    pub profile: Profile,
     /// What a certificate has to prove.
     pub verify: Verify,
     /// The protocols that are offered (ALPN), the best one first. Without any, a server speaks what it always does.
@@ -189,8 +190,9 @@ impl PartialEq for Destination {
 }
 
 fn config(settings: &Settings, roots: RootCertStore, own: Option<&Readied>) -> Result<ClientConfig, Error> {
-    let builder = ClientConfig::builder_with_provider(PROVIDER.clone())
-        .with_protocol_versions(&versions(settings.min_version))?;
+    let profile = settings.profile;
+    let builder = ClientConfig::builder_with_provider(profile.provider().clone())
+        .with_protocol_versions(profile.versions())?;
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), PROVIDER.clone());
     let verifier = verifier
         .build()

@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use self::certificates::{Folder, params};
+use super::profile::Profile;
 use super::*;
 
 fn settings(certificates: &[(PathBuf, PathBuf)]) -> Settings {
@@ -15,10 +16,11 @@ fn settings(certificates: &[(PathBuf, PathBuf)]) -> Settings {
         certificate: certificate.clone(),
         key: key.clone(),
         staple: None,
+        wanted: None,
     };
     Settings {
         certificates: certificates.iter().map(files).collect(),
-        min_version: Version::Tls12,
+        profile: Profile::Intermediate,
         refuse_unknown_names: false,
         clients: None,
         http2: false,
@@ -178,9 +180,9 @@ fn it_is_the_same_for_as_long_as_settings_and_bytes_are() {
     let mut settings = settings(std::slice::from_ref(&files));
     let first = load(&settings).unwrap();
     assert!(first.is_same_as(&load(&settings).unwrap()));
-    settings.min_version = Version::Tls13;
+    settings.profile = Profile::Modern;
     assert!(!first.is_same_as(&load(&settings).unwrap()));
-    settings.min_version = Version::Tls12;
+    settings.profile = Profile::Intermediate;
     folder.certificate("shop", &["shop.example"]);
     assert!(!first.is_same_as(&load(&settings).unwrap()));
     assert_eq!(

@@ -311,7 +311,14 @@ impl Worker {
     ) -> Result<Way, Stop> {
         cleared.marks = Marks::default();
         cleared.asks = Marks::default();
-        let general = self.listener(listener).and_then(|l| l.policy.as_deref());
+        let settings = self.listener(listener);
+        // Before all policies: who asks comes from anywhere, and knows no password.
+        if settings.is_some_and(|l| l.answers_challenges)
+            && let Some(answer) = self.challenges.answer(view.path)
+        {
+            return Err(Stop::Answered(Box::new(answer)));
+        }
+        let general = settings.and_then(|l| l.policy.as_deref());
         cleared.shelf = Shelf::of(general, None);
         if let Some(policy) = general {
             policy.weigh(view, now, 0, cleared)?;

@@ -35,7 +35,7 @@ fn an_endpoint_that_cannot_be_believed_is_not_asked_and_it_is_counted_why() {
         (
             "incompatible",
             TlsServer::start_with(old).address,
-            ", minVersion: \"1.3\"",
+            ", profile: modern",
         ),
         ("not_tls", Recording::start().address, ""),
     ];

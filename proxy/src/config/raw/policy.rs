@@ -9,7 +9,9 @@ use foreshade_settings::{
 use serde_json::json;
 
 use crate::config::text::origin::OriginPattern;
-use crate::config::text::route::{CookiePath, MediaType, Method, Network, Realm, Text, Written};
+use crate::config::text::route::{
+    CertificateUri, CookiePath, HostPattern, MediaType, Method, Network, Realm, Text, Written,
+};
 use crate::config::text::{Cookie, Header, KeysUrl, Target};
 use crate::policy::Priority;
 use crate::policy::authorize::OnFailure;
@@ -214,6 +216,17 @@ section! {
     credentials "credentials": default At<bool> = false;
     /// How long browsers may remember a preflight.
     max_age "maxAge": default Lasting<0, 86_400_000> = seconds(600);
+}
+
+section! {
+    /// Whose certificates are let in: everybody's where no name is listed, else those that bear one of these.
+    ClientCertificate "a clientCertificate section":
+    /// URIs that a certificate may bear, as spiffe://shop.example/till; with * at the end all that begin so.
+    uris "uris": list List<At<CertificateUri>, 0>;
+    /// DNS names that a certificate may bear, or all below a domain: *.clients.example.
+    hosts "dnsNames": list List<At<HostPattern>, 0>;
+    /// Subjects of certificates, as openssl x509 -subject -nameopt RFC2253 writes them: CN=till-7,O=Shop.
+    subjects "subjects": list List<At<Written>, 0>;
 }
 
 section! {

@@ -16,7 +16,7 @@ use crate::policy::Priority;
 use crate::route::answer::Scheme;
 
 use super::{
-    Access, Authorize, BasicAuth, Class, Compression, Concurrency, Cors, ErrorPage, Faults, Jwt, Limit,
+    Access, Authorize, BasicAuth, Class, ClientCertificate, Compression, Concurrency, Cors, ErrorPage, Faults, Jwt, Limit,
     Maintenance, Mirror, RateLimit,
 };
 
@@ -65,6 +65,8 @@ section! {
     maintenance "maintenance": optional Maintenance;
     /// Which other sites' pages may read the answers. Where left out, endpoints decide.
     cors "cors": optional At<Cors>;
+    /// Clients who may come in, by their certificates; tls.clientCertificates of the listener asks for those.
+    client_certificate "clientCertificate": optional ClientCertificate;
     /// Users who may come in, with names and passwords.
     basic_auth "basicAuth": optional BasicAuth;
     /// Whose tokens have to come with a request.

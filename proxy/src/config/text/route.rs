@@ -126,6 +126,25 @@ text! {
 }
 
 text! {
+    /// A URI that a certificate bears, or the beginning of some.
+    CertificateUri(String), "a URI, or the beginning of some with * at its end", |text| {
+        let beginning = text.strip_suffix('*').unwrap_or(text);
+        let (scheme, rest) = beginning.split_once(':').unwrap_or_default();
+        if scheme.is_empty() || rest.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(Wrong::default());
+        }
+        if beginning.contains('*') {
+            return Err(Wrong::because("has a star that is not its last character"));
+        }
+        // Without a slash before it, spiffe://shop.example* would be spiffe://shop.example.evil, too.
+        if beginning.len() < text.len() && !beginning.ends_with('/') {
+            return Err(Wrong::because("ends within a name").hint(format!("write {beginning}/*")));
+        }
+        Ok(text.to_owned())
+    }, "^[!-)+-~]+:([!-)+-~]+|[!-)+-~]*/\\*)$"
+}
+
+text! {
     /// What stands in place of a part of a path.
     Replacement(String), "a part of a path, as /v2/$1", |text| {
         if text.bytes().all(|b| b.is_ascii_graphic() && !b"?#\\<>`\"".contains(&b)) {

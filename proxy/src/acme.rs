@@ -1,0 +1,317 @@
+//! Certificates that an authority issues when it is asked (ACME, RFC 8555).
+//!
+//! One task orders what is due, one certificate at a time, beside everything else: nobody waits for it. What was issued is
+//! kept as a file, which is a certificate's file like any other: the listener is loaded with it at the start, and when it
+//! is replaced, the configuration is read again ([`crate::reload`]). So nothing serves that would not be there after a
+//! restart, and there is one way for a certificate to be renewed, whoever renews it. Until there is one, a listener shows
+//! a certificate that it has made itself, which no client believes, but which lets everything else be tried.
+//!
+//! Who orders shows that the names lead here ([`challenges`]). When, says [`schedule`].
+
+pub mod challenges;
+mod client;
+mod order;
+pub mod schedule;
+mod store;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
+use instant_acme::{Account, AccountCredentials, Error, ExternalAccountKey, NewAccount};
+use rand::RngExt as _;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use self::challenges::{Challenges, Unanswerable};
+use self::client::{Client, Rest};
+pub use self::schedule::Row;
+use self::schedule::{Kept, Schedule};
+use self::store::Store;
+use crate::disk;
+use crate::tls;
+use crate::topology::Topology;
+
+/// Names of one certificate: as many as public authorities take.
+pub const NAMES_MAX: usize = 100;
+
+/// How often what is kept is looked at, for somebody else may have renewed it, and a clock may have been set.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// How long an order may take in all.
+const ORDER_TIME_MAX: Duration = Duration::from_secs(600);
+
+/// How long somebody else who orders is left alone.
+const BUSY_PAUSE: Duration = Duration::from_secs(5);
+
+/// Largest file of a key for an external account.
+const KEY_BYTES_MAX: usize = 4 * 1024;
+
+/// Who issues, as the configuration says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authority {
+    /// URL of its directory.
+    pub directory: String,
+    /// Whom it may write to, as URLs.
+    pub contacts: Vec<String>,
+    /// The folder of all that is kept of it.
+    pub folder: PathBuf,
+    /// The authorities that vouch for its own certificate, in PEM; those that this machine trusts where `None`.
+    pub ca_file: Option<PathBuf>,
+    /// The account elsewhere that this one is bound to.
+    pub external: Option<External>,
+}
+
+/// An account that somebody has with the authority already (RFC 8555 section 7.3.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct External {
+    /// Its name.
+    pub key_id: String,
+    /// File with its key, in base64url.
+    pub key_file: PathBuf,
+}
+
+/// A certificate that is to be ordered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The names that it is to bear, in lower case.
+    pub names: Vec<String>,
+    /// How it is shown that they lead here.
+    pub proof: Proof,
+    /// Where it is kept, with its key.
+    pub file: PathBuf,
+}
+
+/// How it is shown that a name leads here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// By a request in the clear (HTTP-01).
+    Http,
+    /// By a handshake (TLS-ALPN-01).
+    TlsAlpn,
+}
+
+impl Proof {
+    /// As RFC 8555 and RFC 8737 call it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Http => "http-01",
+            Self::TlsAlpn => "tls-alpn-01",
+        }
+    }
+}
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("the authority cannot be spoken to in TLS: {0}")]
+    Tls(String),
+    #[error("{0}")]
+    Acme(#[from] Error),
+    #[error("the authority does not offer {0} for {1}")]
+    NotOffered(&'static str, String),
+    #[error("{0}")]
+    Unanswerable(#[from] Unanswerable),
+    #[error("the authority does not believe that the names lead here: {0}")]
+    Invalid(String),
+    #[error("no key or request can be made: {0}")]
+    Key(#[from] rcgen::Error),
+    #[error("what was issued cannot be used: {0}")]
+    Useless(String),
+    #[error("it has taken too long")]
+    Slow,
+}
+
+/// What an order has come to.
+enum Outcome {
+    Issued,
+    /// Somebody else has renewed it.
+    Kept,
+    /// Somebody else is about to.
+    Busy,
+}
+
+/// Orders what the configuration wants, for as long as there is one. What became of it is told in `book`.
+pub(crate) async fn run(
+    mut topologies: watch::Receiver<Arc<Topology>>,
+    challenges: Arc<Challenges>,
+    book: watch::Sender<Vec<Row>>,
+) {
+    let mut schedule = Schedule::default();
+    loop {
+        let topology = topologies.borrow_and_update().clone();
+        let authority = topology.config().acme.as_deref();
+        let wanted: Vec<_> = topology.config().wanted().cloned().collect();
+        let kept = wanted.into_iter().map(|wanted| {
+            let kept = tls::kept(&wanted.file);
+            (wanted, kept)
+        });
+        schedule.follow(kept.collect(), chance);
+        book.send_replace(schedule.rows());
+        let now = SystemTime::now();
+        let (next, pause) = match (authority, schedule.next(now)) {
+            (Some(authority), Some((wanted, pause))) => (Some((authority, wanted)), pause),
+            _ => (None, LOOK),
+        };
+        match next.filter(|_| pause.is_zero()) {
+            Some((authority, wanted)) => attempt(authority, &wanted, &challenges, &mut schedule).await,
+            None => tokio::select! {
+                changed = topologies.changed() => if changed.is_err() {
+                    return;
+                },
+                () = sleep(pause.min(LOOK)) => {}
+            },
+        }
+    }
+}
+
+fn chance() -> f64 {
+    rand::rng().random_range(0.0..1.0)
+}
+
+/// Orders one, and takes note of what becomes of it.
+async fn attempt(
+    authority: &Authority,
+    wanted: &Arc<Wanted>,
+    challenges: &Challenges,
+    schedule: &mut Schedule,
+) {
+    let (name, file) = (wanted.names.first(), wanted.file.as_path());
+    let mut rest = Rest::default();
+    let seen = schedule.kept(file);
+    let tried = obtain(authority, (wanted, seen), challenges, &mut rest);
+    let tried = timeout(ORDER_TIME_MAX, tried).await;
+    let now = SystemTime::now();
+    match tried.unwrap_or(Err(Failed::Slow)) {
+        Ok(Outcome::Issued) => {
+            tracing::info!(name, file = %file.display(), "certificate issued");
+            schedule.issued(file);
+        }
+        Ok(Outcome::Kept) => tracing::info!(name, "certificate was renewed by another process"),
+        Ok(Outcome::Busy) => schedule.postponed(file, now + BUSY_PAUSE),
+        Err(failed) => {
+            let pause = schedule.failed(file, now, rest.asked(), chance());
+            let (error, pause_s) = (&failed as &dyn std::error::Error, pause.as_secs());
+            tracing::error!(name, error, pause_s, "no certificate was issued");
+        }
+    }
+}
+
+/// Has a certificate issued, unless somebody else does, or has since it was `seen`.
+async fn obtain(
+    authority: &Authority,
+    (wanted, seen): (&Arc<Wanted>, Option<Kept>),
+    challenges: &Challenges,
+    rest: &mut Rest,
+) -> Result<Outcome, Failed> {
+    let folder = &authority.folder;
+    let failed = |source| Failed::File {
+        path: folder.clone(),
+        source,
+    };
+    let store = Store::open(folder).map_err(failed)?;
+    let Some(_locked) = store.lock().map_err(failed)? else {
+        return Ok(Outcome::Busy);
+    };
+    if tls::kept(&wanted.file) != seen {
+        return Ok(Outcome::Kept);
+    }
+    let client = client(authority)?;
+    *rest = client.rest();
+    let account = account(authority, &store, client).await?;
+    let pem = match order::order(&account, wanted, challenges).await {
+        Err(Failed::Acme(error)) if is_unknown(&error) => {
+            // The next try makes another one.
+            store.set_account_aside().map_err(failed)?;
+            return Err(Failed::Acme(error));
+        }
+        issued => issued?,
+    };
+    disk::replace(&wanted.file, &pem).map_err(|source| Failed::File {
+        path: wanted.file.clone(),
+        source,
+    })?;
+    Ok(Outcome::Issued)
+}
+
+/// Whether the authority does not know the account. Source: RFC 8555 section 6.7.
+fn is_unknown(error: &Error) -> bool {
+    let Error::Api(problem) = error else {
+        return false;
+    };
+    problem.r#type.as_deref() == Some("urn:ietf:params:acme:error:accountDoesNotExist")
+}
+
+fn client(authority: &Authority) -> Result<Client, Failed> {
+    let roots = tls::roots(authority.ca_file.as_deref()).map_err(|fault| {
+        let (file, what) = (fault.file.display(), fault.what);
+        Failed::Tls(format!("{file} {what}"))
+    })?;
+    Client::new(roots).map_err(|error| Failed::Tls(error.to_string()))
+}
+
+/// The account that is kept, or a new one.
+async fn account(authority: &Authority, store: &Store, client: Client) -> Result<Account, Failed> {
+    let failed = |source| Failed::File {
+        path: authority.folder.clone(),
+        source,
+    };
+    let builder = Account::builder_with_http(Box::new(client));
+    if let Some(kept) = store.account().map_err(failed)? {
+        let credentials: AccountCredentials = serde_json::from_slice(&kept).map_err(Error::Json)?;
+        return Ok(builder.from_credentials(credentials).await?);
+    }
+    let external = authority.external.as_ref().map(external).transpose()?;
+    let contacts: Vec<_> = authority.contacts.iter().map(String::as_str).collect();
+    let asked = NewAccount {
+        contact: &contacts,
+        // The configuration says so, or it would not be one.
+        terms_of_service_agreed: true,
+        only_return_existing: false,
+    };
+    let directory = authority.directory.clone();
+    let (account, credentials) = builder.create(&asked, directory, external.as_ref()).await?;
+    let bytes = serde_json::to_vec(&credentials).map_err(Error::Json)?;
+    store.keep_account(&bytes).map_err(failed)?;
+    Ok(account)
+}
+
+/// The key of the account elsewhere.
+fn external(external: &External) -> Result<ExternalAccountKey, Failed> {
+    let path = &external.key_file;
+    let failed = |source| Failed::File {
+        path: path.clone(),
+        source,
+    };
+    let text = disk::read_text(path, KEY_BYTES_MAX).map_err(failed)?;
+    let text = text.trim();
+    // Some authorities print it with padding.
+    let key = URL_SAFE_NO_PAD.decode(text).or_else(|_| URL_SAFE.decode(text));
+    let key = key.map_err(|error| failed(io::Error::other(error)))?;
+    Ok(ExternalAccountKey::new(external.key_id.clone(), &key))
+}
+
+/// The folder of an authority below `storage`: one for each directory, so that what one has issued for a try is never taken
+/// for what the other is to issue.
+pub(crate) fn folder(storage: &Path, directory: &str) -> PathBuf {
+    let without_scheme = directory.split_once("://").map_or(directory, |(_, rest)| rest);
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || matches!(c, '-' | '.') {
+            c
+        } else {
+            '-'
+        }
+    };
+    let name: String = without_scheme
+        .trim_start_matches('.')
+        .trim_end_matches('/')
+        .chars()
+        .map(plain)
+        .collect();
+    storage.join(name)
+}
