@@ -55,6 +55,7 @@ pub mod closed_loop;
 pub mod compare;
 pub mod faults;
 pub mod mirror;
+pub mod outage;
 
 pub mod growth;
 pub mod reloads;

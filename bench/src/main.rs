@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use foreshade_bench::commands::{
-    agree, bare, compare, demo, endpoints, faults, guard, judge, load, mirror, reloads, report, scenarios,
-    sim, soak,
+    agree, bare, compare, demo, endpoints, faults, guard, judge, load, mirror, outage, reloads, report,
+    scenarios, sim, soak,
 };
 use foreshade_bench::terminal;
 
@@ -44,6 +44,8 @@ enum Command {
     Reloads(reloads::Arguments),
     /// Keep the proxy under full load for long, and see whether it grows.
     Soak(soak::Arguments),
+    /// Take the controller and its store away for a while, and see whether anybody notices.
+    Outage(outage::Arguments),
     /// Measure what a mirror costs, and what users see of a target that hangs.
     Mirror(mirror::Arguments),
     /// Draw results as one page that needs nothing else.
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Reloads(arguments) => reloads::run(&arguments),
         Command::Soak(arguments) => soak::run(&arguments),
+        Command::Outage(arguments) => outage::run(&arguments),
         Command::Mirror(arguments) => mirror::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::Bare(arguments) => bare::run(&arguments),

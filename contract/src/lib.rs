@@ -18,5 +18,5 @@ pub use histogram::Histogram;
 pub use name::{Name, NameError};
 pub use pair::{Arm, Epoch, Generation, PairId, Round};
 pub use plan::{Delta, PairPlan, Plan, PlanId};
-pub use report::{ArmCounters, BootId, Hello, PairReport, Report, Status};
+pub use report::{ArmCounters, BootId, Hello, Mirrored, PairReport, Report, Status};
 pub use units::{Risk, Share, UnitError};

@@ -175,6 +175,83 @@ pub struct Segment {
     pub arms: [ArmCounters; 2],
 }
 
+/// How one side answered copies of requests that the other one answered for users. Both saw the same requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mirrored {
+    /// Both answers were good.
+    pub both_good: u64,
+    /// Only the copy's was bad, or there was none.
+    pub copy_bad: u64,
+    /// Only the user's was.
+    pub user_bad: u64,
+    /// Both were.
+    pub both_bad: u64,
+    /// Of copies that might as well have been controls.
+    pub copies: Compared,
+    /// Of copies that went to another primary: by chance alone, so that they are of the same requests on average.
+    pub controls: Compared,
+    /// The probability with which that was drawn, in millionths. No sum: the last one.
+    pub control_millionths: u32,
+}
+
+/// Answers to copies that were compared with those that users got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compared {
+    /// All of them.
+    pub answers: u64,
+    /// Those that differed in something that was not known to differ among primaries as well.
+    pub differed: u64,
+    /// Those that took a quarter longer.
+    pub slower: u64,
+}
+
+impl Mirrored {
+    /// Requests that both sides saw.
+    pub fn pairs(&self) -> u64 {
+        let pairs = [self.both_good, self.copy_bad, self.user_bad, self.both_bad];
+        pairs.into_iter().fold(0, u64::saturating_add)
+    }
+
+    /// Whether nothing was counted.
+    pub fn is_zero(&self) -> bool {
+        self.pairs() == 0 && self.controls.answers == 0
+    }
+
+    /// What has been counted since `before`: nothing of what is less now than it was then.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            control_millionths: self.control_millionths,
+            ..self.with(before, u64::saturating_sub)
+        }
+    }
+
+    /// Adds later ones.
+    pub fn add(&mut self, later: &Self) {
+        *self = Self {
+            control_millionths: later.control_millionths,
+            ..self.with(later, u64::saturating_add)
+        };
+    }
+
+    fn with(&self, other: &Self, of: fn(u64, u64) -> u64) -> Self {
+        let compared = |mine: Compared, other: Compared| Compared {
+            answers: of(mine.answers, other.answers),
+            differed: of(mine.differed, other.differed),
+            slower: of(mine.slower, other.slower),
+        };
+        Self {
+            both_good: of(self.both_good, other.both_good),
+            copy_bad: of(self.copy_bad, other.copy_bad),
+            user_bad: of(self.user_bad, other.user_bad),
+            both_bad: of(self.both_bad, other.both_bad),
+            copies: compared(self.copies, other.copies),
+            controls: compared(self.controls, other.controls),
+            control_millionths: 0,
+        }
+    }
+}
+
 /// What a proxy saw of one pair.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PairReport {
@@ -199,6 +276,8 @@ pub struct PairReport {
     pub latency: [Histogram; 2],
     /// By arm.
     pub network: [Network; 2],
+    /// By the arm that copies went to, while the other one served.
+    pub mirrored: [Mirrored; 2],
 }
 
 /// What a proxy saw.

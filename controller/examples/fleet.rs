@@ -182,6 +182,7 @@ fn complete(pairs: usize) -> Vec<Up> {
             segments: Vec::new(),
             latency: Default::default(),
             network: Default::default(),
+            mirrored: Default::default(),
         }
     };
     let report = Report {

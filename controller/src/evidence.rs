@@ -15,7 +15,7 @@
 //! and never an answer, where the two are far apart; with a fraction of 0 or 1 the ratio rests. A batch that was drawn
 //! with the share of a step that is over stands against the shadow, and proves nothing of this step.
 
-use foreshade_contract::report::ArmCounters;
+use foreshade_contract::report::{ArmCounters, Mirrored};
 use foreshade_contract::{Arm, Round};
 use foreshade_engine::lifecycle::Pair;
 use foreshade_engine::lifecycle::points::BasisPoints;
@@ -23,6 +23,7 @@ use foreshade_engine::lifecycle::sight::{Bake as BakeSight, Finding, Opinion};
 use foreshade_engine::lifecycle::state::State;
 use foreshade_engine::moment::Moment;
 use foreshade_engine::verdict::bake::{Bake, BakePolicy, BakeState};
+use foreshade_engine::verdict::mirror::{Explanation as MirrorExplanation, State as MirrorState};
 use foreshade_engine::verdict::{
     Explanation, Interval, Judge, JudgePolicy, Metric, PolicyError, State as JudgeState, Verdict, WeightRange,
 };
@@ -31,6 +32,13 @@ use crate::fleet::Batch;
 
 /// Nearer than this two shares are one: proxies draw among 2^32 positions.
 const SHARE_GRAIN: f64 = 1e-6;
+
+/// What has to be written down of it: the judge's counts, those of the watch after a promotion, and those of mirrors.
+pub type Saved = (
+    Option<JudgeState>,
+    Option<(BakePolicy, BakeState)>,
+    Option<MirrorState>,
+);
 
 /// What is known for and against one shadow.
 #[derive(Clone, Debug)]
@@ -42,6 +50,8 @@ pub struct Evidence {
     share: BasisPoints,
     share_before: Option<BasisPoints>,
     bake: Option<Bake>,
+    /// What it answered to copies, of requests that the other arm served.
+    mirror: MirrorState,
     /// Requests that a promoted arm has served since it is watched.
     served: u64,
     /// Something was counted since it was last written down.
@@ -61,6 +71,7 @@ impl Evidence {
             share: pair.share,
             share_before: None,
             bake: None,
+            mirror: MirrorState::default(),
             served: 0,
             unsaved: false,
         })
@@ -74,10 +85,10 @@ impl Evidence {
     pub fn resume(
         policy: &JudgePolicy,
         pair: &Pair,
-        judge: Option<JudgeState>,
-        bake: Option<(BakePolicy, BakeState)>,
+        (judge, bake, mirror): Saved,
     ) -> Result<Self, PolicyError> {
         let mut evidence = Self::new(policy, pair)?;
+        evidence.mirror = mirror.unwrap_or_default();
         if let Some(state) = judge {
             match Judge::resume(policy, state) {
                 Ok(judge) => evidence.judge = judge,
@@ -95,6 +106,18 @@ impl Evidence {
             }
         }
         Ok(evidence)
+    }
+
+    /// Takes what copies to the arm that does not serve came to since the last tick: all of it is one.
+    pub fn compare(&mut self, pair: &Pair, mirrored: &[(Arm, Mirrored)]) {
+        self.follow(pair);
+        let standby = pair.serving.other();
+        let news = mirrored.iter().filter(|(arm, _)| *arm == standby);
+        let news: Vec<_> = news.map(|(_, news)| *news).collect();
+        if !news.is_empty() {
+            self.mirror.observe(&news);
+            self.unsaved = true;
+        }
     }
 
     /// Takes what was counted since the last tick: all of it is one.
@@ -169,6 +192,7 @@ impl Evidence {
         if self.round != pair.round {
             self.round = pair.round;
             self.share_before = None;
+            self.mirror = MirrorState::default();
             if !watches && let Ok(judge) = Judge::new(self.judge.policy()) {
                 self.judge = judge;
             }
@@ -191,16 +215,22 @@ impl Evidence {
         let verdict = self.judge.verdict();
         Finding {
             round: self.round,
-            opinion: match verdict {
-                Verdict::Worse => Opinion::Worse,
-                Verdict::NotWorse => Opinion::NotWorse,
-                Verdict::Undecided => Opinion::Undecided,
-            },
+            opinion: opinion(verdict),
             step_enough: verdict == Verdict::NotWorse,
             e_worse: self.judge.worse_nats().exp(),
             e_ok: self.judge.pass_nats().exp(),
             needed: None,
         }
+    }
+
+    /// What mirrors say of the arm that does not serve; nothing where they have seen nothing.
+    pub fn mirror(&self) -> Option<Opinion> {
+        (!self.mirror.is_empty()).then(|| opinion(self.mirror.verdict()))
+    }
+
+    /// The same for people.
+    pub fn explain_mirror(&self) -> Option<MirrorExplanation> {
+        (!self.mirror.is_empty()).then(|| self.mirror.explain())
     }
 
     /// What is seen of an arm that has been promoted.
@@ -222,14 +252,26 @@ impl Evidence {
 
     /// What has to be written down beside the pair as it will be then. Where a round or a step begins with it, that has to
     /// begin in what is written down, too: whoever reads it next cannot know that it was counted before.
-    pub fn save(&self, next: &Pair) -> (Option<JudgeState>, Option<(BakePolicy, BakeState)>) {
+    pub fn save(&self, next: &Pair) -> Saved {
+        if self.is_followed(next) {
+            return self.saved_as_is();
+        }
         let mut ahead = self.clone();
         ahead.follow(next);
-        let bake = ahead
-            .bake
-            .as_ref()
-            .map(|bake| (bake.policy().clone(), bake.state().clone()));
-        (Some(ahead.judge.state().clone()), bake)
+        ahead.saved_as_is()
+    }
+
+    /// Whether nothing begins or ends with the pair as it will be then.
+    fn is_followed(&self, next: &Pair) -> bool {
+        let is_watching = self.bake.is_some() || self.served > 0;
+        self.round == next.round && self.step == next.course.step && is_watched(next) == is_watching
+    }
+
+    fn saved_as_is(&self) -> Saved {
+        let bake = self.bake.as_ref();
+        let bake = bake.map(|bake| (bake.policy().clone(), bake.state().clone()));
+        let mirror = (!self.mirror.is_empty()).then(|| self.mirror.clone());
+        (Some(self.judge.state().clone()), bake, mirror)
     }
 
     /// It was written down.
@@ -240,6 +282,14 @@ impl Evidence {
     /// Whether something was counted since it was last written down.
     pub fn is_unsaved(&self) -> bool {
         self.unsaved
+    }
+}
+
+fn opinion(verdict: Verdict) -> Opinion {
+    match verdict {
+        Verdict::Worse => Opinion::Worse,
+        Verdict::NotWorse => Opinion::NotWorse,
+        Verdict::Undecided => Opinion::Undecided,
     }
 }
 

@@ -8,7 +8,7 @@
 //! Proxies report what has changed, so one that is linked and says nothing of a pair stands by what it said. One whose
 //! link is down is not taken for one that sees nothing wrong: after [`STALE`] its voices no longer count, after
 //! [`FORGOTTEN`] it is nobody any more, and until then a plan that it has not acknowledged is not acknowledged by all.
-//! Memory: a proxy that has never had traffic for a pair costs some sixty bytes there, and nothing is kept of what is
+//! Memory: a proxy that has never had traffic for a pair costs twenty-four bytes there, and nothing is kept of what is
 //! not in the plan.
 
 mod absent;
@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use foreshade_contract::plan::PlanId;
-use foreshade_contract::report::{ArmCounters, BootId, Report, Status};
+use foreshade_contract::report::{ArmCounters, BootId, Mirrored, Report, Status};
 use foreshade_contract::{Arm, Epoch, Generation, Name, PairId, Round, Share};
 use foreshade_engine::lifecycle::sight::ArmSight;
 use foreshade_engine::moment::Moment;
@@ -80,6 +80,8 @@ pub struct PairView {
     pub share: Option<f64>,
     /// Since the last look, in this round.
     pub batches: Vec<Batch>,
+    /// Copies since the last look, in this round, by the arm that they went to.
+    pub mirrored: Vec<(Arm, Mirrored)>,
     /// Round trip between proxies and the shadow, where they have measured it.
     pub shadow_rtt: Option<Duration>,
     /// Some proxies cannot carry the pair out.
@@ -382,6 +384,7 @@ impl Heard {
             shadow_rtt: opinion.shadow_rtt,
             unapplied: opinion.unapplied.clone(),
             batches: self.flow.drain(),
+            mirrored: self.flow.drain_copies(),
         };
         self.opinion = Some(opinion);
         view
@@ -396,7 +399,7 @@ impl Heard {
             .collect();
         let fresh = || said.iter().copied();
         // What is said of another shadow is nothing about this one.
-        let of_shadow = || fresh().filter(|voice| voice.round >= self.shadow.1);
+        let of_shadow = || fresh().filter(|voice| voice.is_of(self.shadow.1));
         let arm = |arm: Arm| {
             let about: Vec<_> = match arm {
                 Arm::Primary => fresh().collect(),
@@ -462,6 +465,7 @@ mod tests {
             segments: Vec::new(),
             latency: Default::default(),
             network: Default::default(),
+            mirrored: Default::default(),
         };
         // It has served a day in that round, and goes on with a hundred a second.
         for second in 10..20 {

@@ -14,8 +14,10 @@ use foreshade_engine::lifecycle::drill::{DrillReport, Scenario};
 use foreshade_engine::lifecycle::{Pair, Transition};
 use foreshade_engine::verdict::State as JudgeState;
 use foreshade_engine::verdict::bake::{BakePolicy, BakeState};
+use foreshade_engine::verdict::mirror::State as MirrorState;
 use serde::{Deserialize, Serialize};
 
+use crate::evidence::Saved;
 use crate::leader::{LeaderError, Leadership};
 use crate::placing::Chosen;
 use crate::store::{Key, KeyRange, Op, RANGE_KEYS_MAX, ReadAt, Store, StoreError, TXN_OPS_MAX, Txn, Value};
@@ -54,6 +56,9 @@ pub struct Kept {
     pub judge: Option<JudgeState>,
     /// What is watched after its promotion.
     pub bake: Option<(BakePolicy, BakeState)>,
+    /// What its shadow answered to copies in its present round.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<MirrorState>,
     /// Records written so far.
     pub records: u64,
     /// Why it stands where it stands, in one sentence.
@@ -128,12 +133,19 @@ pub enum JournalError {
 }
 
 impl Kept {
+    /// What is known for and against its shadow: kept on disk, and in memory where it is counted. Twice of ten thousand
+    /// pairs would be once too often.
+    pub fn take_evidence(&mut self) -> Saved {
+        (self.judge.take(), self.bake.take(), self.mirror.take())
+    }
+
     /// Of a pair that nothing has happened to yet.
     pub fn new(pair: Pair) -> Self {
         Self {
             pair,
             judge: None,
             bake: None,
+            mirror: None,
             records: 0,
             reason: String::new(),
             drills: VecDeque::new(),

@@ -25,6 +25,7 @@ pub mod journal;
 pub mod placing;
 pub mod reconcile;
 pub mod spec;
+pub mod timetable;
 
 mod desk;
 pub mod lead;

@@ -8,6 +8,7 @@
 //! Everything here is one task and owns what it changes. Orders and reports come in by [`Reconciler`]'s methods between two
 //! ticks; plans, pages and answers go out as [`Outcome`].
 
+mod drills;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use foreshade_engine::lifecycle::health::Health;
 use foreshade_engine::lifecycle::sight::Sight;
 use foreshade_engine::lifecycle::{Pair, Transition};
 use foreshade_engine::moment::Moment;
+use foreshade_engine::verdict::mirror::Explanation as MirrorExplanation;
 use foreshade_engine::verdict::{Explanation, PolicyError};
 
 use self::step::Decided;
@@ -59,6 +61,8 @@ pub struct Reconciler {
     audited: u64,
     /// Number of the last drill.
     drilled: u64,
+    /// When the timetables of drills were looked at last.
+    consulted: Option<Moment>,
     journal: Journal,
 }
 
@@ -188,6 +192,7 @@ impl Reconciler {
             generation: Generation::default(),
             audited,
             drilled,
+            consulted: None,
             journal: journal.clone(),
         })
     }
@@ -281,6 +286,11 @@ impl Reconciler {
         self.pairs.get(id).map(|tracked| tracked.evidence.explain())
     }
 
+    /// What mirrors have to say of it; nothing where they have seen nothing.
+    pub fn explain_mirror(&self, id: &PairId) -> Option<MirrorExplanation> {
+        self.pairs.get(id)?.evidence.explain_mirror()
+    }
+
     /// One tick.
     ///
     /// # Errors
@@ -292,6 +302,7 @@ impl Reconciler {
         fleet: &mut Fleet,
         at: Instant,
     ) -> Result<Outcome, LeaderError> {
+        self.consult_timetables(at);
         let followed = fleet.followed(self.epoch);
         let mut outcome = Outcome::default();
         let mut together: Vec<Decided> = Vec::new();
@@ -363,8 +374,9 @@ impl Reconciler {
 }
 
 impl Tracked {
-    fn new(spec: PairSpec, kept: Kept) -> Result<Self, PolicyError> {
-        let evidence = Evidence::resume(&spec.judge, &kept.pair, kept.judge.clone(), kept.bake.clone())?;
+    fn new(spec: PairSpec, mut kept: Kept) -> Result<Self, PolicyError> {
+        let saved = kept.take_evidence();
+        let evidence = Evidence::resume(&spec.judge, &kept.pair, saved)?;
         let (plan, health) = (kept.pair.plan(&spec.policy), kept.pair.health());
         // What was chosen for a pair that names its shadow now is its shadow no longer, and keeps nobody else from it.
         let chosen = spec.ground.as_ref().and(kept.placement.clone());

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::config::placement::Ground;
 use crate::config::url::Url;
 use crate::config::window::{self, Window};
+use crate::timetable::Entry;
 
 /// Everything that is led.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +43,8 @@ pub struct PairSpec {
     pub judge: Arc<JudgePolicy>,
     /// When nothing begins by itself.
     pub windows: Vec<Window>,
+    /// Drills that begin by themselves.
+    pub timetable: Arc<Vec<Entry>>,
     /// Who is asked at its gates, where that is not an operator.
     pub hooks: HashMap<Name, Hook>,
 }
@@ -84,6 +87,7 @@ impl Spec {
                 policy: policy.lifecycle.clone(),
                 judge: policy.judge.clone(),
                 windows: policy.blocked.clone(),
+                timetable: policy.drills.clone(),
                 hooks: hooks.collect(),
             })
         };

@@ -532,6 +532,7 @@ fn heavy() -> Upward {
         segments: (1..40).map(segment).collect(),
         latency: Default::default(),
         network: Default::default(),
+        mirrored: Default::default(),
     };
     Upward::Report(Report {
         sequence: 1,

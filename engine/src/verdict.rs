@@ -35,8 +35,9 @@ pub mod absolute;
 pub mod bake;
 pub mod burst;
 pub mod explain;
+pub mod mirror;
 pub mod mixture;
-pub mod paired;
+
 pub mod policy;
 pub mod tally;
 

@@ -12,6 +12,7 @@ use foreshade_engine::outcome::Class;
 use foreshade_engine::risk::Advisory;
 use tokio::sync::oneshot;
 
+use crate::mirror::News;
 use crate::plan::follow::Told;
 use crate::policy::Policed;
 use crate::scorer::Scorer;
@@ -39,6 +40,8 @@ pub enum Command {
     Tell {
         /// All of it.
         complete: bool,
+        /// What the mirror has counted since it was told last.
+        mirrored: News,
         /// Where to.
         to: oneshot::Sender<Told>,
     },
@@ -139,7 +142,11 @@ impl Scorer {
             Command::Override(order, to) => drop(to.send(self.overrule(order))),
             Command::ClearOverride(endpoint, to) => drop(to.send(self.clear_override(endpoint))),
             Command::Follow(plan, to) => self.follow(plan, to),
-            Command::Tell { complete, to } => drop(to.send(self.tell(complete))),
+            Command::Tell {
+                complete,
+                mirrored,
+                to,
+            } => drop(to.send(self.tell(complete, &mirrored))),
             Command::Answer(to) => drop(to.send(())),
             Command::Bequeath(to) => drop(to.send(self.bequeath())),
             Command::Adopt(topology, to) => self.prepare(topology, to),

@@ -31,6 +31,7 @@ use self::outbox::Outbox;
 use self::view::{View, Viewed};
 use crate::command::Command;
 use crate::config::Controller;
+use crate::mirror::{News, Questions};
 use crate::plan::follow::Told;
 use crate::plan::roles::Roles;
 use crate::plan::{Keeper, refused, weighed};
@@ -52,6 +53,9 @@ const DIAL_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the scorer or a reload may take: as long as an operator waits for them.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long the mirror may take: its thread answers between two turns, and what it does not tell now it tells next time.
+const MIRROR_PATIENCE: Duration = Duration::from_millis(100);
+
 /// A connection that has lasted so long was a good one: the next try after it is soon.
 const GOOD: Duration = Duration::from_secs(10);
 
@@ -62,6 +66,8 @@ pub struct Inside {
     pub scorer: mpsc::Sender<Command>,
     /// The way to the one who reloads.
     pub desk: Desk,
+    /// The way to the mirror.
+    pub mirror: Questions,
 }
 
 /// The proxy's end of the link.
@@ -312,9 +318,15 @@ impl Link {
 
     /// Says what was seen, and what became of plans.
     async fn report(&mut self, outbox: &Outbox) {
+        let mirrored = self.mirrored().await;
         let (to, answer) = oneshot::channel();
         let complete = self.complete;
-        let Some(told) = self.ask(Command::Tell { complete, to }, answer).await else {
+        let tell = Command::Tell {
+            complete,
+            mirrored,
+            to,
+        };
+        let Some(told) = self.ask(tell, answer).await else {
             return;
         };
         let Told {
@@ -347,6 +359,12 @@ impl Link {
             view.persisted = kept;
             view.unapplied(unapplied, total);
         });
+    }
+
+    /// What the mirror has counted; nothing where it is too busy to be asked.
+    async fn mirrored(&self) -> News {
+        let news = timeout(MIRROR_PATIENCE, self.inside.mirror.news());
+        news.await.unwrap_or_default()
     }
 
     fn status(&self) -> Status {

@@ -46,7 +46,7 @@ mod lane;
 use std::sync::Arc;
 use std::time::Duration;
 
-use foreshade_contract::Name;
+use foreshade_contract::{Mirrored, Name};
 use foreshade_engine::moment::Moment;
 use tokio::sync::{mpsc, oneshot};
 
@@ -100,6 +100,8 @@ pub struct Errand {
     pub target: Target,
     /// Whether it goes to a primary, to learn what differs between two good answers.
     pub control: bool,
+    /// The probability with which that was drawn, in millionths; none where it was not left to chance.
+    pub coin: Option<u32>,
     /// When the head goes out to the endpoint that serves the user.
     pub now: Moment,
 }
@@ -111,6 +113,7 @@ struct Job {
     lane: LaneKey,
     target: Target,
     control: bool,
+    coin: Option<u32>,
     head: head::Head,
     body: Option<feed::Pieces>,
     primary: oneshot::Receiver<Primary>,
@@ -127,14 +130,26 @@ pub struct Mirror {
 
 /// The operators' way to the mirror.
 #[derive(Clone, Debug)]
-pub struct Questions(mpsc::Sender<oneshot::Sender<View>>);
+pub struct Questions(mpsc::Sender<Question>);
+
+/// What the mirror's thread may be asked.
+#[derive(Debug)]
+enum Question {
+    /// What it has seen so far.
+    View(oneshot::Sender<View>),
+    /// What it has counted of pairs since it was asked this last.
+    News(oneshot::Sender<News>),
+}
+
+/// What was counted of copies that went to the shadow of an endpoint, since it was told last.
+pub type News = Vec<(LaneKey, Mirrored)>;
 
 /// What the mirror's thread listens to.
 #[derive(Debug)]
 pub struct Inputs {
     jobs: mpsc::Receiver<Box<Job>>,
     bodies: mpsc::Receiver<Box<Job>>,
-    questions: mpsc::Receiver<oneshot::Sender<View>>,
+    questions: mpsc::Receiver<Question>,
     limits: Arc<Limits>,
 }
 
@@ -158,8 +173,18 @@ impl Questions {
     /// What the mirror has seen so far. `None` if its thread is gone or too busy to be asked.
     pub async fn view(&self) -> Option<View> {
         let (to, answer) = oneshot::channel();
-        self.0.try_send(to).ok()?;
+        self.0.try_send(Question::View(to)).ok()?;
         answer.await.ok()
+    }
+
+    /// What the mirror has counted since it was asked this last. Nothing if its thread is gone or too busy; then it is told
+    /// the next time.
+    pub async fn news(&self) -> News {
+        let (to, answer) = oneshot::channel();
+        match self.0.try_send(Question::News(to)) {
+            Ok(()) => answer.await.unwrap_or_default(),
+            Err(_) => News::new(),
+        }
     }
 }
 
@@ -179,6 +204,7 @@ impl Mirror {
             lane,
             target,
             control,
+            coin,
             now,
         } = errand;
         let head = head::Head::of(request, &rule, has_body)?;
@@ -191,6 +217,7 @@ impl Mirror {
             lane,
             target,
             control,
+            coin,
             head,
             body,
             primary,

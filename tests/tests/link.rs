@@ -456,3 +456,47 @@ fn only_who_shows_the_token_is_let_in() {
     let _known = with(secret);
     controller.wait_for("let in", |c| c.links.proxies().len() == 1);
 }
+
+#[test]
+fn what_a_mirror_finds_of_a_shadow_is_told_in_the_round_and_by_the_arm_that_copies_go_to() {
+    const REQUESTS: u64 = 60;
+    let (site, controller) = (Site::new(), Controller::start(free_address(), 1));
+    let mut proxy = Proxy::spawn(|place| {
+        let follow = section(controller.address, &place.folder.display().to_string());
+        // A machine that is busy with other things is not what this test is about.
+        let mirror = "timeout: 2s, mirror: { target: shadow, share: 100%, noise: 50%, timeout: 1h }";
+        site.file(place, &follow).replace("timeout: 2s", mirror)
+    });
+    ready(&mut proxy);
+    controller.enact(1, vec![pair("a")]);
+    let told = |controller: &Controller| {
+        controller.heard(|heard| heard.pairs.get("shop/a").map(|pair| pair.mirrored))
+    };
+    let compared = |controller: &Controller| {
+        let [_, shadow] = told(controller).unwrap_or_default();
+        shadow.copies.answers + shadow.controls.answers
+    };
+    for user in 0..60 {
+        assert_eq!(served(&proxy, user), Some('a'));
+    }
+    controller.wait_for("told of all copies", |c| compared(c) == REQUESTS);
+    let [primary, shadow] = told(&controller).unwrap();
+    assert!(primary.is_zero());
+    assert_eq!(
+        (shadow.both_good, shadow.pairs()),
+        (shadow.copies.answers, shadow.copies.answers)
+    );
+    // The standby says `s` where the primary says `a`, to users and to whoever asks a second time.
+    assert_eq!(shadow.copies.differed, shadow.copies.answers);
+    assert_eq!(shadow.controls.differed, 0);
+    assert!((15..=45).contains(&shadow.controls.answers), "{shadow:?}");
+    assert_eq!(shadow.control_millionths, 500_000);
+    // The next round begins at nothing.
+    let next = PairPlan {
+        round: Round(2),
+        ..pair("a")
+    };
+    controller.enact(2, vec![next]);
+    assert_eq!(served(&proxy, 1), Some('a'));
+    controller.wait_for("told of one copy", |c| compared(c) == 1);
+}

@@ -10,6 +10,7 @@ pub mod guard;
 pub mod judge;
 pub mod load;
 pub mod mirror;
+pub mod outage;
 pub mod reloads;
 pub mod report;
 pub mod scenarios;

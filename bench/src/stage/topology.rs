@@ -217,6 +217,15 @@ impl Topology {
         other
     }
 
+    /// The same configuration with another store for the controller.
+    pub fn with_store(&self, store: Value) -> Self {
+        let mut other = self.clone();
+        if let Some(section) = other.document.pointer_mut("/controller") {
+            section["store"] = store;
+        }
+        other
+    }
+
     /// The same configuration with this balancing.
     pub fn with_balance(&self, policy: &str) -> Self {
         let mut other = self.clone();

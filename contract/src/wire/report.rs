@@ -9,7 +9,9 @@ use super::{WireError, arm, at_most, encoded, four, proto};
 use crate::histogram::Histogram;
 use crate::pair::{Arm, PairId, Round};
 use crate::plan::PAIRS_MAX;
-use crate::report::{ArmCounters, Health, Network, PairReport, Report, SEGMENTS_MAX, Segment};
+use crate::report::{
+    ArmCounters, Compared, Health, Mirrored, Network, PairReport, Report, SEGMENTS_MAX, Segment,
+};
 use crate::units::{Risk, Share};
 
 /// A report as bytes.
@@ -24,6 +26,9 @@ pub fn encode_report(report: &Report) -> Bytes {
 /// How long a message with reports gets before the next one begins. Whoever hears a thousand proxies at once holds a
 /// message of each.
 pub const PIECE_BYTES: usize = 64 * 1024;
+
+/// A probability of one, in millionths.
+const MILLION: u32 = 1_000_000;
 
 /// What a field costs beside its value: a key and a length.
 const FIELD_BYTES: usize = 8;
@@ -114,6 +119,58 @@ fn arm_report(report: &PairReport, arm: Arm) -> proto::ArmReport {
             segments_out: network.segments_out,
             retransmits: network.retransmits,
         }),
+        mirrored: Some(of(&report.mirrored, arm))
+            .filter(|mirrored| !mirrored.is_zero())
+            .map(Into::into),
+    }
+}
+
+impl From<&Mirrored> for proto::Mirrored {
+    fn from(mirrored: &Mirrored) -> Self {
+        let compared = |of: &Compared| proto::Compared {
+            answers: of.answers,
+            differed: of.differed,
+            slower: of.slower,
+        };
+        Self {
+            both_good: mirrored.both_good,
+            copy_bad: mirrored.copy_bad,
+            user_bad: mirrored.user_bad,
+            both_bad: mirrored.both_bad,
+            copies: Some(compared(&mirrored.copies)),
+            controls: Some(compared(&mirrored.controls)),
+            control_millionths: mirrored.control_millionths,
+        }
+    }
+}
+
+impl TryFrom<proto::Mirrored> for Mirrored {
+    type Error = WireError;
+
+    fn try_from(mirrored: proto::Mirrored) -> Result<Self, WireError> {
+        let compared = |of: Option<proto::Compared>| {
+            let of = of.unwrap_or_default();
+            Compared {
+                answers: of.answers,
+                differed: of.differed,
+                slower: of.slower,
+            }
+        };
+        let read = Self {
+            both_good: mirrored.both_good,
+            copy_bad: mirrored.copy_bad,
+            user_bad: mirrored.user_bad,
+            both_bad: mirrored.both_bad,
+            copies: compared(mirrored.copies),
+            controls: compared(mirrored.controls),
+            control_millionths: mirrored.control_millionths,
+        };
+        let is_sound = |of: &Compared| of.differed.max(of.slower) <= of.answers;
+        let compared = [read.copies, read.controls].iter().all(is_sound);
+        if !compared || read.copies.answers > read.pairs() || read.control_millionths > MILLION {
+            return Err(WireError::Range("mirrored"));
+        }
+        Ok(read)
     }
 }
 
@@ -164,6 +221,7 @@ impl TryFrom<proto::PairReport> for PairReport {
             segments: segments(report.segments)?,
             latency: [primary.latency, shadow.latency],
             network: [primary.network, shadow.network],
+            mirrored: [primary.mirrored, shadow.mirrored],
         })
     }
 }
@@ -197,6 +255,7 @@ struct Side {
     counters: ArmCounters,
     latency: Histogram,
     network: Network,
+    mirrored: Mirrored,
 }
 
 impl TryFrom<proto::ArmReport> for Side {
@@ -223,6 +282,7 @@ impl TryFrom<proto::ArmReport> for Side {
                 segments_out: network.segments_out,
                 retransmits: network.retransmits,
             },
+            mirrored: report.mirrored.unwrap_or_default().try_into()?,
         })
     }
 }

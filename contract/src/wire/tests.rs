@@ -118,6 +118,28 @@ fn network() -> impl Strategy<Value = Network> {
     )
 }
 
+fn mirrored() -> impl Strategy<Value = Mirrored> {
+    (any::<[u32; 10]>(), 0..=1_000_000u32).prop_map(|(counts, control_millionths)| {
+        let [both_good, copy_bad, user_bad, both_bad, counts @ ..] = counts.map(u64::from);
+        let compared = |[answers, differed, slower]: [u64; 3]| Compared {
+            answers,
+            differed: differed.min(answers),
+            slower: slower.min(answers),
+        };
+        let [answers, differed, slower, controls @ ..] = counts;
+        let pairs = both_good + copy_bad + user_bad + both_bad;
+        Mirrored {
+            both_good,
+            copy_bad,
+            user_bad,
+            both_bad,
+            copies: compared([answers.min(pairs), differed, slower]),
+            controls: compared(controls),
+            control_millionths,
+        }
+    })
+}
+
 fn two<T: std::fmt::Debug>(one: impl Strategy<Value = T> + Clone) -> impl Strategy<Value = [T; 2]> {
     (one.clone(), one).prop_map(|(a, b)| [a, b])
 }
@@ -127,25 +149,33 @@ fn pair_report() -> impl Strategy<Value = PairReport> {
     let risk = || prop::option::of((0.0..=1.0f64).prop_map(Risk::clamped));
     let segments = prop::collection::btree_map(0..=1_000u32, (counters(), counters()), 0..6);
     let seen = ((risk(), risk()), two(health), (counters(), counters()));
-    let more = (segments, (histogram(), histogram()), (network(), network()));
+    let more = (
+        segments,
+        (histogram(), histogram()),
+        (network(), network()),
+        (mirrored(), mirrored()),
+    );
     (pair_id(), any::<u64>(), an_arm(), share(), seen, more).prop_map(
-        |(pair, round, serving, share, (risk, health, arms), (segments, latency, network))| PairReport {
-            pair,
-            round: Round(round),
-            serving,
-            share,
-            risk: risk.into(),
-            health,
-            arms: arms.into(),
-            segments: segments
-                .into_iter()
-                .map(|(mille, arms)| Segment {
-                    share: Share::clamped(f64::from(mille) / 1e3),
-                    arms: arms.into(),
-                })
-                .collect(),
-            latency: latency.into(),
-            network: network.into(),
+        |(pair, round, serving, share, (risk, health, arms), (segments, latency, network, mirrored))| {
+            PairReport {
+                pair,
+                round: Round(round),
+                serving,
+                share,
+                risk: risk.into(),
+                health,
+                arms: arms.into(),
+                segments: segments
+                    .into_iter()
+                    .map(|(mille, arms)| Segment {
+                        share: Share::clamped(f64::from(mille) / 1e3),
+                        arms: arms.into(),
+                    })
+                    .collect(),
+                latency: latency.into(),
+                network: network.into(),
+                mirrored: mirrored.into(),
+            }
         },
     )
 }
@@ -374,6 +404,50 @@ fn limits_are_looked_at_before_the_work() {
 }
 
 #[test]
+fn copies_that_cannot_be_are_refused() {
+    let compared = |answers, differed, slower| proto::Compared {
+        answers,
+        differed,
+        slower,
+    };
+    let good = proto::Mirrored {
+        both_good: 5,
+        copy_bad: 3,
+        copies: Some(compared(8, 8, 8)),
+        controls: Some(compared(9, 1, 1)),
+        control_millionths: 1_000_000,
+        ..Default::default()
+    };
+    assert!(Mirrored::try_from(good).is_ok());
+    assert_eq!(
+        Mirrored::try_from(proto::Mirrored::default()),
+        Ok(Mirrored::default())
+    );
+    let cannot = [
+        proto::Mirrored {
+            copies: Some(compared(9, 0, 0)),
+            ..good
+        },
+        proto::Mirrored {
+            copies: Some(compared(7, 8, 0)),
+            ..good
+        },
+        proto::Mirrored {
+            controls: Some(compared(1, 0, 2)),
+            ..good
+        },
+        proto::Mirrored {
+            control_millionths: 1_000_001,
+            ..good
+        },
+    ];
+    for counts in cannot {
+        let refused = Mirrored::try_from(counts);
+        assert_eq!(refused, Err(WireError::Range("mirrored")), "{counts:?}");
+    }
+}
+
+#[test]
 fn counters_that_cannot_be_are_refused() {
     let refused = |change: fn(&mut proto::ArmCounters)| {
         let mut counters = proto::ArmCounters {
@@ -487,6 +561,7 @@ fn the_report_of_an_earlier_version_is_understood_and_the_other_way_round() {
     };
     assert_eq!((pair.risk, pair.health), ([None; 2], [Health::Unknown; 2]));
     assert!(pair.segments.is_empty() && pair.arms.iter().all(ArmCounters::is_zero));
+    assert!(pair.mirrored.iter().all(Mirrored::is_zero));
     // What this version says to one of before.
     let read = EarlierReport::decode(encode_report(&report)).unwrap();
     assert_eq!(read, earlier);
@@ -565,6 +640,7 @@ fn a_report_in_pieces_is_the_report_and_no_piece_is_long() {
             samples: u64::MAX,
             ..Network::default()
         }; 2],
+        mirrored: Default::default(),
     };
     for n in [0, 1, 2000] {
         let report = Report {

@@ -23,7 +23,8 @@ use super::url::Url;
 
 pub(crate) use self::placement::{Known, Placement};
 pub(crate) use self::policy::{
-    Gate, GateAt, Inconclusive, Metric, MirrorUse, OldPrimary, Policy, Rollback, Times, Verdict, Window,
+    Drill, Gate, GateAt, Inconclusive, Metric, MirrorUse, OldPrimary, Policy, Rehearsed, Rollback, Times,
+    Verdict, Window,
 };
 
 /// A time that something may take.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foreshade_contract::{Name, Risk};
+use foreshade_engine::lifecycle::drill::Scenario;
 use foreshade_engine::lifecycle::points::BasisPoints;
 use foreshade_engine::lifecycle::policy::{
     FlapPolicy, GATES_MAX, Gate as Asked, Inconclusive, MirrorUse, OldPrimary, Point, Policy as Lifecycle,
@@ -16,6 +17,7 @@ use foreshade_settings::{At, List, Mistake, Mistakes, Names, Part, Section as _,
 use super::keys;
 use super::url::Url;
 use super::window::Window;
+use crate::timetable::Entry;
 
 /// Largest alpha and beta: beyond, a coin would do.
 const CHANCE_MAX: f64 = 0.2;
@@ -33,6 +35,8 @@ pub struct Policy {
     pub gates: Vec<Gate>,
     /// When nothing may begin by itself.
     pub blocked: Vec<Window>,
+    /// Drills that begin by themselves.
+    pub drills: Arc<Vec<Entry>>,
 }
 
 /// Somebody who is asked.
@@ -100,6 +104,7 @@ pub(super) fn policy(mut raw: keys::Policy, mistakes: &mut Mistakes) -> Option<P
     let steps = steps(raw.steps.as_ref(), mistakes);
     let gates = gates(&mut raw.gates, mistakes);
     let blocked = std::mem::replace(&mut raw.blocked, List::unread());
+    let drills = drills(&mut raw.drills, mistakes);
     let (steps, gates) = (steps?, gates?);
     Some(Policy {
         name: raw.name.as_ref()?.value.clone(),
@@ -107,6 +112,7 @@ pub(super) fn policy(mut raw: keys::Policy, mistakes: &mut Mistakes) -> Option<P
         judge: Arc::new(judge?),
         gates,
         blocked: blocked.items.into_iter().map(window).collect(),
+        drills: Arc::new(drills?),
     })
 }
 
@@ -316,6 +322,31 @@ fn gates(written: &mut List<keys::Gate, 0>, mistakes: &mut Mistakes) -> Option<V
             webhook: raw.webhook,
             timeout: raw.timeout.0,
             every: raw.every.0,
+        })
+    });
+    checked.collect()
+}
+
+fn drills(written: &mut List<keys::Drill, 0>, mistakes: &mut Mistakes) -> Option<Vec<Entry>> {
+    let written = std::mem::replace(written, List::unread());
+    let mut known = Vec::new();
+    for scenario in written.items.iter().filter_map(|raw| raw.scenario.as_ref()) {
+        if known.contains(&scenario.value) {
+            let what = format!("drills: {scenario} stands there twice");
+            let mistake = Mistake::at(scenario.place(), what).expected("each scenario once");
+            mistakes.add(mistake.hint("write all its windows into one drill".to_owned()));
+        }
+        known.push(scenario.value);
+    }
+    let checked = written.items.into_iter().map(|raw| {
+        Some(Entry {
+            scenario: match raw.scenario?.value {
+                keys::Rehearsed::PrimaryGone => Scenario::PrimaryGone,
+                keys::Rehearsed::PrimaryAtRisk => Scenario::PrimaryAtRisk,
+                keys::Rehearsed::ShadowWorse => Scenario::ShadowWorse,
+            },
+            every: raw.every.0,
+            within: raw.within.items.into_iter().map(window).collect(),
         })
     });
     checked.collect()

@@ -1,4 +1,4 @@
-//! When nothing may begin by itself: some hours of some days, in UTC, by the calendar.
+//! Some hours of some days, in UTC, by the calendar: when nothing may begin by itself, or when a drill may.
 //!
 //! In UTC, because a machine's time zone is an accident of its installation, and an hour that exists twice a year, or
 //! not at all, must not decide about traffic. A window that ends before it begins goes on into the next day, and
@@ -202,6 +202,23 @@ pub fn closed(windows: &[Window], now_ms: u64) -> Option<(&Window, u64)> {
         until = later;
     }
     Some((window, until))
+}
+
+/// The first moment from here on that lies in one of these windows; `None` where none opens any more. Without windows
+/// there is nothing to wait for.
+pub fn opening(windows: &[Window], from_ms: u64) -> Option<u64> {
+    if windows.is_empty()
+        || windows
+            .iter()
+            .any(|window| window.closed_until(from_ms).is_some())
+    {
+        return Some(from_ms);
+    }
+    let today = from_ms / DAY_MS;
+    (today..today + AHEAD_DAYS_MAX).find_map(|day| {
+        let begin = windows.iter().filter_map(|window| window.of(day));
+        begin.map(|(from, _)| from).filter(|from| *from >= from_ms).min()
+    })
 }
 
 fn day_of_week(day: u64) -> Day {

@@ -100,7 +100,10 @@ impl Reign {
         Ok(show::detail(
             &view,
             show::proxies(connected, acknowledged, stale),
-            explanation.as_ref(),
+            (
+                explanation.as_ref(),
+                self.reconciler.explain_mirror(pair).as_ref(),
+            ),
             wall_ms(),
         ))
     }

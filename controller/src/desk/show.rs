@@ -10,12 +10,13 @@ use foreshade_engine::lifecycle::policy::Point;
 use foreshade_engine::lifecycle::state::State as Stand;
 use foreshade_engine::verdict::Verdict as Answer;
 use foreshade_engine::verdict::explain::{Evidence as Known, Explanation, MetricExplanation};
+use foreshade_engine::verdict::mirror::{CheckExplanation, Explanation as Copies};
 
 use crate::operator::What;
 use crate::operator::view::{
-    Analysis, AnalysisBrief, ArmView, Change, Evidence, GateStanding, GateView, Health, MetricView, Mode,
-    OverrideView, PairDetail, PairSummary, PlacementView, ProxiesView, StepView, UnappliedView, Verdict,
-    WaiverView,
+    Analysis, AnalysisBrief, ArmView, Change, CheckView, Evidence, GateStanding, GateView, Health,
+    MetricView, MirrorView, Mode, OverrideView, PairDetail, PairSummary, PlacementView, ProxiesView,
+    StepView, TimetableView, UnappliedView, Verdict, WaiverView,
 };
 use crate::placing::Chosen;
 use crate::reconcile::View;
@@ -48,7 +49,7 @@ pub(crate) fn summary(view: &View<'_>) -> PairSummary {
 pub(crate) fn detail(
     view: &View<'_>,
     proxies: ProxiesView,
-    explanation: Option<&Explanation>,
+    (explanation, mirror): (Option<&Explanation>, Option<&Copies>),
     now_ms: u64,
 ) -> PairDetail {
     let pair = view.pair;
@@ -78,7 +79,16 @@ pub(crate) fn detail(
             .back()
             .filter(|drill| drill.ended.is_none())
             .map(|drill| drill.started_ms),
+        timetable: view
+            .timetable(now_ms)
+            .map(|(scenario, every, next_ms)| TimetableView {
+                scenario: scenario.into(),
+                every_ms: ms(every),
+                next_ms,
+            })
+            .collect(),
         analysis: explanation.map(brief),
+        mirror: mirror.map(copies),
         placement: view.placement.map(placement),
         unapplied: view.unapplied.map(|unable| UnappliedView {
             proxies: count(unable.proxies),
@@ -230,6 +240,36 @@ pub(crate) fn analysis(explanation: &Explanation) -> Analysis {
     }
 }
 
+/// What mirrors say.
+fn copies(explanation: &Copies) -> MirrorView {
+    let check = |check: &CheckExplanation| {
+        let ([copies, bad], [others, others_bad]) = (check.copies, check.others);
+        CheckView {
+            check: check.check.to_string(),
+            copies,
+            bad,
+            others,
+            others_bad,
+            worse: known(check.worse),
+            ok: known(check.ok),
+        }
+    };
+    MirrorView {
+        verdict: verdict(explanation.verdict),
+        worse: known(explanation.worse),
+        checks: explanation.checks.iter().map(check).collect(),
+        sentence: explanation.sentence.clone(),
+    }
+}
+
+fn verdict(answer: Answer) -> Verdict {
+    match answer {
+        Answer::Worse => Verdict::Worse,
+        Answer::NotWorse => Verdict::NotWorse,
+        Answer::Undecided => Verdict::Undecided,
+    }
+}
+
 fn brief(explanation: &Explanation) -> AnalysisBrief {
     let weakest = explanation
         .metrics
@@ -245,11 +285,7 @@ fn brief(explanation: &Explanation) -> AnalysisBrief {
         .filter_map(|metric| metric.needed)
         .max_by_key(|needed| needed.requests);
     AnalysisBrief {
-        verdict: match explanation.verdict {
-            Answer::Worse => Verdict::Worse,
-            Answer::NotWorse => Verdict::NotWorse,
-            Answer::Undecided => Verdict::Undecided,
-        },
+        verdict: verdict(explanation.verdict),
         worse: known(explanation.worse),
         ok: weakest.map(known),
         needed_requests: needed.map(|needed| needed.requests),

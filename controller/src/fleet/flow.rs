@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use foreshade_contract::histogram::Histogram;
-use foreshade_contract::report::ArmCounters;
+use foreshade_contract::report::{ArmCounters, Mirrored};
 use foreshade_contract::{Arm, Share};
 use foreshade_engine::moment::Moment;
 use foreshade_engine::verdict::burst::Outage;
@@ -31,6 +31,9 @@ const QUANTILES: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
 /// Most fractions that are counted apart between two looks: two of each proxy that reports, and thousands report.
 const BATCHES_MAX: usize = 4096;
 
+/// Most coins that are counted apart: proxies of one configuration have one.
+const COINS_MAX: usize = 16;
+
 /// What flows through one pair.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
@@ -41,6 +44,9 @@ pub(super) struct Flow {
     outages: [(Outage, Moment); 2],
     /// Requests and failures since the last look, by arm. What many proxies see in one moment is one tick of an outage.
     unseen: [(u64, u64); 2],
+    /// Copies since the last look, by the arm that they went to: what each report brought, which may have been drawn by
+    /// another coin than those of another proxy.
+    mirrored: Vec<(Arm, Mirrored)>,
     dropped: u64,
 }
 
@@ -74,6 +80,9 @@ impl Flow {
         if is_current {
             for batch in &more.batches {
                 self.add(batch);
+            }
+            for (arm, copies) in Arm::ALL.into_iter().zip(&more.mirrored) {
+                self.copied(arm, copies);
             }
         }
     }
@@ -117,6 +126,28 @@ impl Flow {
         }
     }
 
+    /// Those that were drawn by the same coin add up.
+    fn copied(&mut self, arm: Arm, copies: &Mirrored) {
+        if copies.is_zero() {
+            return;
+        }
+        let alike = |(of, known): &&mut (Arm, Mirrored)| {
+            *of == arm && known.control_millionths == copies.control_millionths
+        };
+        if let Some((_, known)) = self.mirrored.iter_mut().find(alike) {
+            known.add(copies);
+        } else if self.mirrored.len() < COINS_MAX {
+            self.mirrored.push((arm, *copies));
+        } else {
+            self.dropped = self.dropped.saturating_add(1);
+        }
+    }
+
+    /// What copies to an arm came to since the last time.
+    pub(super) fn drain_copies(&mut self) -> Vec<(Arm, Mirrored)> {
+        std::mem::take(&mut self.mirrored)
+    }
+
     /// What has been gathered since the last time.
     pub(super) fn drain(&mut self) -> Vec<Batch> {
         let batch = |(alike, arms): (Alike, _)| Batch {
@@ -131,6 +162,7 @@ impl Flow {
         self.batches.clear();
         self.outages = Default::default();
         self.unseen = Default::default();
+        self.mirrored.clear();
     }
 
     pub(super) fn demand_rps(&self, now: Moment) -> f64 {

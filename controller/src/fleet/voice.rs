@@ -14,7 +14,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use foreshade_contract::histogram::Histogram;
-use foreshade_contract::report::{ArmCounters, BootId, Health, Network, PairReport, Segment};
+use foreshade_contract::report::{ArmCounters, BootId, Health, Mirrored, Network, PairReport, Segment};
 use foreshade_contract::{Arm, Risk, Round, Share};
 use foreshade_engine::lifecycle::sight::{ArmHealth, Votes};
 use foreshade_engine::moment::Moment;
@@ -31,25 +31,51 @@ const WAIT_MAX: Duration = Duration::from_secs(3);
 /// Nearer than this two probabilities are one: proxies draw among 2^32 positions.
 const SHARE_GRAIN: f64 = 1e-6;
 
-/// A risk is told to so many parts of one: a voice has room for no more digits, and nobody has use for them.
-const RISK_PARTS: f64 = 1e6;
+/// A risk is kept in so many parts of one: a voice has room for no more digits, and nobody has use for them.
+const RISK_PARTS: f64 = 5e4;
+
+/// Where no risk is known.
+const NO_RISK: u16 = u16::MAX;
+
+/// A mean of risks or shares is told to so many parts of one: beyond them are the roundings of its parts.
+const MEAN_PARTS: f64 = 1e6;
 
 /// What one proxy says of one pair. Small where there is no traffic: most proxies see most pairs idle, and a thousand of
-/// them see ten thousand pairs.
-#[derive(Clone, Debug, Default)]
+/// them see ten thousand pairs, so that each byte here is ten megabytes there.
+#[derive(Clone, Debug)]
 pub(super) struct Voice {
-    share: Share,
-    /// Good to one of [`RISK_PARTS`].
-    risk: [Option<f32>; 2],
+    share: f32,
+    /// In parts of [`RISK_PARTS`], or [`NO_RISK`].
+    risk: [u16; 2],
+    /// The round that it speaks of. A controller does not live to see the last of these.
+    round: u32,
     health: [Health; 2],
-    /// The round that it speaks of.
-    pub(super) round: Round,
+    has_spoken: bool,
+    /// What there is only where something passes.
+    busy: Option<Box<Busy>>,
+}
+
+/// What a proxy says of a pair to which it has connections.
+#[derive(Clone, Debug, Default)]
+struct Busy {
     /// Mean round trip to each arm in this round, in microseconds. None is shorter than one.
     rtt_us: [Option<NonZeroU32>; 2],
     /// Requests in its last report, of both arms: how much its opinion weighs.
     requests: u32,
-    has_spoken: bool,
-    counted: Option<Box<Counted>>,
+    counted: Option<Counted>,
+}
+
+impl Default for Voice {
+    fn default() -> Self {
+        Self {
+            share: 0.0,
+            risk: [NO_RISK; 2],
+            round: 0,
+            health: Default::default(),
+            has_spoken: false,
+            busy: None,
+        }
+    }
 }
 
 /// Sums that have been counted already.
@@ -60,6 +86,8 @@ struct Counted {
     arms: [ArmCounters; 2],
     segments: Vec<Gathered>,
     latency: [Histogram; 2],
+    /// Only where there were any: most pairs have no mirror.
+    mirrored: Option<Box<[Mirrored; 2]>>,
 }
 
 /// How far a segment has been handed on.
@@ -84,12 +112,19 @@ pub(super) struct More {
     pub(super) latency: [Histogram; 2],
     /// Which arm the proxy takes for the one that serves.
     pub(super) serving: Option<Arm>,
+    /// Copies, by the arm that they went to.
+    pub(super) mirrored: [Mirrored; 2],
 }
 
 impl Voice {
     /// Whether anything was ever said.
     pub(super) fn has_spoken(&self) -> bool {
         self.has_spoken
+    }
+
+    /// Whether it speaks of this round, or of a later one.
+    pub(super) fn is_of(&self, round: Round) -> bool {
+        self.round >= rounded(round)
     }
 
     /// Takes a report, and says what is new in it. Of a round that is resumed, the first one says nothing new; neither does
@@ -101,47 +136,71 @@ impl Voice {
         said: &PairReport,
         now: Moment,
     ) -> More {
-        if self
-            .counted
-            .as_deref()
-            .is_some_and(|counted| counted.has_overtaken(boot, said))
-        {
+        let before = self.busy.as_deref().and_then(|busy| busy.counted.as_ref());
+        if before.is_some_and(|counted| counted.has_overtaken(boot, said)) {
             return More::default();
         }
-        (self.share, self.health, self.has_spoken) = (said.share, said.health, true);
-        self.risk = said.risk.map(|risk| risk.map(coarse));
-        self.round = said.round;
-        self.rtt_us = said.network.map(mean_rtt);
-        let is_known = self.counted.is_some();
-        let before = self.counted.take();
+        (self.share, self.health, self.has_spoken) = (coarse(said.share), said.health, true);
+        self.risk = said.risk.map(|risk| risk.map_or(NO_RISK, parts));
+        self.round = rounded(said.round);
+        let before = self.busy.take().and_then(|busy| busy.counted);
+        let is_known = before.is_some();
         let before = before.filter(|counted| counted.boot == boot && counted.round == said.round);
         let (more, segments) = if is_resumed && !is_known {
             let segments = said.segments.iter().map(Gathered::all);
             (More::default(), segments.collect())
         } else {
-            let mut more = More::since(before.as_deref(), said);
+            let mut more = More::since(before.as_ref(), said);
             let known = before.map(|before| before.segments).unwrap_or_default();
             let segments = more.take_ripe(&known, said, now);
             (more, segments)
         };
-        self.requests = u32::try_from(more.requests()).unwrap_or(u32::MAX);
-        let is_silent = said.arms.iter().all(ArmCounters::is_zero);
-        self.counted = (!is_silent).then(|| {
-            Box::new(Counted {
-                boot,
-                round: said.round,
-                arms: said.arms,
-                segments,
-                latency: said.latency.clone(),
-            })
-        });
+        let busy = Busy {
+            rtt_us: said.network.map(mean_rtt),
+            requests: u32::try_from(more.requests()).unwrap_or(u32::MAX),
+            counted: Counted::of(boot, said, segments),
+        };
+        self.busy = (!busy.is_empty()).then(|| Box::new(busy));
         more
+    }
+
+    fn risk(&self, arm: Arm) -> Option<f64> {
+        let parts = self.risk.get(arm.index()).filter(|parts| **parts != NO_RISK)?;
+        Some(f64::from(*parts) / RISK_PARTS)
+    }
+
+    fn rtt_us(&self, arm: Arm) -> Option<f64> {
+        let rtt_us = *self.busy.as_ref()?.rtt_us.get(arm.index())?;
+        rtt_us.map(|us| f64::from(us.get()))
+    }
+
+    fn requests(&self) -> u32 {
+        self.busy.as_ref().map_or(0, |busy| busy.requests)
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "a risk lies between 0 and 1")]
-fn coarse(risk: Risk) -> f32 {
-    risk.value() as f32
+impl Busy {
+    fn is_empty(&self) -> bool {
+        self.counted.is_none() && self.requests == 0 && self.rtt_us == [None; 2]
+    }
+}
+
+fn rounded(round: Round) -> u32 {
+    u32::try_from(round.0).unwrap_or(u32::MAX)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a share lies between 0 and 1")]
+fn coarse(share: Share) -> f32 {
+    share.value() as f32
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a risk lies between 0 and 1"
+)]
+fn parts(risk: Risk) -> u16 {
+    (risk.value() * RISK_PARTS).round() as u16
 }
 
 fn mean_rtt(of: Network) -> Option<NonZeroU32> {
@@ -167,10 +226,30 @@ impl Gathered {
 }
 
 impl Counted {
+    /// What a report says; nothing where it says that nothing has passed.
+    fn of(boot: BootId, said: &PairReport, segments: Vec<Gathered>) -> Option<Self> {
+        let has_copies = !said.mirrored.iter().all(Mirrored::is_zero);
+        let is_silent = said.arms.iter().all(ArmCounters::is_zero) && !has_copies;
+        (!is_silent).then(|| Self {
+            boot,
+            round: said.round,
+            arms: said.arms,
+            segments,
+            latency: said.latency.clone(),
+            mirrored: has_copies.then(|| Box::new(said.mirrored)),
+        })
+    }
+
+    fn copied(&self) -> [Mirrored; 2] {
+        self.mirrored.as_deref().copied().unwrap_or_default()
+    }
+
     /// Sums only grow, and so does the number of the round.
     fn has_overtaken(&self, boot: BootId, said: &PairReport) -> bool {
-        let requests = |arms: &[ArmCounters; 2]| arms.map(|arm| arm.requests).iter().sum::<u64>();
-        let is_earlier = said.round == self.round && requests(&said.arms) < requests(&self.arms);
+        let copies = |of: &[Mirrored; 2]| of.iter().map(Mirrored::pairs).fold(0, u64::saturating_add);
+        let fewer_copies = copies(&said.mirrored) < copies(&self.copied());
+        let fewer = requests_of(&said.arms) < requests_of(&self.arms);
+        let is_earlier = said.round == self.round && (fewer || fewer_copies);
         self.boot == boot && (said.round < self.round || is_earlier)
     }
 }
@@ -186,11 +265,15 @@ impl More {
                 (less_all(said.arms, before.arms), latency)
             }
         };
+        let copied = before.map(Counted::copied).unwrap_or_default();
+        let [primary, shadow] = &said.mirrored;
+        let [primary_before, shadow_before] = &copied;
         Self {
             arms,
             batches: Vec::new(),
             latency,
             serving: Some(said.serving),
+            mirrored: [primary.since(primary_before), shadow.since(shadow_before)],
         }
     }
 
@@ -269,18 +352,19 @@ pub(super) fn health<'a>(voices: impl Iterator<Item = &'a Voice>, arm: Arm) -> (
 
 /// The risk of an arm over all proxies, each counting by its traffic: who sees little of it knows little of it.
 pub(super) fn risk<'a>(voices: impl Iterator<Item = &'a Voice>, arm: Arm) -> Option<Risk> {
-    let said = voices.filter_map(|voice| Some((voice, f64::from((*voice.risk.get(arm.index())?)?))));
-    mean(said).map(|mean| Risk::clamped((mean * RISK_PARTS).round() / RISK_PARTS))
+    let said = voices.filter_map(|voice| Some((voice, voice.risk(arm)?)));
+    mean(said).map(|mean| Risk::clamped((mean * MEAN_PARTS).round() / MEAN_PARTS))
 }
 
 /// The share of the arm that does not serve.
 pub(super) fn share<'a>(voices: impl Iterator<Item = &'a Voice>) -> Option<f64> {
-    mean(voices.map(|voice| (voice, voice.share.value())))
+    let mean = mean(voices.map(|voice| (voice, f64::from(voice.share))))?;
+    Some((mean * MEAN_PARTS).round() / MEAN_PARTS)
 }
 
 /// The round trip to an arm.
 pub(super) fn rtt<'a>(voices: impl Iterator<Item = &'a Voice>, arm: Arm) -> Option<Duration> {
-    let said = voices.filter_map(|voice| Some((voice, f64::from((*voice.rtt_us.get(arm.index())?)?.get()))));
+    let said = voices.filter_map(|voice| Some((voice, voice.rtt_us(arm)?)));
     mean(said).map(|us| Duration::from_secs_f64(us / 1e6))
 }
 
@@ -288,7 +372,7 @@ fn mean<'a>(said: impl Iterator<Item = (&'a Voice, f64)>) -> Option<f64> {
     let (mut sum, mut weights) = (0.0, 0.0);
     for (voice, value) in said {
         // Without traffic an opinion still weighs something: nobody may have any.
-        let weight = 1.0 + f64::from(voice.requests);
+        let weight = 1.0 + f64::from(voice.requests());
         (sum, weights) = (sum + weight * value, weights + weight);
     }
     (weights > 0.0).then(|| sum / weights)
@@ -321,6 +405,7 @@ mod tests {
             }],
             latency: Default::default(),
             network: Default::default(),
+            mirrored: Default::default(),
         }
     }
 

@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn a_voice_is_small_and_who_has_not_spoken_is_not_there() {
-        assert!(size_of::<Voice>() <= 56, "{}", size_of::<Voice>());
+        assert!(size_of::<Voice>() <= 24, "{}", size_of::<Voice>());
         let mut voices = Voices::of(2);
         assert!(voices.voice(Number(1), 0).is_some());
         assert!(voices.voice(Number(1), 2).is_none());

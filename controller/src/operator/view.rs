@@ -138,12 +138,61 @@ pub struct PairDetail {
     pub cooldown_until_ms: Option<u64>,
     /// The drill that runs.
     pub drill: Option<u64>,
+    /// Drills that begin by themselves.
+    #[serde(default)]
+    pub timetable: Vec<TimetableView>,
     /// The verdict so far.
     pub analysis: Option<AnalysisBrief>,
+    /// What its shadow answered to copies of users' requests; absent where there were none.
+    pub mirror: Option<MirrorView>,
     /// How its shadow was chosen; absent where the configuration names it.
     pub placement: Option<PlacementView>,
     /// Proxies that cannot carry the pair out, because their configuration is another one.
     pub unapplied: Option<UnappliedView>,
+}
+
+/// A drill that begins by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TimetableView {
+    /// What is rehearsed.
+    pub scenario: Scenario,
+    /// Once in so many milliseconds.
+    pub every_ms: u64,
+    /// When next, in milliseconds of Unix time, if nothing but the calendar stands in the way; absent where the calendar
+    /// has no moment for it.
+    pub next_ms: Option<u64>,
+}
+
+/// What a shadow answered to copies of users' requests, over all proxies.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct MirrorView {
+    /// The answer so far.
+    pub verdict: Verdict,
+    /// Over all checks: evidence that the shadow is worse.
+    pub worse: Evidence,
+    /// Failures, differences, slowness.
+    pub checks: Vec<CheckView>,
+    /// In one sentence.
+    pub sentence: String,
+}
+
+/// What copies were checked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CheckView {
+    /// In one word or two: failed, answered otherwise, slower.
+    pub check: String,
+    /// Copies to the shadow.
+    pub copies: u64,
+    /// Of them, those that were bad: for failures, that failed where the user's request did not.
+    pub bad: u64,
+    /// What they are held against: for failures the same requests of users, else copies to another primary.
+    pub others: u64,
+    /// Of them, those that were bad.
+    pub others_bad: u64,
+    /// That the shadow is worse.
+    pub worse: Evidence,
+    /// That it is not.
+    pub ok: Evidence,
 }
 
 /// How a shadow was chosen.

@@ -51,6 +51,7 @@ pub(super) fn decide(
         let view = fleet.look(id, shadow, round, at.now);
         let placement = tracked.placement(&view, &taken, at);
         tracked.evidence.learn(&tracked.kept.pair, &view.batches, at.now);
+        tracked.evidence.compare(&tracked.kept.pair, &view.mirrored);
         tracked.last.share = view.share;
         tracked.last.unapplied.clone_from(&view.unapplied);
         let mut sight = tracked.sight(&view, (epoch, followed), at.wall_ms);
@@ -187,7 +188,8 @@ pub(super) fn adopt(pairs: &mut BTreeMap<PairId, Tracked>, decided: Vec<Decided>
             .orders
             .retain(|order| !step.answers.iter().any(|answer| answer.key == order.key));
         match kept {
-            Some(kept) => {
+            Some(mut kept) => {
+                drop(kept.take_evidence());
                 tracked.kept = kept;
                 tracked.saved = at.now;
                 tracked.evidence.saved();
@@ -278,7 +280,7 @@ impl Tracked {
             sync: Sync::Nothing,
             growth_foreseen: false,
             finding: Some(self.evidence.finding()),
-            mirror: None,
+            mirror: self.evidence.mirror(),
             bake: self.evidence.bake(),
             acks: Acks {
                 quorum: self.followed(quorum),
@@ -313,11 +315,12 @@ impl Tracked {
 
     /// What is written down of a step.
     fn kept_after(&self, step: &Step, wall_ms: u64, drilled: &mut u64) -> Kept {
-        let (judge, bake) = self.evidence.save(&step.pair);
+        let (judge, bake, mirror) = self.evidence.save(&step.pair);
         let mut kept = Kept {
             pair: step.pair.clone(),
             judge,
             bake,
+            mirror,
             records: self.kept.records + u64::from(step.transition.is_some()),
             reason: self.kept.reason.clone(),
             drills: self.kept.drills.clone(),

@@ -3,7 +3,9 @@
 
 mod drills;
 mod matrix;
+mod mirrors;
 mod mortal;
+mod outage;
 mod played;
 mod seeds;
 mod world;
@@ -13,7 +15,7 @@ use std::time::Duration;
 
 use foreshade_contract::histogram::Histogram;
 use foreshade_contract::report::{
-    ArmCounters, BootId, Health as Seen, PairReport, Report, Segment, Status, Unapplied,
+    ArmCounters, BootId, Health as Seen, Mirrored, PairReport, Report, Segment, Status, Unapplied,
 };
 use foreshade_contract::{Arm, Name, Share};
 use foreshade_engine::lifecycle::Mode;
@@ -41,6 +43,9 @@ struct Play {
     sums: [ArmCounters; 2],
     segments: Vec<Segment>,
     latency: [Histogram; 2],
+    /// What each tick's copies to the shadow come to, and their sums.
+    copies: Mirrored,
+    copied: Mirrored,
     round: foreshade_contract::Round,
     spec: Spec,
     /// What the proxy sees of the shadow.
@@ -66,6 +71,7 @@ fn spec() -> Spec {
             policy: Arc::default(),
             judge: Arc::new(JudgePolicy::default()),
             windows: Vec::new(),
+            timetable: Arc::default(),
             hooks: std::collections::HashMap::new(),
         }],
         groups: Vec::new(),
@@ -115,6 +121,8 @@ impl Play {
             sums: Default::default(),
             segments: Vec::new(),
             latency: Default::default(),
+            copies: Mirrored::default(),
+            copied: Mirrored::default(),
             round: foreshade_contract::Round(0),
             spec,
             shadow_is: Seen::Up,
@@ -204,8 +212,9 @@ impl Play {
     fn serve(&mut self, planned: &PairPlan, did: [Does; 2]) {
         if planned.round != self.round {
             (self.round, self.sums, self.segments) = (planned.round, Default::default(), Vec::new());
-            self.latency = Default::default();
+            (self.latency, self.copied) = Default::default();
         }
+        self.copied.add(&self.copies);
         let share = planned.directed.unwrap_or(Share::ZERO);
         if !self.segments.iter().any(|segment| segment.share == share) {
             self.segments.push(Segment {
@@ -245,6 +254,7 @@ impl Play {
             segments: self.segments.clone(),
             latency: self.latency.clone(),
             network: Default::default(),
+            mirrored: [Mirrored::default(), self.copied],
         }
     }
 

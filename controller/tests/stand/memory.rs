@@ -424,7 +424,9 @@ impl Operator for Memory {
             blocked_until_ms: None,
             cooldown_until_ms: None,
             drill: held.drill,
+            timetable: Vec::new(),
             analysis: held.step.map(|_| brief()),
+            mirror: None,
             placement: None,
             unapplied: None,
         })

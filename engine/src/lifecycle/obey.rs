@@ -8,6 +8,7 @@ use super::points::BasisPoints;
 use super::retreating::{again, goes_on_in};
 use super::rollback::way_back;
 use super::safety;
+use super::sight::Opinion;
 use super::state::{Promoting, Retreat, Shifting, State, Warm};
 use super::view::{Seen, View};
 use super::{Alert, Course, Mode, Pair, Trigger};
@@ -167,6 +168,11 @@ fn retry(pair: &mut Pair, seen: Seen<'_>) -> Option<State> {
     let to = match pair.state {
         State::Failed => goes_on_in(pair),
         State::Retired => State::Unassigned,
+        State::Warm(_) if seen.sight.mirror == Some(Opinion::Worse) => {
+            // It was mended, says who orders this: what it answered before is no evidence any more.
+            pair.new_round(seen);
+            return Some(pair.state);
+        }
         _ => return None,
     };
     pair.flap.rested();

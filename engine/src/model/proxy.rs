@@ -86,6 +86,9 @@ impl Proxy {
         let merged = vec![Observation::default(); endpoints];
         let mut engine = ClusterEngine::new(scenario.spec.clone(), Moment::ZERO);
         engine.ablate(scenario.ablations);
+        for (primary, guidance) in &scenario.guidance {
+            engine.guide(*primary, *guidance);
+        }
         let decision = engine.tick(Moment::ZERO, &merged, Duration::ZERO, &mut rng);
         let seats = scenario.load.users as usize * endpoints;
         Self {

@@ -11,6 +11,7 @@ use foreshade_contract::Name;
 use super::fault::{Fault, Kind, Release};
 use super::load::{Load, Profile};
 use crate::ablation::Ablations;
+use crate::cluster::Guidance;
 use crate::moment::Moment;
 use crate::spec::{BalancePolicy, ClusterSpec, EndpointSpec, HealthPolicy, Role, ShiftPolicy};
 
@@ -49,6 +50,8 @@ pub struct Scenario {
     pub length: Duration,
     /// Parts of the engine that are taken out.
     pub ablations: Ablations,
+    /// What the last plan said, by primary. Nobody says anything else for as long as the run lasts.
+    pub guidance: Vec<(usize, Guidance)>,
 }
 
 /// Active probes.
@@ -97,6 +100,7 @@ impl Scenario {
             suspended: None,
             length: Duration::from_secs(length_s),
             ablations: Ablations::default(),
+            guidance: Vec::new(),
         }
     }
 

@@ -96,7 +96,7 @@ pub struct Explanation {
 }
 
 impl Evidence {
-    fn of(nats: f64, limit_nats: f64) -> Self {
+    pub(super) fn of(nats: f64, limit_nats: f64) -> Self {
         Self {
             e: shown(nats),
             limit: shown(limit_nats),

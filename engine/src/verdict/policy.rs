@@ -29,7 +29,7 @@ const BETA: f64 = 0.05;
 const CEILING: f64 = 1e-3;
 
 /// Ticks with events of the shadow before they are believed: what one broken connection takes with it is over in one.
-const TICKS_MIN: u32 = 3;
+pub(super) const TICKS_MIN: u32 = 3;
 
 /// How long a burst of one cause lasts, where bursts are collapsed.
 const BURST: Duration = Duration::from_millis(250);

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use foreshade_contract::report::{Health, Network, SEGMENTS_MAX, Segment};
-use foreshade_contract::{Arm, ArmCounters, Histogram, PairId, PairPlan, PairReport, Risk, Share};
+use foreshade_contract::{Arm, ArmCounters, Histogram, Mirrored, PairId, PairPlan, PairReport, Risk, Share};
 use foreshade_engine::assessment::{Assessment, Standing};
 use foreshade_engine::cohort::share_below;
 use foreshade_engine::observation::Observation;
@@ -56,6 +56,7 @@ impl Book {
                 segments: Vec::new(),
                 latency: Default::default(),
                 network: [Network::default(); 2],
+                mirrored: Default::default(),
             },
             used: Vec::new(),
             clock: 0,
@@ -146,6 +147,16 @@ impl Books {
         }
         for ((arm, latency), network) in arms.iter().zip(&mut report.latency).zip(&mut report.network) {
             book.changed |= add_latencies(latency, arm.seen) | add_network(network, arm.seen);
+        }
+    }
+
+    /// Adds what copies to one arm of a pair came to.
+    pub fn copied(&mut self, pair: &PairId, to: Arm, counts: &Mirrored) {
+        if let Some(book) = self.pairs.get_mut(pair)
+            && let Some(mirrored) = book.report.mirrored.get_mut(to.index())
+        {
+            mirrored.add(counts);
+            book.changed = true;
         }
     }
 

@@ -179,6 +179,7 @@ mod tests {
             segments: Vec::new(),
             latency: Default::default(),
             network: Default::default(),
+            mirrored: Default::default(),
         };
         let long = Report {
             pairs: (0..10_000).map(pair).collect(),

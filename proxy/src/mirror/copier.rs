@@ -30,7 +30,7 @@ use super::limits::Limits;
 use super::pool::{self, Connection, Pool};
 use super::rule::Slot;
 use super::tee::{AnswerIn, Primary};
-use super::{Inputs, Job, LaneKey, Target};
+use super::{Inputs, Job, LaneKey, Question, Target};
 
 /// Between two turns. Long enough for several copies at a thousand per second, short beside what a request takes.
 const TURN: Duration = Duration::from_millis(5);
@@ -63,6 +63,7 @@ struct Half {
     control: bool,
     anonymous: bool,
     learning: bool,
+    coin: Option<u32>,
     answered: Result<AnswerIn, &'static str>,
     primary: oneshot::Receiver<Primary>,
     seen: Option<Primary>,
@@ -97,7 +98,7 @@ pub async fn run(mut inputs: Inputs) {
                 None => return,
             },
             () = copier.ended.notified() => awake = true,
-            Some(to) = inputs.questions.recv() => drop(to.send(copier.view())),
+            Some(question) = inputs.questions.recv() => copier.answer(question),
             () = sleep_until(tidy_at) => {}
         }
         while awake {
@@ -146,9 +147,8 @@ impl Copier {
             }
             began = true;
         }
-        while let Ok(to) = inputs.questions.try_recv() {
-            // Nobody may be waiting any more.
-            let _ = to.send(self.view());
+        while let Ok(question) = inputs.questions.try_recv() {
+            self.answer(question);
         }
         Some(began)
     }
@@ -184,6 +184,7 @@ impl Copier {
             control: half.control,
             anonymous: half.anonymous,
             learning: half.learning,
+            coin: half.coin,
             primary,
             target: half.answered,
         });
@@ -232,6 +233,7 @@ impl Copier {
             control: job.control,
             anonymous,
             learning,
+            coin: job.coin,
             answered,
             primary,
             seen,
@@ -269,6 +271,19 @@ impl Copier {
         locked(&self.pool).keep(target, connection);
         let answer = recording.finish();
         Ok(AnswerIn { answer, latency })
+    }
+
+    /// Nobody may be waiting any more.
+    fn answer(&self, question: Question) {
+        match question {
+            Question::View(to) => drop(to.send(self.view())),
+            Question::News(to) => {
+                let mut book = locked(&self.book);
+                if to.send(book.untold()).is_ok() {
+                    book.told();
+                }
+            }
+        }
     }
 
     fn view(&self) -> View {

@@ -4,19 +4,22 @@
 //! the same request) and the sign of the latencies are what a paired test wants: both sides saw the same request, so only
 //! the discordant ones say anything.
 
+mod view;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use foreshade_contract::report::{Compared, Mirrored};
 use foreshade_engine::observation::LATENCY_MAX_US;
 use foreshade_engine::outcome::Class;
 use hdrhistogram::Histogram;
-use serde::Serialize;
 
-use super::LaneKey;
+pub use self::view::{FieldView, LaneView, Pairs, Quantiles, Sides, View};
 use super::compare::differences;
 use super::noise::{Rate, Verdict, verdict};
 use super::shown;
 use super::tee::{AnswerIn, Primary};
+use super::{LaneKey, News};
 use crate::tally::Counts;
 
 /// Comparisons that are remembered. The configuration has fewer; a reload may bring others, and the one that has been
@@ -44,6 +47,8 @@ pub(super) struct Finished {
     pub(super) anonymous: bool,
     /// Whether noise is being learned at all.
     pub(super) learning: bool,
+    /// The probability with which it was to go to a primary, in millionths; none where it was not left to chance.
+    pub(super) coin: Option<u32>,
     pub(super) primary: Primary,
     /// What the target did: its answer, or the label of its failure.
     pub(super) target: Result<AnswerIn, &'static str>,
@@ -62,7 +67,9 @@ struct Lane {
     turn: u64,
     copies: u64,
     results: Counts,
-    pairs: Pairs,
+    counts: Mirrored,
+    /// As of when they were told last.
+    told: Mirrored,
     latency: [Histogram<u64>; 2],
     slower: Sides<u64>,
     compared: u64,
@@ -76,92 +83,6 @@ struct Field {
     target: u64,
     primaries: u64,
     example: String,
-}
-
-/// Requests by whether each side failed. A side fails by an answer that the endpoint would be charged for, or by none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Pairs {
-    /// Neither.
-    pub both_good: u64,
-    /// The target only.
-    pub target_bad: u64,
-    /// The primary only.
-    pub primary_bad: u64,
-    /// Both.
-    pub both_bad: u64,
-}
-
-/// One thing of either side.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Sides<T> {
-    /// The primary's.
-    pub primary: T,
-    /// The target's.
-    pub target: T,
-}
-
-/// Microseconds to the first byte.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Quantiles {
-    /// Half is faster.
-    pub p50_us: u64,
-    /// Nine of ten are faster.
-    pub p90_us: u64,
-    /// 99 of a hundred are faster.
-    pub p99_us: u64,
-}
-
-/// Everything that is known of a comparison.
-#[derive(Clone, Debug, Serialize)]
-pub struct LaneView {
-    /// The cluster that serves the users.
-    pub cluster: String,
-    /// The primary, where the target is its shadow.
-    pub primary: Option<String>,
-    /// The shadow, or the other cluster.
-    pub target: String,
-    /// Copies that ended, controls included.
-    pub copies: u64,
-    /// How they ended.
-    pub results: BTreeMap<&'static str, u64>,
-    /// Who failed, request by request.
-    pub pairs: Pairs,
-    /// Where both answered.
-    pub latency: Sides<Quantiles>,
-    /// How often a side took a quarter longer than the other.
-    pub slower: Sides<u64>,
-    /// Pairs of answers that were compared.
-    pub compared: u64,
-    /// Pairs of answers of primaries that were compared, to learn what differs by itself.
-    pub controls: u64,
-    /// Fields that differed, the worst first.
-    pub fields: Vec<FieldView>,
-}
-
-/// A field that differed.
-#[derive(Clone, Debug, Serialize)]
-pub struct FieldView {
-    /// Its name.
-    pub field: String,
-    /// What it means.
-    pub verdict: Verdict,
-    /// Of the comparisons with the target, in how many it differed.
-    pub differed: u64,
-    /// Of the comparisons among primaries.
-    pub differed_among_primaries: u64,
-    /// Path of a request where it did; what may be data stands as `{}`.
-    pub example: String,
-}
-
-/// Everything that the mirror has seen.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct View {
-    /// Copies under way.
-    pub under_way: usize,
-    /// Bytes that they hold.
-    pub held_bytes: usize,
-    /// All comparisons, in the order of their names.
-    pub lanes: Vec<LaneView>,
 }
 
 impl Book {
@@ -178,6 +99,7 @@ impl Book {
             control,
             anonymous,
             learning,
+            coin,
             primary,
             target,
         } = finished;
@@ -186,7 +108,7 @@ impl Book {
         if control {
             // Without its credentials a request is another one, and what differs then is no noise.
             if let (Primary::Answered(primary), Ok(target), false) = (primary, target, anonymous) {
-                lane.learn(&primary, &target, &path);
+                lane.learn(&primary, &target, (&path, coin));
             }
             lane.results.add("control", 1);
             return;
@@ -198,7 +120,7 @@ impl Book {
             (_, Err(why)) => why,
             (_, Ok(_)) if anonymous => "anonymous",
             (Primary::Failed, Ok(_)) => "primary_failed",
-            (Primary::Answered(primary), Ok(target)) => lane.compare(&primary, &target, &path),
+            (Primary::Answered(primary), Ok(target)) => lane.compare(&primary, &target, (&path, coin)),
         };
         lane.results.add(result, 1);
     }
@@ -217,6 +139,22 @@ impl Book {
         lane
     }
 
+    /// What was counted of endpoints and their shadows since it was told last.
+    pub(super) fn untold(&self) -> News {
+        let lanes = self.lanes.iter().filter(|(key, _)| key.primary.is_some());
+        lanes
+            .map(|(key, lane)| (key.clone(), lane.counts.since(&lane.told)))
+            .filter(|(_, untold)| !untold.is_zero())
+            .collect()
+    }
+
+    /// It was told.
+    pub(super) fn told(&mut self) {
+        for lane in self.lanes.values_mut() {
+            lane.told = lane.counts;
+        }
+    }
+
     /// All lanes, in the order of their names.
     pub(super) fn views(&self) -> Vec<LaneView> {
         let lanes: BTreeMap<_, _> = self.lanes.iter().collect();
@@ -230,7 +168,8 @@ impl Lane {
             turn: 0,
             copies: 0,
             results: Counts::default(),
-            pairs: Pairs::default(),
+            counts: Mirrored::default(),
+            told: Mirrored::default(),
             latency: [histogram(), histogram()],
             slower: Sides::default(),
             compared: 0,
@@ -247,10 +186,10 @@ impl Lane {
             Primary::Failed => true,
         };
         let count = match (primary_bad, target.as_ref().map_or(true, AnswerIn::is_bad)) {
-            (false, false) => &mut self.pairs.both_good,
-            (false, true) => &mut self.pairs.target_bad,
-            (true, false) => &mut self.pairs.primary_bad,
-            (true, true) => &mut self.pairs.both_bad,
+            (false, false) => &mut self.counts.both_good,
+            (false, true) => &mut self.counts.copy_bad,
+            (true, false) => &mut self.counts.user_bad,
+            (true, true) => &mut self.counts.both_bad,
         };
         *count += 1;
         let (Primary::Answered(primary), Ok(target)) = (primary, target) else {
@@ -261,13 +200,22 @@ impl Lane {
             histogram.saturating_record(micros(latency));
         }
         self.slower.primary += u64::from(of_primary > of_target.mul_f64(SLOWER));
-        self.slower.target += u64::from(of_target > of_primary.mul_f64(SLOWER));
+        self.slower.target += u64::from(is_slower(target, primary));
     }
 
     /// Compares two answers and says how it ended.
-    fn compare(&mut self, primary: &AnswerIn, target: &AnswerIn, path: &str) -> &'static str {
+    fn compare(
+        &mut self,
+        primary: &AnswerIn,
+        target: &AnswerIn,
+        (path, coin): (&str, Option<u32>),
+    ) -> &'static str {
         self.compared += 1;
         let fields = differences(&primary.answer, &target.answer);
+        let told = (self.is_telling(&fields), is_slower(target, primary));
+        if let Some(counts) = self.drawn(coin) {
+            count(&mut counts.copies, told);
+        }
         self.remember(&fields, path, |field| field.target += 1);
         let worst = fields.iter().map(|name| self.verdict(name)).min_by_key(severity);
         match worst {
@@ -279,10 +227,30 @@ impl Lane {
     }
 
     /// Learns from two answers of primaries.
-    fn learn(&mut self, a: &AnswerIn, b: &AnswerIn, path: &str) {
+    fn learn(&mut self, a: &AnswerIn, b: &AnswerIn, (path, coin): (&str, Option<u32>)) {
         self.controls += 1;
         let fields = differences(&a.answer, &b.answer);
+        let told = (self.is_telling(&fields), is_slower(b, a));
+        if let Some(counts) = self.drawn(coin) {
+            count(&mut counts.controls, told);
+        }
         self.remember(&fields, path, |field| field.primaries += 1);
+    }
+
+    /// Whether fields that differ say something, by what was known of them before: this comparison must not decide which of
+    /// them count in it.
+    fn is_telling(&self, fields: &BTreeSet<String>) -> bool {
+        fields.iter().any(|name| self.verdict(name) != Verdict::Noise)
+    }
+
+    /// Where comparisons count that chance had made, or not made, controls with this probability; nowhere where it was not
+    /// chance, or another probability than that of those which have not been told yet.
+    fn drawn(&mut self, coin: Option<u32>) -> Option<&mut Mirrored> {
+        let (coin, untold) = (coin?, self.counts.since(&self.told));
+        if untold.copies.answers == 0 && untold.controls.answers == 0 {
+            self.counts.control_millionths = coin;
+        }
+        Some(&mut self.counts).filter(|counts| counts.control_millionths == coin)
     }
 
     fn remember(&mut self, names: &BTreeSet<String>, path: &str, count: impl Fn(&mut Field)) {
@@ -333,7 +301,12 @@ impl Lane {
             target: key.target.to_string(),
             copies: self.copies,
             results: self.results.iter().collect(),
-            pairs: self.pairs,
+            pairs: Pairs {
+                both_good: self.counts.both_good,
+                target_bad: self.counts.copy_bad,
+                primary_bad: self.counts.user_bad,
+                both_bad: self.counts.both_bad,
+            },
             latency: Sides {
                 primary: quantiles(primary),
                 target: quantiles(target),
@@ -351,6 +324,16 @@ impl AnswerIn {
     fn is_bad(&self) -> bool {
         Class::of_status(self.answer.status, self.answer.retry_after).is_bad()
     }
+}
+
+fn is_slower(this: &AnswerIn, other: &AnswerIn) -> bool {
+    this.latency > other.latency.mul_f64(SLOWER)
+}
+
+fn count(of: &mut Compared, (differs, slower): (bool, bool)) {
+    of.answers += 1;
+    of.differed += u64::from(differs);
+    of.slower += u64::from(slower);
 }
 
 /// The worst first.

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use foreshade_contract::report::{UNAPPLIED_MAX, Unapplied};
-use foreshade_contract::{Name, PairId, PairPlan, PairReport, Plan, PlanId};
+use foreshade_contract::{Arm, Name, PairId, PairPlan, PairReport, Plan, PlanId};
 use foreshade_engine::cluster::Guidance;
 use foreshade_engine::spec::Role;
 use tokio::sync::oneshot;
@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::roles::{Seats, places, seats};
 use crate::ledger::books::Sight;
 use crate::ledger::{Books, Ledger, Trial};
+use crate::mirror::News;
 use crate::scorer::Scorer;
 use crate::table::Trials;
 use crate::topology::Topology;
@@ -75,6 +76,28 @@ impl Followed {
             let owner = owner.copied().flatten().and_then(|index| self.pairs.get(index));
             if let Some((pair, _)) = owner {
                 self.books.add(pair, ledger.cells(place));
+            }
+        }
+    }
+
+    /// Adds what the mirror counted to the pairs that it is about. Of an endpoint and a shadow that are none under the plan
+    /// the controller does not want to know.
+    fn copied(&mut self, mirrored: &News) {
+        let Some(plan) = &self.plan else { return };
+        for (lane, counts) in mirrored {
+            let Some(served) = &lane.primary else { continue };
+            let sides = [
+                (Arm::Shadow, served, &lane.target),
+                (Arm::Primary, &lane.target, served),
+            ];
+            for (arm, primary, shadow) in sides {
+                let pair = PairId {
+                    cluster: lane.cluster.clone(),
+                    primary: primary.clone(),
+                };
+                if plan.pair(&pair).is_some_and(|plan| plan.shadow == *shadow) {
+                    self.books.copied(&pair, arm, counts);
+                }
             }
         }
     }
@@ -222,8 +245,9 @@ impl Scorer {
         }
     }
 
-    /// What is to be told of the pairs: all of it, or what has changed since it was told last.
-    pub(crate) fn tell(&mut self, complete: bool) -> Told {
+    /// What is to be told of the pairs, with what the mirror has to say: all of it, or what has changed since it was told last.
+    pub(crate) fn tell(&mut self, complete: bool, mirrored: &News) -> Told {
+        self.followed.copied(mirrored);
         Told {
             pairs: self.followed.books.told(complete),
             unapplied: self.followed.unapplied.clone(),

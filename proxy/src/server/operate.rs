@@ -112,7 +112,7 @@ impl Operating {
             self.orders,
         );
         let (reloader, desk) = reloader.map_err(ServerError::Resources)?;
-        let (link, viewed) = start_link(self.keeper, self.commands.clone(), &desk)?;
+        let (link, viewed) = start_link(self.keeper, (self.commands.clone(), self.mirror.clone()), &desk)?;
         let (readiness, dropped) = (Readiness::default(), Dropped::default());
         let (book, ordered) = watch::channel(Vec::new());
         let admin = Admin {
@@ -192,7 +192,7 @@ fn answer(doors: Doors, address: &str, admin: Admin, host: Host) -> io::Result<w
 /// configured.
 fn start_link(
     keeper: Option<Keeper>,
-    scorer: mpsc::Sender<Command>,
+    (scorer, mirror): (mpsc::Sender<Command>, Questions),
     desk: &Desk,
 ) -> Result<(Option<watch::Sender<bool>>, Viewed), ServerError> {
     let topology = desk.topology();
@@ -200,7 +200,7 @@ fn start_link(
         return Ok((None, None));
     };
     let desk = desk.clone();
-    let (link, viewed) = Link::new(settings, keeper, Inside { scorer, desk });
+    let (link, viewed) = Link::new(settings, keeper, Inside { scorer, desk, mirror });
     let (stop, stopped) = watch::channel(false);
     // Nobody waits for it: it may be in the middle of a write, and has nothing that could be lost.
     spawn("link", move || {

@@ -35,9 +35,13 @@ impl Worker {
                 return None;
             }
         };
-        let control = is_safe && self.rng.random::<f64>() < rule.policy().noise.value();
+        let noise = rule.policy().noise.value();
+        let control = is_safe && self.rng.random::<f64>() < noise;
         let primary = control.then(|| self.other_primary(place)).flatten();
+        // A control that found no primary, or a write, which never is one, is where it is by no coin.
+        let by_chance = is_safe && control == primary.is_some();
         Some(Errand {
+            coin: by_chance.then(|| millionths(noise)),
             rule,
             lane,
             control: primary.is_some(),
@@ -135,6 +139,15 @@ impl Worker {
         };
         Some(reached(cluster, other?))
     }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share is 0 to 1"
+)]
+fn millionths(share: f64) -> u32 {
+    (share * 1e6).round() as u32
 }
 
 /// How an endpoint is reached.

@@ -90,7 +90,8 @@ impl Session<'_> {
                     .await?;
                 let detail: PairDetail = self.controller.get(&path(&pair.pair)).await?;
                 let judged = tree::explained(&pair.pair.to_string(), analysis.as_ref(), self.screen);
-                self.show(&analysis, &(judged + &tree::placed(&detail)))
+                let copies = tree::mirrored(&detail, self.screen);
+                self.show(&analysis, &(judged + &copies + &tree::placed(&detail)))
             }
             Command::History { pair, page } => {
                 let path = format!("{}/history?{}", path(&pair.pair), query(&page));

@@ -106,7 +106,9 @@ fn detail() -> PairDetail {
         blocked_until_ms: None,
         cooldown_until_ms: None,
         drill: None,
+        timetable: Vec::new(),
         analysis: Some(brief()),
+        mirror: None,
         placement: None,
         unapplied: None,
     }

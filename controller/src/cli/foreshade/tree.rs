@@ -1,7 +1,10 @@
 //! Pairs as text: one as a tree, many as a table. Pure: what is so and what time it is come in, lines come out.
 
+mod shadow;
+
 use std::fmt::Write as _;
 
+pub(super) use self::shadow::mirrored;
 use super::screen::{Mark, Screen};
 use crate::operator::simulation::Simulation;
 use crate::operator::view::{
@@ -188,6 +191,7 @@ fn tree(detail: &PairDetail, now_ms: u64) -> Vec<Line> {
     }];
     let arms = detail.arms.iter().map(arm).collect::<Vec<_>>();
     branches.extend(detail.analysis.as_ref().map(analysis));
+    branches.extend(detail.mirror.as_ref().map(shadow::copies));
     branches.extend(detail.gates.iter().map(gate));
     branches.extend(detail.overrides.iter().map(|set| set_by_hand(set, now_ms)));
     branches.extend(detail.waived.iter().map(|waived| waiver(waived, now_ms)));
@@ -195,6 +199,12 @@ fn tree(detail: &PairDetail, now_ms: u64) -> Vec<Line> {
         cells: cells(&format!("⊞ drill {id}"), "Drill", "◌ Running", "", ""),
         mark: Some((2, Mark::Moving)),
     }));
+    branches.extend(
+        detail
+            .timetable
+            .iter()
+            .map(|entry| shadow::timetable(entry, now_ms)),
+    );
     let mut lines = vec![root];
     let last = branches.len().saturating_sub(1);
     for (index, mut branch) in branches.into_iter().enumerate() {

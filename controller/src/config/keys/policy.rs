@@ -65,6 +65,8 @@ section! {
     gates "gates": list List<Gate, 0>;
     /// When nothing may begin by itself. What is under way goes on, and what is broken is rolled back at any time.
     blocked "blocked": list List<Window, 0>;
+    /// Drills that begin by themselves. Without any, they begin by order alone.
+    drills "drills": list List<Drill, 0>;
 }
 
 section! {
@@ -329,8 +331,19 @@ section! {
 }
 
 section! {
-    /// When nothing may begin by itself: some days of each week, or some dates. In UTC.
-    Window "a blocked window":
+    /// A drill that begins by itself, once in each period: never where nothing may begin, nor while anything is wrong.
+    Drill "a drill":
+    /// What is rehearsed; each of them once.
+    scenario "scenario": required At<Rehearsed>;
+    /// How long a period is. Each pair has its own, so that not all are drilled at once.
+    every "every": default Lasting<3_600_000, 31_536_000_000> = seconds(604_800);
+    /// When it may begin; at any time where left out.
+    within "within": list List<Window, 0>;
+}
+
+section! {
+    /// Some days of each week, or some dates, from one time of the day to another. In UTC.
+    Window "a window":
     /// Days of the week; every day where neither days nor dates are there.
     days "days": list List<Day, 0>;
     /// Single dates, as 2026-12-24.
@@ -366,6 +379,11 @@ words! {
 words! {
     /// What becomes of the old primary.
     OldPrimary: "shadow" Shadow, "retire" Retire
+}
+
+words! {
+    /// What a drill rehearses.
+    Rehearsed: "primary-gone" PrimaryGone, "primary-at-risk" PrimaryAtRisk, "shadow-worse" ShadowWorse
 }
 
 words! {

@@ -4,7 +4,9 @@ use foreshade_engine::lifecycle::drill::Scenario;
 use foreshade_engine::lifecycle::policy::{Policy, Times};
 
 use super::*;
+use crate::config::window::{Clock, Window};
 use crate::journal::DrillRecord;
+use crate::timetable::Entry;
 
 /// A drill that ends at its first tick: nothing is reached in it.
 fn short() -> Spec {
@@ -109,4 +111,99 @@ async fn drills_of_one_tick_have_numbers_of_their_own_and_a_restart_goes_on_from
     play.tick -= 5;
     give(&mut play, &[drill("k2")]).await;
     assert!(drills(&play)[1].id > other, "{:?}", drills(&play));
+}
+
+/// Half an hour of the wall in one tick: what proxies said is said again in each.
+async fn half_an_hour(play: &mut Play) {
+    play.tick += 7200;
+    play.tick((250, 1), (0, 0)).await;
+}
+
+/// A pair with a daily drill that may begin from ten to twelve in the morning, and a second one beside it.
+async fn daily() -> Play {
+    let mut spec = short();
+    let hours = |from: u64, to: u64| Window {
+        days: Vec::new(),
+        dates: Vec::new(),
+        from: Clock(60 * from),
+        to: Clock(60 * to),
+        reason: None,
+    };
+    let mut second = spec.pairs[0].clone();
+    second.id.primary = name("b");
+    second.shadow = Some(name("b-standby"));
+    let entry = Entry {
+        scenario: Scenario::ShadowWorse,
+        every: Duration::from_secs(86_400),
+        within: vec![hours(10, 12)],
+    };
+    spec.pairs[0].timetable = Arc::new(vec![entry]);
+    spec.pairs[0].windows = vec![hours(11, 13)];
+    spec.pairs.push(second);
+    warm(spec).await
+}
+
+const DAY_MS: u64 = 86_400_000;
+
+#[tokio::test]
+async fn a_timetable_drills_once_a_day_within_its_hours_and_a_restart_does_not_repeat_it() {
+    let mut play = daily().await;
+    for half_hour in 0..5 * 48 {
+        if half_hour % 31 == 0 {
+            play.crash().await;
+        }
+        half_an_hour(&mut play).await;
+        give(&mut play, &[]).await;
+    }
+    let drills = drills(&play);
+    assert!((4..=5).contains(&drills.len()), "{drills:?}");
+    for drill in &drills {
+        assert_eq!(drill.actor, "timetable");
+        // After eleven nothing may begin.
+        let hour = drill.started_ms % DAY_MS / 3_600_000;
+        assert_eq!(hour, 10, "{drill:?}");
+        assert!(drill.ended.is_some());
+    }
+    let days = drills.iter().map(|drill| drill.started_ms / DAY_MS);
+    let days: std::collections::BTreeSet<_> = days.collect();
+    assert_eq!(days.len(), drills.len(), "{drills:?}");
+    let [(_, _, Some(next))] = play.view().timetable(play.at().wall_ms).collect::<Vec<_>>()[..] else {
+        panic!("one entry, and a next time")
+    };
+    assert_eq!(next % DAY_MS / 3_600_000, 10);
+}
+
+#[tokio::test]
+async fn no_timetable_drills_while_another_pair_is_in_trouble_or_its_own_is_frozen() {
+    let other = |play: &mut Play, state: State| {
+        let mut id = pair();
+        id.primary = name("b");
+        play.reconciler.pairs.get_mut(&id).unwrap().kept.pair.state = state;
+    };
+    let mut play = daily().await;
+    for _ in 0..2 * 48 {
+        other(&mut play, State::FailedOver);
+        half_an_hour(&mut play).await;
+    }
+    assert_eq!(drills(&play), []);
+    other(&mut play, State::Unassigned);
+    let freeze = Order {
+        command: Command::Freeze,
+        ..order("f1")
+    };
+    give(&mut play, &[freeze]).await;
+    for _ in 0..2 * 48 {
+        half_an_hour(&mut play).await;
+    }
+    assert_eq!(drills(&play), []);
+    let unfreeze = Order {
+        command: Command::Unfreeze,
+        ..order("f2")
+    };
+    give(&mut play, &[unfreeze]).await;
+    for _ in 0..2 * 48 {
+        half_an_hour(&mut play).await;
+        give(&mut play, &[]).await;
+    }
+    assert!(!drills(&play).is_empty());
 }

@@ -34,6 +34,8 @@ pub(super) struct Mortal {
 pub(super) struct Fate {
     pub(super) writes: u64,
     pub(super) dies: Option<Dies>,
+    /// Nothing can be written.
+    pub(super) is_full: bool,
     /// The epochs that wrote, in the order of their writes.
     pub(super) writers: Vec<Epoch>,
 }
@@ -74,6 +76,9 @@ impl Store for Mortal {
         };
         let (number, dies) = {
             let mut fate = self.fate.lock().unwrap();
+            if fate.is_full {
+                return Err(StoreError::Full("the disk is full".to_owned()));
+            }
             fate.writes += 1;
             (fate.writes, fate.dies)
         };

@@ -52,6 +52,7 @@ impl Played {
                 segments: sums.segments,
                 latency: Default::default(),
                 network: Default::default(),
+                mirrored: Default::default(),
             }
         });
         reported.collect()

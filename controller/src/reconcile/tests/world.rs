@@ -214,6 +214,36 @@ impl World {
         }
     }
 
+    /// Nobody leads for so many ticks, and proxies serve by what they have. What each of them follows is the same at the end.
+    pub(super) async fn without_a_leader(&mut self, ticks: u64) {
+        let plans = |world: &Self| -> Vec<_> {
+            let plans = world.proxies.iter().map(|proxy| proxy.plan.clone());
+            plans.collect()
+        };
+        // What was under way to them when the leader died has come, or never will.
+        self.deliver();
+        self.under_way.clear();
+        let before = plans(self);
+        for _ in 0..ticks {
+            self.tick += 1;
+            tokio::time::advance(TICK).await;
+            (0..self.proxies.len()).for_each(|at| self.serve(at));
+        }
+        assert_eq!(plans(self), before);
+        self.revive().await;
+    }
+
+    /// The disk is full for so many ticks: nothing can be written, and whoever leads goes on looking.
+    pub(super) async fn with_a_full_disk(&mut self, ticks: u64) {
+        self.fate.lock().unwrap().is_full = true;
+        let kept = self.kept().await;
+        for _ in 0..ticks {
+            self.tick(Weather::default).await;
+        }
+        assert_eq!(self.kept().await, kept);
+        self.fate.lock().unwrap().is_full = false;
+    }
+
     /// The leader is gone, whatever it was about to do; the next one finds what is written down.
     pub(super) async fn revive(&mut self) {
         let key = Journal::new("/foreshade").leader().unwrap();

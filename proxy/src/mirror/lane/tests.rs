@@ -25,6 +25,7 @@ fn finished(primary: AnswerIn, target: Result<AnswerIn, &'static str>) -> Finish
         control: false,
         anonymous: false,
         learning: true,
+        coin: Some(50_000),
         primary: Primary::Answered(primary),
         target,
     }
@@ -131,4 +132,39 @@ fn lanes_and_fields_are_bounded_and_the_quietest_lane_makes_room() {
     lane.remember(&names, "/", |field| field.target += 1);
     assert_eq!(lane.fields.len(), FIELDS_MAX + 1);
     assert_eq!(lane.fields["(others)"].target, FIELDS_MAX as u64);
+}
+
+#[test]
+fn news_of_a_shadow_is_told_once_and_noise_is_known_before_it_counts() {
+    let mut book = Book::default();
+    let mut of_shadow = |control: bool, coin: Option<u32>, at: [&str; 2]| {
+        let [primary, target] = at.map(|at| json(200, &format!("{{\"at\":{at}}}"), 10));
+        let mut copy = finished(primary, Ok(target));
+        (copy.control, copy.coin) = (control, coin);
+        copy.lane.primary = Some("a".parse().unwrap());
+        book.enter(copy);
+        let untold = book.untold();
+        book.told();
+        untold.into_iter().map(|(_, news)| news).next()
+    };
+    // A field that has never been compared among primaries may be the shadow's.
+    let news = of_shadow(false, Some(50_000), ["1", "2"]).unwrap();
+    let one = |differed| Compared {
+        answers: 1,
+        differed,
+        slower: 0,
+    };
+    assert_eq!((news.copies, news.pairs()), (one(1), 1));
+    // It counts in the comparison that shows it to be noise, and in none after that.
+    let news = of_shadow(true, Some(50_000), ["2", "3"]).unwrap();
+    assert_eq!((news.controls, news.copies), (one(1), Compared::default()));
+    assert_eq!(of_shadow(false, Some(50_000), ["3", "4"]).unwrap().copies, one(0));
+    assert_eq!(
+        of_shadow(true, Some(50_000), ["4", "5"]).unwrap().controls,
+        one(0)
+    );
+    // Where it was not left to chance whether it is a control, who failed counts and nothing else.
+    let news = of_shadow(false, None, ["5", "5"]).unwrap();
+    assert_eq!((news.pairs(), news.copies), (1, Compared::default()));
+    assert!(book.untold().is_empty());
 }
