@@ -22,6 +22,7 @@ pub mod cohort;
 pub mod failover;
 
 pub mod in_flight;
+pub mod latencies;
 pub mod observation;
 pub mod outcome;
 
