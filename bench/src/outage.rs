@@ -298,9 +298,8 @@ impl<'a> Site<'a> {
             let roles = self.roles().unwrap_or_default();
             roles.iter().any(|(.., share)| *share == 100)
         })?;
-        // A promotion that becomes final in the meantime is nothing that was taken back; it is waited for all the same, so that
-        // whatever is seen afterwards is a change.
-        self.until(&first, "final", |summary| summary.state != "Baking")?;
+        // While it is watched it may still be taken back, as by too few requests, and that would be no fault of an outage.
+        self.until(&first, "final", |summary| summary.state == "Committed")?;
         Ok([first, second])
     }
 

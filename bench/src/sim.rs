@@ -18,6 +18,7 @@ use std::thread;
 
 use foreshade_engine::model::Contender;
 use foreshade_engine::model::fault;
+use foreshade_engine::model::load::Draws;
 use foreshade_engine::model::record::{Look, Record as Recorded, SWING, turns};
 use foreshade_engine::model::scenario::Scenario as Modelled;
 
@@ -157,7 +158,9 @@ impl Played {
 
 /// Plays one seed of one scenario with the product, and with the others if `baselines`.
 pub fn one(scenario: &Scenario, modelled: &Modelled, seed: u64, baselines: bool) -> Seed {
-    let (recorded, run) = virtual_run::play(scenario, modelled, seed, (Contender::Foreshade, None));
+    let mut draws = Draws::new(&modelled.load, seed);
+    let mut play = |contender, end| virtual_run::play(scenario, modelled, &mut draws, (contender, end));
+    let (recorded, run) = play(Contender::Foreshade, None);
     let verdicts: Vec<Verdict> = scenario.claims.iter().map(|claim| judge(claim, &run)).collect();
     let measured = |run: &Run| SeedResult {
         seed,
@@ -185,10 +188,10 @@ pub fn one(scenario: &Scenario, modelled: &Modelled, seed: u64, baselines: bool)
         .collect();
     let mut results = vec![product];
     if baselines {
-        results.extend([Contender::Nobody, Contender::Oracle].map(|contender| {
-            let end = Some(recorded.end);
-            measured(&virtual_run::play(scenario, modelled, seed, (contender, end)).1)
-        }));
+        results.extend(
+            [Contender::Nobody, Contender::Oracle]
+                .map(|contender| measured(&play(contender, Some(recorded.end)).1)),
+        );
     }
     if let [_, nobody, oracle] = results.as_slice() {
         let (nobody, oracle) = (nobody.figures.harm, oracle.figures.harm);

@@ -119,7 +119,7 @@ fn decision() -> ClusterDecision {
         failover: true,
         class_shares: [share; ROUTE_CLASSES],
         salt: 7,
-        reason: String::new(),
+        reason: "".into(),
     };
     let endpoint = |index: usize| EndpointDecision {
         risk: Risk::clamped(if index == 0 { 0.6 } else { 0.0 }),

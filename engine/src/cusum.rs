@@ -145,6 +145,11 @@ impl Cusum {
         if batch.total <= 0.0 {
             return;
         }
+        if self.score <= 0.0 && batch.bad <= 0.0 {
+            // Good samples alone lead nowhere but to zero: as most ticks are, and without a logarithm.
+            *self = Self::default();
+            return;
+        }
         if self.score >= threshold && self.has_recovered(batch, hypotheses) {
             *self = Self::default();
             return;

@@ -2,6 +2,7 @@
 //!
 //! The data plane turns it into one immutable snapshot; nothing in it has to be looked up elsewhere.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use foreshade_contract::{Risk, Share};
@@ -139,7 +140,7 @@ pub struct ShiftDecision {
     /// Constant during an episode of shifting, new for the next: whose turn it is to be first.
     pub salt: u64,
     /// One line: why.
-    pub reason: String,
+    pub reason: Cow<'static, str>,
 }
 
 /// What one endpoint is told to be.

@@ -4,6 +4,7 @@
 //! about it. The last 60 ticks are kept per endpoint, and apart from them the last 32 decisions that changed something,
 //! because those are what is asked for an hour later.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 
@@ -65,7 +66,7 @@ pub struct ShiftRecord {
     /// What bound it.
     pub bound: Bound,
     /// Why, in words.
-    pub reason: String,
+    pub reason: Cow<'static, str>,
 }
 
 /// All that is kept of one endpoint.

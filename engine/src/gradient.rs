@@ -9,10 +9,10 @@
 //!
 //! What a request takes when nothing waits is the difficulty. A long-term mean (Netflix) takes a lasting queue for
 //! normal, and the limit creeps up. Envoy measures anew each minute with a limit of three, which refuses users to ask a
-//! question. Here it is measured with *half* of what is under way: below the knee where the limit is right, and nearer to
-//! it each time where it is not. Where half of them are no faster, nothing waits, and it is not asked again while no more
-//! are under way. It is measured at once where the limit has fallen by half and requests are no faster, or requests are
-//! faster than without a queue: then it was not the queue, and the service is another one than it was.
+//! question. Here it is measured with *two fifths* of what is under way: below the knee where the limit is right, and
+//! nearer to it each time where it is not. Where these are no faster, nothing waits, and it is not asked again while no
+//! more are under way. It is measured at once where the limit has fallen by half and requests are no faster, or requests
+//! are faster than without a queue: then it was not the queue, and the service is another one than it was.
 //!
 //! - **Cold start**: it measures after one, two, four ... seconds, so a first window under load is soon corrected.
 //! - **Idle**: without samples nothing changes; the limit grows only while half of it is used, so silence is no proof of
@@ -53,11 +53,16 @@ const SAME_MIN: f64 = 0.8;
 /// Between two measurements at least.
 const RECHECK_MIN: Duration = Duration::from_secs(1);
 
-/// So many times as long as one takes: half of the places for a twentieth of the time costs two in a hundred.
+/// So many times as long as one takes: half of a service for a twentieth of the time costs two in a hundred.
 const RECHECK_RATIO: u32 = 20;
 
 /// The same, while they tell something new.
 const RECHECK_RATIO_MIN: u32 = 4;
+
+/// With which part of what is under way it is measured: with the tolerance on top it is still less than was measured
+/// with, so that a limit that is too high comes down each time, and no less than half of what a service can serve at its
+/// knee.
+const PROBED: f64 = 0.4;
 
 /// How long a queue is let drain, and in how many of what a request takes: who had to wait is gone, and not only the
 /// quick of those who came later have been answered.
@@ -248,7 +253,7 @@ impl Gradient {
             self.phase = Phase::Draining(now + drained);
             self.probed = now;
             self.used = window.peak;
-            self.probe = self.limit.min(f64::from(window.peak)) / 2.0;
+            self.probe = self.limit.min(f64::from(window.peak)) * PROBED;
         }
     }
 
@@ -271,10 +276,10 @@ impl Gradient {
         limit.clamp(f64::from(min), f64::from(max))
     }
 
-    /// It is known what half of them take.
+    /// It is known what they take when there are fewer.
     fn measured(&mut self, now: Moment, mean_s: f64) {
         let before_s = self.base_s.unwrap_or(mean_s);
-        // Where half of them are no faster, none of them waits.
+        // Where fewer of them are no faster, none of them waits.
         let is_clear = self.recent_s <= mean_s * TOLERANCE;
         self.clear = if is_clear { self.used } else { 0 };
         self.phase = Phase::Steady;

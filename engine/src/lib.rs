@@ -24,6 +24,7 @@ pub mod failover;
 pub mod gradient;
 
 pub mod in_flight;
+pub mod latencies;
 pub mod observation;
 pub mod outcome;
 

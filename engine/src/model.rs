@@ -13,10 +13,8 @@
 
 use std::time::Duration;
 
-use rand::SeedableRng;
-use rand::rngs::Xoshiro256PlusPlus;
-
 use self::bare::Bare;
+use self::load::{Arrivals, Dice, Draws};
 use self::plant::Plant;
 use self::proxy::Proxy;
 use self::record::{Look, Record};
@@ -54,25 +52,27 @@ pub enum Contender {
 
 /// Simulates `scenario` with the chances that `seed` gives.
 pub fn run(scenario: &Scenario, seed: u64) -> Record {
-    play(scenario, seed, Contender::Foreshade, |_| false)
+    let mut draws = Draws::new(&scenario.load, seed);
+    play(scenario, &mut draws, Contender::Foreshade, |_| false)
 }
 
-/// The same with any contender, until `is_over` says so or the scenario ends. It is asked after each look at the endpoints.
+/// The same with any contender and with what chance gives to the scenario's load, until `is_over` says so or the scenario
+/// ends. It is asked after each look at the endpoints.
 pub fn play(
     scenario: &Scenario,
-    seed: u64,
+    draws: &mut Draws,
     contender: Contender,
     is_over: impl FnMut(&Record) -> bool,
 ) -> Record {
     let mut record = Record::default();
-    let mut world = World::new(scenario, seed, contender, &mut record);
-    world.run(&mut record, is_over);
+    let mut world = World::new(scenario, (draws.seed, &mut draws.dice), contender, &mut record);
+    world.run(&mut draws.arrivals, &mut record, is_over);
     record
 }
 
 /// What a contender reaches out to, and where it writes down what happened.
-struct Outside<'a> {
-    plant: &'a mut Plant,
+struct Outside<'a, 'p> {
+    plant: &'a mut Plant<'p>,
     timers: &'a mut Timers,
     record: &'a mut Record,
     now_us: u64,
@@ -85,14 +85,18 @@ enum Front {
 
 struct World<'a> {
     scenario: &'a Scenario,
-    plant: Plant,
+    plant: Plant<'a>,
     front: Front,
     timers: Timers,
-    rng: Xoshiro256PlusPlus,
 }
 
 impl<'a> World<'a> {
-    fn new(scenario: &'a Scenario, seed: u64, contender: Contender, record: &mut Record) -> Self {
+    fn new(
+        scenario: &'a Scenario,
+        (seed, dice): (u64, &'a mut Dice),
+        contender: Contender,
+        record: &mut Record,
+    ) -> Self {
         let mut timers = Timers::new(scenario.spec.attempt_timeout, scenario.spec.endpoints.len());
         timers.at(micros(TICK), Timer::Look);
         for fault in &scenario.faults {
@@ -117,10 +121,9 @@ impl<'a> World<'a> {
         };
         Self {
             scenario,
-            plant: Plant::new(scenario, seed),
+            plant: Plant::new(scenario, dice),
             front,
             timers,
-            rng: Xoshiro256PlusPlus::seed_from_u64(seed),
         }
     }
 
@@ -140,10 +143,16 @@ impl<'a> World<'a> {
         }
     }
 
-    fn run(&mut self, record: &mut Record, mut is_over: impl FnMut(&Record) -> bool) {
+    fn run(
+        &mut self,
+        arrivals: &mut Arrivals,
+        record: &mut Record,
+        mut is_over: impl FnMut(&Record) -> bool,
+    ) {
         let end_us = micros(self.scenario.length);
         record.end = Moment::from_micros(end_us);
-        let mut arrival = self.scenario.load.next(0, &mut self.rng);
+        let mut turn = 0;
+        let mut arrival = arrivals.nth(turn);
         loop {
             let timer_us = self.timers.due();
             let (done_us, endpoint) = self.plant.due();
@@ -154,7 +163,8 @@ impl<'a> World<'a> {
             if next_us == arrival.at_us {
                 let (front, mut out) = self.outside(record, next_us);
                 front.arrive(arrival, &mut out);
-                arrival = self.scenario.load.next(arrival.at_us, &mut self.rng);
+                turn += 1;
+                arrival = arrivals.nth(turn);
             } else if next_us == timer_us {
                 if self.handle_timer(record) && is_over(record) {
                     record.end = Moment::from_micros(timer_us);
@@ -256,7 +266,7 @@ impl<'a> World<'a> {
             .at(now_us + micros(probes.interval), Timer::Probe(proxy, endpoint));
     }
 
-    fn outside<'b>(&'b mut self, record: &'b mut Record, at_us: u64) -> (&'b mut Front, Outside<'b>) {
+    fn outside<'b>(&'b mut self, record: &'b mut Record, at_us: u64) -> (&'b mut Front, Outside<'b, 'a>) {
         let now_us = self.seen_at(at_us);
         let out = Outside {
             plant: &mut self.plant,
@@ -284,7 +294,7 @@ impl Front {
         }
     }
 
-    fn arrive(&mut self, arrival: load::Arrival, out: &mut Outside<'_>) {
+    fn arrive(&mut self, arrival: load::Arrival, out: &mut Outside<'_, '_>) {
         match self {
             Self::Proxies(proxies) => {
                 let index = arrival.user as usize % proxies.len().max(1);
@@ -296,7 +306,7 @@ impl Front {
         }
     }
 
-    fn handle_end(&mut self, ticket: server::Ticket, answer: server::Answer, out: &mut Outside<'_>) {
+    fn handle_end(&mut self, ticket: server::Ticket, answer: server::Answer, out: &mut Outside<'_, '_>) {
         match self {
             Self::Proxies(_) => {
                 if let Some(proxy) = self.proxy(ticket.proxy) {
@@ -307,7 +317,7 @@ impl Front {
         }
     }
 
-    fn handle_limit(&mut self, ticket: server::Ticket, out: &mut Outside<'_>) {
+    fn handle_limit(&mut self, ticket: server::Ticket, out: &mut Outside<'_, '_>) {
         match self {
             Self::Proxies(_) => {
                 if let Some(proxy) = self.proxy(ticket.proxy) {

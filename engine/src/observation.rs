@@ -7,26 +7,23 @@
 
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-
 use crate::in_flight::Ages;
+pub use crate::latencies::LATENCY_MAX_US;
+use crate::latencies::Latencies;
 use crate::outcome::{Class, Outcome, ROUTE_CLASSES, RouteClass};
-
-/// Longest latency that is told apart, in microseconds; longer ones count as this one.
-pub const LATENCY_MAX_US: u64 = 67_000_000;
 
 /// Octaves of in-flight requests by which latency is told apart: 0, 1, 2-3, 4-7, 8-15, 16-31, 32-63, 64 and more.
 pub const LOAD_OCTAVES: usize = 8;
 
 /// Latencies and failures of one route class at one endpoint.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ClassTally {
     /// Attempts that were answered, or failed; cancelled ones not counted.
     pub total: u32,
     /// Those of them that failed.
     pub bad: u32,
     /// Microseconds to the first byte of those that were served. 16 buckets per octave.
-    pub latency: Histogram<u32>,
+    pub latency: Latencies,
 }
 
 /// Latency by the load that the request met, to tell "slow because loaded" from "slow because sick".
@@ -98,42 +95,6 @@ pub struct Observation {
     pub resource: Option<ResourceReport>,
 }
 
-impl ClassTally {
-    #[expect(clippy::expect_used, reason = "the bounds are constants, checked by a test")]
-    fn new() -> Self {
-        let latency =
-            Histogram::new_with_bounds(1, LATENCY_MAX_US, 1).expect("invariant: constant bounds are valid");
-        Self {
-            total: 0,
-            bad: 0,
-            latency,
-        }
-    }
-
-    /// The latencies of what was served: microseconds, and how many. From the fastest to the slowest bucket, because a tick
-    /// fills a few of the histogram's hundreds.
-    pub(crate) fn recorded(&self) -> impl Iterator<Item = (u64, u32)> {
-        let latency = &self.latency;
-        let (first, last) = (latency.min_nz(), latency.max());
-        let buckets = std::iter::successors(Some(first), |us| Some(latency.next_non_equivalent(*us)));
-        buckets
-            .take_while(move |us| *us <= last)
-            .map(|us| (latency.median_equivalent(us), latency.count_at(us)))
-            .filter(|(_, count)| *count > 0)
-    }
-
-    /// The same as times.
-    pub fn latencies(&self) -> impl Iterator<Item = (Duration, u32)> + '_ {
-        self.recorded().map(|(us, n)| (Duration::from_micros(us), n))
-    }
-
-    fn clear(&mut self) {
-        self.total = 0;
-        self.bad = 0;
-        self.latency.reset();
-    }
-}
-
 impl Observation {
     /// Counts one finished attempt.
     #[expect(
@@ -145,13 +106,12 @@ impl Observation {
         if outcome.class == Class::Cancelled {
             return;
         }
-        let tally =
-            self.classes[outcome.route_class.index()].get_or_insert_with(|| Box::new(ClassTally::new()));
+        let tally = self.classes[outcome.route_class.index()].get_or_insert_with(|| Box::default());
         tally.total += 1;
         tally.bad += u32::from(outcome.class.is_bad());
         if outcome.class.is_served() {
             let us = micros(outcome.latency);
-            tally.latency.saturating_record(us);
+            tally.latency.record(us);
             let load = &mut self.loads[load_octave(outcome.in_flight_at_start)];
             load.served += 1;
             load.sum_ln_us += (us as f64).ln();
@@ -177,8 +137,7 @@ impl Observation {
         }
         for (mine, theirs) in self.classes.iter_mut().zip(&other.classes) {
             if let Some(theirs) = theirs.as_deref().filter(|t| t.total > 0) {
-                mine.get_or_insert_with(|| Box::new(ClassTally::new()))
-                    .merge(theirs);
+                mine.get_or_insert_with(|| Box::default()).merge(theirs);
             }
         }
         for (mine, theirs) in self.loads.iter_mut().zip(other.loads) {
@@ -196,16 +155,27 @@ impl Observation {
 
     /// Empties the buffer and keeps its memory.
     pub fn clear(&mut self) {
-        let classes = std::mem::take(&mut self.classes);
-        *self = Self {
+        // By name, so that nothing that is added is forgotten here.
+        let Self {
+            counts,
             classes,
-            ..Self::default()
-        };
-        self.classes
-            .iter_mut()
-            .flatten()
-            .filter(|t| t.total > 0)
-            .for_each(|t| t.clear());
+            loads,
+            started,
+            in_flight,
+            ages,
+            probes,
+            network,
+            resource,
+        } = self;
+        let used = classes.iter_mut().flatten().filter(|tally| tally.total > 0);
+        used.for_each(|tally| tally.clear());
+        *counts = Default::default();
+        *loads = Default::default();
+        (*started, *in_flight) = (0, 0);
+        *ages = Ages::default();
+        *probes = ProbeTally::default();
+        *network = NetworkTally::default();
+        *resource = None;
     }
 }
 
@@ -213,8 +183,13 @@ impl ClassTally {
     fn merge(&mut self, other: &Self) {
         self.total += other.total;
         self.bad += other.bad;
-        // Both histograms have the same constant bounds, so the sum always fits.
-        let _ = self.latency.add(&other.latency);
+        self.latency.merge(&other.latency);
+    }
+
+    fn clear(&mut self) {
+        self.total = 0;
+        self.bad = 0;
+        self.latency.clear();
     }
 }
 
@@ -239,26 +214,4 @@ fn micros(latency: Duration) -> u64 {
 /// 0 for none in flight, then one more per doubling.
 fn load_octave(in_flight: u32) -> usize {
     ((u32::BITS - in_flight.leading_zeros()) as usize).min(LOAD_OCTAVES - 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn recorded_latencies_are_those_of_the_histogram() {
-        let mut tally = ClassTally::new();
-        assert_eq!(tally.recorded().count(), 0);
-        for us in [1, 2, 900, 901, 5_000, 5_000, 66_999_999] {
-            tally.latency.saturating_record(us);
-        }
-        let bars = tally.latency.iter_recorded();
-        let expected: Vec<_> = bars
-            .map(|bar| {
-                let us = tally.latency.median_equivalent(bar.value_iterated_to());
-                (us, bar.count_at_value())
-            })
-            .collect();
-        assert_eq!(tally.recorded().collect::<Vec<_>>(), expected);
-    }
 }

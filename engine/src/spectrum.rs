@@ -3,9 +3,12 @@
 //! Not an `hdrhistogram`: that one records on the request path and is exact, this one is what remains of it in the risk
 //! model, where histograms are weighted, faded, shifted and mixed every tick. A shift by whole buckets is a
 //! multiplication of all latencies, which is how a class of slow requests and a class of fast ones are laid over each
-//! other. 832 bytes, no allocation; single precision is enough, since counts only feed shares.
+//! other. 856 bytes, no allocation; single precision is enough, since counts only feed shares. Latencies of one service
+//! lie within a few octaves, so a spectrum knows between which buckets its samples are, and looks at no others.
 //!
 //! A bucket is 9 % wide; quantiles are interpolated inside it. Latencies beyond the ends count in the end buckets.
+
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +30,12 @@ pub const LN_BUCKET: f64 = std::f64::consts::LN_2 / PER_OCTAVE;
 pub struct Spectrum {
     counts: [f32; BUCKETS],
     total: f64,
+    /// All counts outside are zero. Whole [`LANES`] at both ends.
+    held: Range<usize>,
 }
+
+/// Counts that are added up side by side, so that additions need not wait for each other.
+const LANES: usize = 8;
 
 /// A spectrum as it is handed on: from the first bucket that holds anything to the last.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -55,6 +63,7 @@ impl From<Spectrum> for Written {
 impl From<Written> for Spectrum {
     fn from(written: Written) -> Self {
         let mut spectrum = Self::default();
+        spectrum.widen(0..BUCKETS);
         let places = spectrum.counts.iter_mut().skip(written.first);
         for (place, count) in places.zip(written.counts) {
             // What is no count counts nothing.
@@ -70,6 +79,7 @@ impl Default for Spectrum {
         Self {
             counts: [0.0; BUCKETS],
             total: 0.0,
+            held: 0..0,
         }
     }
 }
@@ -90,10 +100,9 @@ pub fn single(factor: f64) -> f32 {
     factor as f32
 }
 
-/// In eight lanes, so that additions need not wait for each other.
 fn sum(counts: &[f32]) -> f64 {
-    let (eights, rest) = counts.as_chunks::<8>();
-    let mut lanes = [0.0f32; 8];
+    let (eights, rest) = counts.as_chunks::<LANES>();
+    let mut lanes = [0.0f32; LANES];
     for eight in eights {
         for (lane, count) in lanes.iter_mut().zip(eight) {
             *lane += count;
@@ -114,9 +123,13 @@ fn bucket(position: f64) -> usize {
 impl Spectrum {
     /// Adds `count` samples at a position.
     pub fn add(&mut self, position: f64, count: f32) {
-        if let Some(slot) = self.counts.get_mut(bucket(position)) {
+        let at = bucket(position);
+        if let Some(slot) = self.counts.get_mut(at) {
             *slot += count;
             self.total += f64::from(count);
+        }
+        if !self.held.contains(&at) {
+            self.widen(at..at + 1);
         }
     }
 
@@ -129,25 +142,39 @@ impl Spectrum {
     pub fn add_shifted(&mut self, other: &Self, buckets: i32, weight: f64) {
         let factor = single(weight);
         let moved = usize::try_from(buckets.unsigned_abs()).map_or(BUCKETS, |moved| moved.min(BUCKETS));
-        let (from, to, beyond, end) = if buckets >= 0 {
-            let (from, beyond) = other.counts.split_at(BUCKETS - moved);
-            (from, self.counts.split_at_mut(moved).1, beyond, BUCKETS - 1)
-        } else {
-            let (beyond, from) = other.counts.split_at(moved);
-            (from, self.counts.split_at_mut(BUCKETS - moved).0, beyond, 0)
-        };
-        for (mine, theirs) in to.iter_mut().zip(from) {
-            *mine += theirs * factor;
+        let up = buckets >= 0;
+        // Where in the other one what stays within the scale begins and ends.
+        let within = if up { 0..BUCKETS - moved } else { moved..BUCKETS };
+        let kept = other.held.start.max(within.start)..other.held.end.min(within.end);
+        let to = |at: usize| if up { at + moved } else { at - moved };
+        if !kept.is_empty() {
+            let there = to(kept.start)..to(kept.end);
+            let theirs = other.counts.get(kept).unwrap_or_default();
+            let mine = self.counts.get_mut(there.clone()).unwrap_or_default();
+            for (mine, theirs) in mine.iter_mut().zip(theirs) {
+                *mine += theirs * factor;
+            }
+            self.widen(there);
         }
-        if let Some(end) = self.counts.get_mut(end) {
-            *end += single(sum(beyond)) * factor;
+        let (beyond, end) = if up {
+            (within.end..BUCKETS, BUCKETS - 1)
+        } else {
+            (0..within.start, 0)
+        };
+        if other.held.start < beyond.end && beyond.start < other.held.end {
+            let beyond = sum(other.counts.get(beyond).unwrap_or_default());
+            if let Some(slot) = self.counts.get_mut(end) {
+                *slot += single(beyond) * factor;
+            }
+            self.widen(end..end + 1);
         }
         self.total += other.total * weight;
     }
 
     /// Adds another spectrum.
     pub fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
+        self.widen(other.held.clone());
+        for (mine, theirs) in self.of_mut(&other.held).iter_mut().zip(other.of(&other.held)) {
             *mine += theirs;
         }
         self.total += other.total;
@@ -155,7 +182,7 @@ impl Spectrum {
 
     /// Takes another spectrum away, as far as it is in here.
     pub fn subtract(&mut self, other: &Self) {
-        for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
+        for (mine, theirs) in self.of_mut(&other.held).iter_mut().zip(other.of(&other.held)) {
             *mine = (*mine - theirs).max(0.0);
         }
         self.recount();
@@ -164,15 +191,16 @@ impl Spectrum {
     /// Weighs all samples by `factor`.
     pub fn decay(&mut self, factor: f64) {
         let factor = single(factor);
-        self.counts.iter_mut().for_each(|count| *count *= factor);
+        let held = self.held.clone();
+        self.of_mut(&held).iter_mut().for_each(|count| *count *= factor);
         self.recount();
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        if self.total > 0.0 {
-            *self = Self::default();
-        }
+        let held = std::mem::take(&mut self.held);
+        self.of_mut(&held).fill(0.0);
+        self.total = 0.0;
     }
 
     /// The position below which a share `q` of the samples lies.
@@ -183,7 +211,7 @@ impl Spectrum {
         let target = q * self.total;
         let mut below = 0.0;
         let mut last = 0.0;
-        for (index, &count) in self.counts.iter().enumerate().filter(|(_, count)| **count > 0.0) {
+        for (index, count) in self.counted().filter(|(_, count)| *count > 0.0) {
             let count = f64::from(count);
             if below + count >= target {
                 return Some(index as f64 + ((target - below) / count).clamp(0.0, 1.0));
@@ -197,7 +225,7 @@ impl Spectrum {
     /// The first bucket from which on at most a share `most` of the samples lies, and the share that does.
     pub fn edge(&self, most: f64) -> (f64, f64) {
         let mut beyond = 0.0;
-        for (index, &count) in self.counts.iter().enumerate().rev() {
+        for (index, count) in self.counted().rev() {
             let next = beyond + f64::from(count);
             if next > most * self.total {
                 return (index as f64 + 1.0, beyond / self.total.max(1.0));
@@ -209,17 +237,17 @@ impl Spectrum {
 
     /// Share of the samples in the buckets from `position` on.
     pub fn share_from(&self, position: f64) -> f64 {
-        if self.total <= 0.0 {
+        let from = bucket(position.ceil());
+        if self.total <= 0.0 || from >= self.held.end {
             return 0.0;
         }
-        let beyond = self.counts.get(bucket(position.ceil())..).unwrap_or(&[]);
-        sum(beyond) / self.total
+        sum(self.counts.get(from..).unwrap_or_default()) / self.total
     }
 
     /// Mean and standard deviation of the positions.
     pub fn moments(&self) -> (f64, f64) {
         let (mut sum, mut squares) = (0.0, 0.0);
-        for (index, &count) in self.counts.iter().enumerate().filter(|(_, count)| **count > 0.0) {
+        for (index, count) in self.counted().filter(|(_, count)| *count > 0.0) {
             let at = index as f64 + 0.5;
             sum += f64::from(count) * at;
             squares += f64::from(count) * at * at;
@@ -230,7 +258,33 @@ impl Spectrum {
     }
 
     fn recount(&mut self) {
-        self.total = sum(&self.counts);
+        self.total = sum(self.of(&self.held));
+    }
+
+    /// The counts that may not be zero, with their buckets.
+    fn counted(&self) -> impl DoubleEndedIterator<Item = (usize, f32)> {
+        self.held.clone().zip(self.of(&self.held).iter().copied())
+    }
+
+    fn of(&self, buckets: &Range<usize>) -> &[f32] {
+        self.counts.get(buckets.clone()).unwrap_or_default()
+    }
+
+    fn of_mut(&mut self, buckets: &Range<usize>) -> &mut [f32] {
+        self.counts.get_mut(buckets.clone()).unwrap_or_default()
+    }
+
+    /// These buckets may not be zero either from here on.
+    fn widen(&mut self, buckets: Range<usize>) {
+        if buckets.is_empty() {
+            return;
+        }
+        let (start, end) = (buckets.start / LANES * LANES, buckets.end.next_multiple_of(LANES));
+        self.held = if self.held.is_empty() {
+            start..end
+        } else {
+            self.held.start.min(start)..self.held.end.max(end)
+        };
     }
 }
 

@@ -275,17 +275,7 @@ fn write_clusters(page: &mut Page, clusters: &[(&Cluster, &ClusterView)]) {
     for (cluster, seen) in clusters {
         page.histogram(&[("cluster", cluster.name.as_str())], &Latency::of(&seen.total));
     }
-    page.family(
-        "foreshade_request_phase_seconds_total",
-        Kind::Counter,
-        "Time of requests, by what it was spent on.",
-    );
-    for (cluster, seen) in clusters {
-        for (phase, time) in PHASES.iter().zip(seen.total.phases) {
-            let labels = [("cluster", cluster.name.as_str()), ("phase", *phase)];
-            page.sample(&labels, time.as_secs_f64());
-        }
-    }
+    write_phases(page, clusters);
     let counts: [Counted; 5] = [
         (
             "foreshade_failovers_total",
@@ -324,6 +314,20 @@ fn write_clusters(page: &mut Page, clusters: &[(&Cluster, &ClusterView)]) {
             for (value, n) in of(&seen.total).iter() {
                 page.sample(&[("cluster", cluster.name.as_str()), (label, value)], n as f64);
             }
+        }
+    }
+}
+
+fn write_phases(page: &mut Page, clusters: &[(&Cluster, &ClusterView)]) {
+    page.family(
+        "foreshade_request_phase_seconds_total",
+        Kind::Counter,
+        "Time of requests, by what it was spent on.",
+    );
+    for (cluster, seen) in clusters {
+        for (phase, time) in PHASES.iter().zip(seen.total.phases) {
+            let labels = [("cluster", cluster.name.as_str()), ("phase", *phase)];
+            page.sample(&labels, time.as_secs_f64());
         }
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use foreshade_engine::model::load::Draws;
 use foreshade_engine::model::record::{EndpointTick, Record as Recorded, Seen, Tick, UserRequest};
 use foreshade_engine::model::scenario::Scenario as Modelled;
 use foreshade_engine::model::{self, Contender};
@@ -31,16 +32,16 @@ const DEADLINE_US: u32 = 10_000_000;
 /// Looks at the endpoints per second.
 pub(super) const LOOKS_PER_S: usize = 10;
 
-/// Plays `modelled`, which is `scenario` in the model, and returns what happened: as the model has it, and as a run. It
-/// ends where `end` says; after the traffic has come back, where it says nothing.
+/// Plays `modelled`, which is `scenario` in the model, with what chance gives and returns what happened: as the model has
+/// it, and as a run. It ends where `end` says; after the traffic has come back, where it says nothing.
 pub fn play(
     scenario: &Scenario,
     modelled: &Modelled,
-    seed: u64,
+    draws: &mut Draws,
     (contender, end): (Contender, Option<Moment>),
 ) -> (Recorded, Run) {
     let mut back = Back::new(scenario, modelled);
-    let recorded = model::play(modelled, seed, contender, |record| match end {
+    let recorded = model::play(modelled, draws, contender, |record| match end {
         Some(end) => record.looks.last().is_some_and(|look| look.at >= end),
         None => back.is_over(record),
     });
@@ -176,11 +177,11 @@ fn ledger(recorded: &Recorded) -> LedgerReport {
 
 fn timeline(recorded: &Recorded, names: &[String], primaries: usize) -> Timeline {
     let mut ticks = recorded.ticks.iter().peekable();
-    let mut views = None;
+    let mut last = None;
     let samples = recorded.looks.iter().map(|look| {
         // What the proxy thought at its last tick before the look.
         while let Some(tick) = ticks.next_if(|tick| tick.at <= look.at) {
-            views = Some(views_of(tick, names, primaries));
+            last = Some(tick);
         }
         Sample {
             at_us: look.at.as_micros(),
@@ -189,7 +190,7 @@ fn timeline(recorded: &Recorded, names: &[String], primaries: usize) -> Timeline
                 .cloned()
                 .zip(look.endpoints.iter().map(counts))
                 .collect::<BTreeMap<_, _>>(),
-            views: views.clone(),
+            views: last.map(|tick| views_of(tick, names, primaries)),
         }
     });
     Timeline(samples.collect())

@@ -86,17 +86,26 @@ impl Slot {
                 .map_or(share, |own| if *own > share { *own } else { share })
         };
         let edge = Share::clamped(share.value() + decided.trial.value());
+        let limits = |share: Share| segments().map(move |s| threshold(segment_share(share, parts, s)));
+        let mut thresholds = Vec::with_capacity(ROUTE_CLASSES * (parts.len() + 1));
+        thresholds.extend(limits(share));
+        let of_all = thresholds.len();
+        for class in 0..ROUTE_CLASSES {
+            let own = shift.map_or(Share::ZERO, |shift| by_class(shift, class));
+            // Mostly no class moves by itself.
+            if own == share {
+                thresholds.extend_from_within(..of_all);
+            } else {
+                thresholds.extend(limits(own));
+            }
+        }
+        thresholds.drain(..of_all);
         Self {
             primary,
             shadow,
             salt: shift.map_or(0, |shift| shift.salt),
-            thresholds: (0..ROUTE_CLASSES)
-                .map(|class| shift.map_or(Share::ZERO, |shift| by_class(shift, class)))
-                .flat_map(|share| segments().map(move |s| threshold(segment_share(share, parts, s))))
-                .collect(),
-            trial: segments()
-                .map(|s| threshold(segment_share(edge, parts, s)))
-                .collect(),
+            thresholds,
+            trial: limits(edge).collect(),
             lends: shift.is_none_or(|shift| shift.failover),
             spills: shift.is_none_or(|shift| shift.bound != Bound::ShadowCapacity),
         }

@@ -79,7 +79,7 @@ pub(super) fn shift(share: f64) -> ShiftDecision {
         failover: true,
         class_shares: [Share::clamped(share); ROUTE_CLASSES],
         salt: 11,
-        reason: String::new(),
+        reason: "".into(),
     }
 }
 

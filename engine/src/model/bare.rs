@@ -48,7 +48,7 @@ impl Bare {
     }
 
     /// A user asks.
-    pub(super) fn arrive(&mut self, arrival: Arrival, out: &mut Outside<'_>) {
+    pub(super) fn arrive(&mut self, arrival: Arrival, out: &mut Outside<'_, '_>) {
         let request = out.record.requests.len();
         out.record.requests.push(UserRequest::new(&arrival));
         let place = self.flights.begin(request, arrival, 0);
@@ -63,7 +63,7 @@ impl Bare {
     }
 
     /// An endpoint answered, or broke the connection, or refused it.
-    pub(super) fn handle_end(&mut self, ticket: Ticket, answer: Answer, out: &mut Outside<'_>) {
+    pub(super) fn handle_end(&mut self, ticket: Ticket, answer: Answer, out: &mut Outside<'_, '_>) {
         let Some(flight) = self.flights.current(ticket) else {
             return;
         };
@@ -82,7 +82,7 @@ impl Bare {
     }
 
     /// An attempt has waited for as long as any may.
-    pub(super) fn handle_limit(&mut self, ticket: Ticket, out: &mut Outside<'_>) {
+    pub(super) fn handle_limit(&mut self, ticket: Ticket, out: &mut Outside<'_, '_>) {
         if let Some(flight) = self.flights.current(ticket) {
             flight.answer(Class::Timeout, 0, out);
             self.flights.end(ticket.flight);
@@ -90,7 +90,7 @@ impl Bare {
     }
 
     /// A fault of an endpoint came or went: who knows does not wait for an endpoint that has stopped answering.
-    pub(super) fn handle_edge(&mut self, endpoint: usize, out: &mut Outside<'_>) {
+    pub(super) fn handle_edge(&mut self, endpoint: usize, out: &mut Outside<'_, '_>) {
         let stopped = self.knows && out.plant.price_us(out.now_us, endpoint, 0).is_none();
         let left = if stopped {
             self.flights.waiting_at(endpoint)
@@ -109,7 +109,7 @@ impl Bare {
         self.flights.close(now, record);
     }
 
-    fn send(&mut self, place: u32, endpoint: usize, out: &mut Outside<'_>) {
+    fn send(&mut self, place: u32, endpoint: usize, out: &mut Outside<'_, '_>) {
         let flights = &self.flights;
         out.timers.forget(endpoint, |ticket| flights.is_over(ticket));
         let flight = self.flights.at(place);
@@ -126,7 +126,7 @@ impl Bare {
     }
 
     /// Where a request that failed may go instead, for who knows.
-    fn elsewhere(&mut self, place: u32, stage: Stage, out: &mut Outside<'_>) -> Option<usize> {
+    fn elsewhere(&mut self, place: u32, stage: Stage, out: &mut Outside<'_, '_>) -> Option<usize> {
         let flight = self.flights.at(place);
         let moves = matches!(verdict(stage, &flight.attempted(true)), Verdict::Move { .. });
         if !self.knows || !moves {
@@ -139,7 +139,7 @@ impl Bare {
     }
 
     /// The endpoint that costs the user least, of those not tried; among equals the one whose turn it is.
-    fn cheapest(&self, arrival: &Arrival, tried: &[usize], out: &Outside<'_>) -> Option<usize> {
+    fn cheapest(&self, arrival: &Arrival, tried: &[usize], out: &Outside<'_, '_>) -> Option<usize> {
         let in_turn = (0..self.endpoints).map(|offset| (self.turn + offset) % self.endpoints);
         let priced = in_turn
             .filter(|endpoint| !tried.contains(endpoint))

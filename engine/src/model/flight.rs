@@ -161,7 +161,7 @@ impl Flight {
     }
 
     /// The user gets his answer, or learns that there is none; `body_us` after the first byte of it.
-    pub(super) fn answer(&self, end: Class, body_us: u32, out: &mut Outside<'_>) {
+    pub(super) fn answer(&self, end: Class, body_us: u32, out: &mut Outside<'_, '_>) {
         let request = &mut out.record.requests[self.request];
         let body = Duration::from_micros(u64::from(body_us));
         request.latency = Moment::from_micros(out.now_us).since(request.arrived) + body;

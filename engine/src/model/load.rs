@@ -140,41 +140,143 @@ impl Load {
     }
 
     /// How long a healthy endpoint works on a request for `path`, microseconds.
-    pub(super) fn work_us(&self, path: usize, chance: &mut Chance) -> f64 {
-        let weight = self.weights.get(path).copied().unwrap_or(1.0);
-        self.median.as_secs_f64() * 1e6 * weight * (self.sigma * chance.normal()).exp()
+    pub(super) fn work_us(&self, path: usize, chance: &mut Chance<'_>) -> f64 {
+        chance.dice.median_us * self.weights.get(path).copied().unwrap_or(1.0) * chance.stretch()
     }
 }
 
-/// Random numbers, standard normal ones among them.
-pub(super) struct Chance {
-    pub(super) rng: Xoshiro256PlusPlus,
-    /// They come in twos.
+/// What chance gives to a load under one seed, drawn as far as anybody has asked for it: who asks for what and when, and
+/// a stream of uniform numbers for what happens then. Both are the same whoever stands between users and endpoints, so
+/// contenders who play the same seed share them, and what follows from a number is computed once.
+#[derive(Debug)]
+pub struct Draws {
+    pub(super) seed: u64,
+    pub(super) arrivals: Arrivals,
+    pub(super) dice: Dice,
+}
+
+impl Draws {
+    /// Those of `load` under `seed`.
+    pub fn new(load: &Load, seed: u64) -> Self {
+        let rng = |seed| Xoshiro256PlusPlus::seed_from_u64(seed);
+        Self {
+            seed,
+            arrivals: Arrivals {
+                load: load.clone(),
+                rng: rng(seed),
+                drawn: Vec::new(),
+            },
+            dice: Dice {
+                rng: rng(seed ^ 0x9E37_79B9_7F4A_7C15),
+                median_us: load.median.as_secs_f64() * 1e6,
+                sigma: load.sigma,
+                thrown: Vec::new(),
+                stretches: Vec::new(),
+            },
+        }
+    }
+}
+
+/// The users' requests.
+#[derive(Debug)]
+pub(super) struct Arrivals {
+    load: Load,
+    rng: Xoshiro256PlusPlus,
+    drawn: Vec<Arrival>,
+}
+
+impl Arrivals {
+    /// The arrival with this index, all earlier ones of which have been asked for.
+    pub(super) fn nth(&mut self, index: usize) -> Arrival {
+        if let Some(arrival) = self.drawn.get(index) {
+            return *arrival;
+        }
+        let after_us = self.drawn.last().map_or(0, |last| last.at_us);
+        let arrival = self.load.next(after_us, &mut self.rng);
+        self.drawn.push(arrival);
+        arrival
+    }
+}
+
+/// Uniform numbers in their order, and what log-normal times follow from two of them.
+#[derive(Debug)]
+pub(super) struct Dice {
+    rng: Xoshiro256PlusPlus,
+    /// The load's: half of the times are shorter.
+    median_us: f64,
+    /// The load's: standard deviation of the logarithm of a time.
+    sigma: f64,
+    thrown: Vec<f64>,
+    /// By the index of the first number of two: the times that follow, in medians. Not a number where nobody has asked.
+    stretches: Vec<[f64; 2]>,
+}
+
+impl Dice {
+    /// The number with this index, all earlier ones of which have been asked for.
+    fn nth(&mut self, index: usize) -> f64 {
+        if let Some(number) = self.thrown.get(index) {
+            return *number;
+        }
+        let number = self.rng.random();
+        self.thrown.push(number);
+        self.stretches.push([f64::NAN; 2]);
+        number
+    }
+
+    /// Two log-normal times with a median of 1, of this number and the next, by the method of Box and Muller.
+    fn stretches(&mut self, index: usize) -> [f64; 2] {
+        if let Some(known) = self.stretches.get(index)
+            && !known[0].is_nan()
+        {
+            return *known;
+        }
+        let radius = (-2.0 * (1.0 - self.nth(index)).ln()).sqrt();
+        let (sine, cosine) = (TAU * self.nth(index + 1)).sin_cos();
+        let stretches = [cosine, sine].map(|normal| (self.sigma * (radius * normal)).exp());
+        if let Some(place) = self.stretches.get_mut(index) {
+            *place = stretches;
+        }
+        stretches
+    }
+}
+
+/// One contender's way through the numbers of a seed.
+pub(super) struct Chance<'a> {
+    dice: &'a mut Dice,
+    next: usize,
+    /// Log-normal times come in twos.
     second: Option<f64>,
 }
 
-impl Chance {
-    pub(super) fn new(seed: u64) -> Self {
+impl<'a> Chance<'a> {
+    pub(super) fn new(dice: &'a mut Dice) -> Self {
         Self {
-            rng: Xoshiro256PlusPlus::seed_from_u64(seed),
+            dice,
+            next: 0,
             second: None,
         }
     }
 
-    /// Whether something happens that has this probability.
-    pub(super) fn falls(&mut self, probability: f64) -> bool {
-        self.rng.random::<f64>() < probability
+    /// A number from 0 to 1, 1 not included.
+    pub(super) fn uniform(&mut self) -> f64 {
+        self.next += 1;
+        self.dice.nth(self.next - 1)
     }
 
-    /// A standard normal variate, by the method of Box and Muller.
-    fn normal(&mut self) -> f64 {
+    /// Whether something happens that has this probability.
+    pub(super) fn falls(&mut self, probability: f64) -> bool {
+        self.uniform() < probability
+    }
+
+    /// A log-normal time, in medians.
+    fn stretch(&mut self) -> f64 {
         if let Some(second) = self.second.take() {
             return second;
         }
-        let radius = (-2.0 * (1.0 - self.rng.random::<f64>()).ln()).sqrt();
-        let (sine, cosine) = (TAU * self.rng.random::<f64>()).sin_cos();
-        self.second = Some(radius * sine);
-        radius * cosine
+        let [first, second] = self.dice.stretches(self.next);
+        self.next += 2;
+        self.second = Some(second);
+        first
     }
 }
 
@@ -193,8 +295,9 @@ mod tests {
 
     #[test]
     fn service_times_have_the_quantiles_of_the_requirement() {
-        let mut chance = Chance::new(1);
         let load = Load::default();
+        let mut draws = Draws::new(&load, 1);
+        let mut chance = Chance::new(&mut draws.dice);
         let mut drawn: Vec<f64> = (0..200_000).map(|_| load.work_us(0, &mut chance)).collect();
         drawn.sort_by(f64::total_cmp);
         for (rank, expected) in [
@@ -206,6 +309,26 @@ mod tests {
             let at = drawn[rank];
             assert!((at / expected - 1.0).abs() < 0.05, "{rank}: {at}");
         }
+    }
+
+    #[test]
+    fn whoever_comes_second_gets_what_the_first_one_got() {
+        let load = Load::default();
+        let mut draws = Draws::new(&load, 3);
+        // In another order: what is asked for decides how the numbers are used, never which ones they are.
+        let mut play = |falls_after: usize| {
+            let mut chance = Chance::new(&mut draws.dice);
+            let times: Vec<f64> = (0..falls_after).map(|_| load.work_us(0, &mut chance)).collect();
+            (times, chance.uniform())
+        };
+        let (first, again) = (play(8), play(8));
+        assert_eq!(first, again);
+        let (fewer, number) = play(4);
+        assert_eq!(fewer[..], first.0[..4]);
+        assert!((number - first.1).abs() > f64::EPSILON);
+        let arrivals: Vec<u64> = (0..50).map(|n| draws.arrivals.nth(n).at_us).collect();
+        assert!(arrivals.is_sorted());
+        assert!((0..50).all(|n| draws.arrivals.nth(n).at_us == arrivals[n]));
     }
 
     #[test]

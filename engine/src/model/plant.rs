@@ -5,10 +5,8 @@
     reason = "endpoints are those of the scenario that the plant was made for; no traffic comes here"
 )]
 
-use rand::RngExt;
-
 use super::fault::{self, Condition, Failure, Fault, Kind, Network, PACKETS, RESEND, Release};
-use super::load::{Arrival, Chance, Load};
+use super::load::{Arrival, Chance, Dice, Load};
 use super::record::{PATHS_SEEN, Seen};
 use super::scenario::Scenario;
 use super::server::{Answer, Job, Server, Ticket};
@@ -28,7 +26,7 @@ const LOSSES_MAX: i32 = 5;
 /// seconds, in the measure of harm by which a run is judged.
 const FAILURE_US: f64 = 5e6;
 
-pub(super) struct Plant {
+pub(super) struct Plant<'a> {
     servers: Vec<Server>,
     /// When each endpoint's next request ends. Kept, because it is asked at every event and changes at few.
     due_us: Vec<u64>,
@@ -45,11 +43,11 @@ pub(super) struct Plant {
     load: Load,
     slow_keeps_core: bool,
     crowd_max: usize,
-    chance: Chance,
+    chance: Chance<'a>,
 }
 
-impl Plant {
-    pub(super) fn new(scenario: &Scenario, seed: u64) -> Self {
+impl<'a> Plant<'a> {
+    pub(super) fn new(scenario: &Scenario, dice: &'a mut Dice) -> Self {
         let count = scenario.cores.len();
         let mut plant = Self {
             servers: scenario.cores.iter().map(|cores| Server::new(*cores)).collect(),
@@ -63,7 +61,7 @@ impl Plant {
             load: scenario.load.clone(),
             slow_keeps_core: scenario.slow_keeps_core,
             crowd_max: scenario.crowd_max,
-            chance: Chance::new(seed ^ 0x9E37_79B9_7F4A_7C15),
+            chance: Chance::new(dice),
         };
         for endpoint in 0..count {
             plant.settle(endpoint, Moment::ZERO);
@@ -83,8 +81,12 @@ impl Plant {
         if (at_us, endpoint) <= self.first {
             self.first = (at_us, endpoint);
         } else if endpoint == self.first.1 {
-            let ends = self.due_us.iter().copied().zip(0..);
-            self.first = ends.min().unwrap_or((u64::MAX, 0));
+            self.first = (u64::MAX, 0);
+            for (endpoint, at_us) in self.due_us.iter().enumerate() {
+                if *at_us < self.first.0 {
+                    self.first = (*at_us, endpoint);
+                }
+            }
         }
     }
 
@@ -147,21 +149,18 @@ impl Plant {
         ticket: Ticket,
         timers: &mut Timers,
     ) -> bool {
+        if self.well[endpoint] {
+            return self.accept_well(now_us, endpoint, arrival, ticket, timers);
+        }
         let condition = self.condition(endpoint, arrival.path, now_us);
         if condition.refuse {
             timers.at(now_us + REFUSAL_US, Timer::End(ticket, Answer::Refused));
             return false;
         }
-        if self.servers[endpoint].crowd() >= self.crowd_max {
-            timers.at(
-                now_us + REFUSAL_US,
-                Timer::End(ticket, Answer::Failed(Failure::Status(503))),
-            );
+        if self.is_full(now_us, endpoint, ticket, timers) {
             return false;
         }
-        let seen = &mut self.seen[endpoint];
-        seen.by_path[arrival.path.min(PATHS_SEEN - 1)] += 1;
-        seen.posts += u64::from(arrival.post);
+        self.count(endpoint, arrival);
         if condition.hang.is_some() {
             self.servers[endpoint].hang(ticket, arrival.post);
             return true;
@@ -199,6 +198,47 @@ impl Plant {
         self.servers[endpoint].accept(now_us, work_us, job);
         self.reschedule(endpoint);
         true
+    }
+
+    /// The same where nothing at all is wrong: most requests of most runs.
+    fn accept_well(
+        &mut self,
+        now_us: u64,
+        endpoint: usize,
+        arrival: &Arrival,
+        ticket: Ticket,
+        timers: &mut Timers,
+    ) -> bool {
+        if self.is_full(now_us, endpoint, ticket, timers) {
+            return false;
+        }
+        self.count(endpoint, arrival);
+        let job = Job {
+            ticket,
+            post: arrival.post,
+            answer: Answer::AT_ONCE,
+            wait_us: 0,
+        };
+        let work_us = self.load.work_us(arrival.path, &mut self.chance);
+        self.servers[endpoint].accept(now_us, work_us, job);
+        self.reschedule(endpoint);
+        true
+    }
+
+    /// Whether an endpoint has as much to do as it takes in. It says so then.
+    fn is_full(&self, now_us: u64, endpoint: usize, ticket: Ticket, timers: &mut Timers) -> bool {
+        let full = self.servers[endpoint].crowd() >= self.crowd_max;
+        if full {
+            let away = Timer::End(ticket, Answer::Failed(Failure::Status(503)));
+            timers.at(now_us + REFUSAL_US, away);
+        }
+        full
+    }
+
+    fn count(&mut self, endpoint: usize, arrival: &Arrival) {
+        let seen = &mut self.seen[endpoint];
+        seen.by_path[arrival.path.min(PATHS_SEEN - 1)] += 1;
+        seen.posts += u64::from(arrival.post);
     }
 
     /// How long an answer to a probe takes, microseconds; `None` where there is none, `Some(Err)` where it is refused.
@@ -333,11 +373,11 @@ fn slowed(keeps_core: bool, slow: f64, waits: f64) -> (f64, f64) {
 }
 
 /// What the way to an endpoint and back adds to a request.
-fn network_us(network: &Network, chance: &mut Chance) -> f64 {
+fn network_us(network: &Network, chance: &mut Chance<'_>) -> f64 {
     let mut seconds = 0.0;
     for _ in 0..PACKETS {
         let losses = (0..LOSSES_MAX).take_while(|_| chance.falls(network.loss)).count();
-        let jitter = network.jitter.as_secs_f64() * (2.0 * chance.rng.random::<f64>() - 1.0);
+        let jitter = network.jitter.as_secs_f64() * (2.0 * chance.uniform() - 1.0);
         seconds += (network.delay.as_secs_f64() + jitter).max(0.0);
         seconds += RESEND.as_secs_f64() * f64::from((1u32 << losses) - 1);
     }

@@ -107,7 +107,7 @@ impl Proxy {
     }
 
     /// A user asks.
-    pub(super) fn arrive(&mut self, arrival: Arrival, out: &mut Outside<'_>) {
+    pub(super) fn arrive(&mut self, arrival: Arrival, out: &mut Outside<'_, '_>) {
         let request = out.record.requests.len();
         out.record.requests.push(UserRequest::new(&arrival));
         let worker = arrival.user as usize / self.scenario.proxies.max(1) % self.workers.len();
@@ -127,7 +127,7 @@ impl Proxy {
     }
 
     /// An endpoint answered, or broke the connection, or refused it.
-    pub(super) fn handle_end(&mut self, ticket: Ticket, answer: Answer, out: &mut Outside<'_>) {
+    pub(super) fn handle_end(&mut self, ticket: Ticket, answer: Answer, out: &mut Outside<'_, '_>) {
         if self.flights.current(ticket).is_none() {
             return;
         }
@@ -147,7 +147,7 @@ impl Proxy {
     }
 
     /// An attempt has waited long enough, if somebody else can take it.
-    pub(super) fn handle_patience(&mut self, ticket: Ticket, out: &mut Outside<'_>) {
+    pub(super) fn handle_patience(&mut self, ticket: Ticket, out: &mut Outside<'_, '_>) {
         if self.flights.current(ticket).is_none() {
             return;
         }
@@ -158,7 +158,7 @@ impl Proxy {
     }
 
     /// An attempt has waited for as long as any may.
-    pub(super) fn handle_limit(&mut self, ticket: Ticket, out: &mut Outside<'_>) {
+    pub(super) fn handle_limit(&mut self, ticket: Ticket, out: &mut Outside<'_, '_>) {
         if self.flights.current(ticket).is_some() {
             self.end_attempt(ticket.flight, Class::Timeout, out);
             self.answer(ticket.flight, Class::Timeout, 0, out);
@@ -179,14 +179,18 @@ impl Proxy {
     pub(super) fn tick(&mut self, now: Moment, lag: Duration) -> Tick {
         for (endpoint, merged) in self.merged.iter_mut().enumerate() {
             merged.clear();
-            for worker in &mut self.workers {
+            for (index, worker) in self.workers.iter_mut().enumerate() {
                 let seen = &mut worker.observations[endpoint];
                 seen.in_flight = worker.loads.in_flight(endpoint);
                 if !self.scenario.ablations.has(Part::NoAges) {
                     seen.ages = worker.in_flight[endpoint].ages(now);
                 }
-                merged.merge(seen);
-                seen.clear();
+                if index == 0 {
+                    std::mem::swap(merged, seen);
+                } else {
+                    merged.merge(seen);
+                    seen.clear();
+                }
             }
         }
         let decision = self.engine.tick(now, &self.merged, lag, &mut self.rng);
@@ -200,7 +204,7 @@ impl Proxy {
     }
 
     /// Sends an attempt on its way.
-    fn send(&mut self, place: u32, pick: Pick, out: &mut Outside<'_>) {
+    fn send(&mut self, place: u32, pick: Pick, out: &mut Outside<'_, '_>) {
         let now = Moment::from_micros(out.now_us);
         let (index, flights) = (self.index, &self.flights);
         out.timers.forget(pick.endpoint, |ticket| {
@@ -232,7 +236,7 @@ impl Proxy {
     }
 
     /// Counts the end of the current attempt.
-    fn end_attempt(&mut self, place: u32, class: Class, out: &Outside<'_>) {
+    fn end_attempt(&mut self, place: u32, class: Class, out: &Outside<'_, '_>) {
         let flight = self.flights.at(place);
         let worker = &mut self.workers[flight.worker];
         let outcome = Outcome {
@@ -258,7 +262,7 @@ impl Proxy {
     }
 
     /// Where the request goes after its current attempt failed; `None` where the failure stands.
-    fn next(&mut self, place: u32, stage: Stage, out: &mut Outside<'_>) -> Option<Pick> {
+    fn next(&mut self, place: u32, stage: Stage, out: &mut Outside<'_, '_>) -> Option<Pick> {
         let now = Moment::from_micros(out.now_us);
         let flight = self.flights.at(place);
         let worker = &mut self.workers[flight.worker];
@@ -288,7 +292,7 @@ impl Proxy {
     }
 
     /// The user gets its answer.
-    fn answer(&mut self, place: u32, class: Class, body_us: u32, out: &mut Outside<'_>) {
+    fn answer(&mut self, place: u32, class: Class, body_us: u32, out: &mut Outside<'_, '_>) {
         self.flights.at(place).answer(class, body_us, out);
         self.flights.end(place);
     }

@@ -8,7 +8,7 @@
 //! All running requests have the same speed, so one virtual clock per endpoint is enough: a request that arrives at
 //! virtual time v with work w leaves at v + w, whatever comes or goes meanwhile. Each event costs one heap operation.
 
-use std::cmp::Reverse;
+use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use super::fault::{Failure, Release};
@@ -24,7 +24,7 @@ pub(super) struct Ticket {
 }
 
 /// A request at the endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Job {
     pub(super) ticket: Ticket,
     pub(super) post: bool,
@@ -48,6 +48,35 @@ impl Answer {
     pub(super) const AT_ONCE: Self = Self::Ok { body_us: 0 };
 }
 
+/// A request that is worked on. The one that ends first is the greatest, because heaps have that on top.
+struct Running {
+    /// Virtual time of its end. The bits of floats that are not negative are in the order of the floats.
+    end: u64,
+    job: Job,
+}
+
+impl Ord for Running {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // No two have the same ticket.
+        let ties = || other.job.ticket.cmp(&self.job.ticket);
+        other.end.cmp(&self.end).then_with(ties)
+    }
+}
+
+impl PartialOrd for Running {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Running {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Running {}
+
 pub(super) struct Server {
     cores: f64,
     /// Share of the cores that is left, 0 while paused.
@@ -55,8 +84,7 @@ pub(super) struct Server {
     /// Microseconds of work that each running request has been given since the start of the simulation.
     virtual_us: f64,
     updated_us: u64,
-    /// By virtual time of the end. The bits of floats that are not negative are in the order of the floats.
-    running: BinaryHeap<Reverse<(u64, Job)>>,
+    running: BinaryHeap<Running>,
     /// What hangs, and whether it must not be repeated.
     hung: Vec<(Ticket, bool)>,
 }
@@ -76,8 +104,8 @@ impl Server {
     /// Starts on a request that needs `work_us`.
     pub(super) fn accept(&mut self, now_us: u64, work_us: f64, job: Job) {
         self.advance(now_us);
-        let end = self.virtual_us + work_us.max(0.0);
-        self.running.push(Reverse((end.to_bits(), job)));
+        let end = (self.virtual_us + work_us.max(0.0)).to_bits();
+        self.running.push(Running { end, job });
     }
 
     /// Accepts a request and lets it hang.
@@ -95,7 +123,7 @@ impl Server {
     /// Takes away what is being worked on.
     pub(super) fn drop_all(&mut self, now_us: u64) -> Vec<Job> {
         self.advance(now_us);
-        self.running.drain().map(|Reverse((_, job))| job).collect()
+        self.running.drain().map(|running| running.job).collect()
     }
 
     /// Requests that are being worked on.
@@ -140,27 +168,29 @@ impl Server {
 
     /// When the next request ends, if nothing else happens before.
     pub(super) fn due(&self) -> u64 {
-        let Some(Reverse((end, _))) = self.running.peek() else {
+        let Some(Running { end, .. }) = self.running.peek() else {
             return u64::MAX;
         };
         let speed = self.speed();
         if speed <= 0.0 {
             return u64::MAX;
         }
-        let wait_us = ((f64::from_bits(*end) - self.virtual_us) / speed).max(0.0).ceil();
+        let wait_us = ((f64::from_bits(*end) - self.virtual_us) / speed).max(0.0);
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "clamped to zero, and simulations last minutes"
         )]
-        let wait_us = wait_us as u64;
-        self.updated_us.saturating_add(wait_us)
+        let whole_us = wait_us as u64;
+        // Rounded up, without a call for it.
+        let begun_us = u64::from((whole_us as f64) < wait_us);
+        self.updated_us.saturating_add(whole_us).saturating_add(begun_us)
     }
 
     /// Takes the request whose work ends at `now_us`, which is [`Server::due`].
     pub(super) fn finish(&mut self, now_us: u64) -> Option<Job> {
         self.advance(now_us);
-        self.running.pop().map(|Reverse((_, job))| job)
+        self.running.pop().map(|running| running.job)
     }
 
     fn advance(&mut self, now_us: u64) {
@@ -171,7 +201,13 @@ impl Server {
 
     /// Work per microsecond that each running request gets.
     fn speed(&self) -> f64 {
-        (self.cores * self.capacity / (self.running.len() as f64).max(1.0)).min(1.0)
+        let (cores, running) = (self.cores * self.capacity, self.running.len() as f64);
+        // Mostly there are enough, and nothing has to be divided.
+        if cores >= running.max(1.0) {
+            1.0
+        } else {
+            (cores / running.max(1.0)).min(1.0)
+        }
     }
 }
 

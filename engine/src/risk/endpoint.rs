@@ -250,7 +250,7 @@ impl Endpoint {
             observed.evidence.bad += whole(class.attempts.bad);
             observed
                 .samples
-                .extend(tally.recorded().map(|(us, count)| Sample {
+                .extend(tally.latency.recorded().map(|(us, count)| Sample {
                     class: index,
                     position: position(us as f64),
                     count: count as f32,

@@ -1,5 +1,7 @@
 //! A pair's state as the decision that is published, with its reason in words.
 
+use std::borrow::Cow;
+
 use foreshade_contract::Share;
 
 use super::{Shift, Shifted, Sight};
@@ -45,31 +47,32 @@ impl Shift {
         }
     }
 
-    fn reason(&self, sight: &Sight<'_>, phase: Phase, bound: Bound) -> String {
+    fn reason(&self, sight: &Sight<'_>, phase: Phase, bound: Bound) -> Cow<'static, str> {
         let Some(episode) = &self.episode else {
             return match phase {
-                Phase::Override => "an operator set the share".to_owned(),
-                Phase::Directed => "the controller's plan sets the share".to_owned(),
-                Phase::Prepare => "risk is rising, nothing moves yet".to_owned(),
-                _ if !sight.policy.enabled => "shifting is switched off".to_owned(),
-                _ => "no reason to move anybody".to_owned(),
+                Phase::Override => "an operator set the share".into(),
+                Phase::Directed => "the controller's plan sets the share".into(),
+                Phase::Prepare => "risk is rising, nothing moves yet".into(),
+                _ if !sight.policy.enabled => "shifting is switched off".into(),
+                _ => "no reason to move anybody".into(),
             };
         };
         if let Some(recovery) = &episode.recovery {
-            return recovery.state();
+            return recovery.state().into();
         }
         match (phase, bound) {
-            (Phase::FailOver, _) if sight.primary.is_dead() => "primary is gone".to_owned(),
-            (Phase::FailOver, _) => "primary fails most requests, shadow does not".to_owned(),
-            (_, Bound::Unproven | Bound::ShadowRisk) => self.canary.state(sight.now),
+            (Phase::FailOver, _) if sight.primary.is_dead() => "primary is gone".into(),
+            (Phase::FailOver, _) => "primary fails most requests, shadow does not".into(),
+            (_, Bound::Unproven | Bound::ShadowRisk) => self.canary.state(sight.now).into(),
             (_, Bound::Plan) if sight.guidance.frozen => {
-                "the controller's plan keeps shares as they are".to_owned()
+                "the controller's plan keeps shares as they are".into()
             }
-            (_, Bound::Mode) => "most endpoints are in trouble together, shares stay".to_owned(),
+            (_, Bound::Mode) => "most endpoints are in trouble together, shares stay".into(),
             _ => format!(
                 "worst risk {} since engaged wants {}",
                 episode.worst, episode.wanted
-            ),
+            )
+            .into(),
         }
     }
 }

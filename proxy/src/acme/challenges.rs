@@ -79,6 +79,7 @@ impl Challenges {
             body: said.clone(),
             reason: "acme_challenge",
             refused: false,
+            page: None,
         })
     }
 

@@ -3,6 +3,7 @@
 //! The order of clusters and endpoints is that of the configuration. What is not known yet (a new endpoint's baseline) is
 //! null; the keys of a shift stand only at primaries that have a shadow.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -68,7 +69,7 @@ struct ShiftRow {
     cap: Share,
     bound: Bound,
     phase: Phase,
-    reason: String,
+    reason: Cow<'static, str>,
     /// By route class; larger than `share` where a class is sick by itself.
     class_shares: [Share; ROUTE_CLASSES],
 }

@@ -150,7 +150,7 @@ fn slow() -> EndpointView {
         failover: true,
         class_shares,
         salt: 7,
-        reason: "risk 0.70 (performance)".to_owned(),
+        reason: "risk 0.70 (performance)".into(),
     };
     let mut seen = idle();
     seen.assessment = Assessment {

@@ -220,7 +220,7 @@ fn bind(
 /// What a listener needs beside its keys.
 fn entrance(
     listener: &mut raw::Listener,
-    (taken, orders): (&mut Vec<(SocketAddr, String)>, &mut Orders),
+    (taken, orders): (&mut Vec<Taken>, &mut Orders),
     world: &World<'_>,
     mistakes: &mut Mistakes,
 ) -> Entrance {

@@ -118,7 +118,7 @@ pub(super) fn check_logins(
 pub(super) fn check_certificates(
     is_asked: bool,
     routes: &[Route],
-    name: Option<Place>,
+    name: Option<Position>,
     mistakes: &mut Mistakes,
 ) {
     let asks = |route: &&Route| {

@@ -127,7 +127,7 @@ fn route(
 }
 
 /// What is said about how a request is sent, each with its place where it is written.
-fn said_of_sending(raw: &raw::Route) -> [(&'static str, Option<Place>); 9] {
+fn said_of_sending(raw: &raw::Route) -> [(&'static str, Option<Place>); 10] {
     [
         ("rewrite", raw.rewrite.as_ref().and_then(At::place)),
         ("requestHeaders", raw.request_headers.as_ref().and_then(At::place)),

@@ -189,7 +189,8 @@ e: { http: { path: '/healthz?key=s3cret' }, to: { path: /healthz } }
         listeners.routes.responseHeaders.add.name listeners.routes.responseHeaders.remove
         listeners.routes.responseHeaders.set.name
         listeners.routes.clientCertificate.dnsNames listeners.routes.clientCertificate.subjects
-        listeners.tls.certificates.acme.names listeners.tls.certificates.certFile listeners.tls.certificates.keyFile listeners.tls.certificates.ocspFile
+        listeners.tls.certificates.acme.names
+        listeners.tls.certificates.certFile listeners.tls.certificates.keyFile listeners.tls.certificates.ocspFile
         listeners.tls.clientCertificates.caFile
         listeners.routes.rewrite.host listeners.routes.rewrite.prefix listeners.routes.rewrite.regex.pattern
         listeners.routes.rewrite.regex.replacement

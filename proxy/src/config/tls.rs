@@ -220,7 +220,7 @@ pub(super) fn issuer(
             None => None,
         },
         own: None,
-        min_version: Version::Tls12,
+        profile: Profile::default(),
         verify: Verify::Name,
         protocols: &[b"http/1.1"],
     };

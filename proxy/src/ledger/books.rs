@@ -185,7 +185,7 @@ fn health_of(believed: &Assessment) -> Health {
 fn add_latencies(histogram: &mut Histogram, seen: &Observation) -> bool {
     let mut any = false;
     for class in seen.classes.iter().flatten().filter(|class| class.total > 0) {
-        for (latency, n) in class.latencies() {
+        for (latency, n) in class.latency.times() {
             histogram.record(latency, u64::from(n));
             any = true;
         }

@@ -19,6 +19,9 @@ use crate::upgrade::predecessor::HandedOver;
 /// After the grace time a worker has nothing left to do but to write a line for each request that it cuts.
 const CUT_MAX: Duration = Duration::from_millis(500);
 
+/// The threads that tell of requests, where there are some: in lines, and in spans.
+type Telling = (Option<(Writing, JoinHandle<()>)>, Option<(Exporting, Thread)>);
+
 /// Why the process ends.
 #[derive(Debug)]
 pub(super) enum Why {
@@ -74,11 +77,7 @@ async fn all_end(workers: &[Thread], limit: Duration) -> bool {
 
 /// Waits for the other threads, which end with the last worker, and for the access log's last lines and the last spans.
 /// A worker that is still busy after the grace time ends with the process.
-pub(super) fn leave(
-    workers: Vec<Thread>,
-    others: [Thread; 2],
-    (access_log, traces): (Option<(Writing, JoinHandle<()>)>, Option<(Exporting, Thread)>),
-) {
+pub(super) fn leave(workers: Vec<Thread>, others: [Thread; 2], (access_log, traces): Telling) {
     if workers.iter().all(JoinHandle::is_finished) {
         for thread in workers.into_iter().chain(others) {
             let _ = thread.join();

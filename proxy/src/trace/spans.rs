@@ -180,7 +180,7 @@ fn server_attributes(record: &Record<'_>, failed: bool) -> Vec<KeyValue> {
         tell("server.port", Value::Int(port.into()));
     }
     if let Some(client) = record.client {
-        tell("client.address", text(client.to_canonical()));
+        tell("client.address", text(&client.to_canonical()));
     }
     if !record.user_agent.is_empty() {
         tell(
@@ -345,19 +345,19 @@ struct SocketAddrParts {
 
 fn parts(address: SocketAddr) -> SocketAddrParts {
     SocketAddrParts {
-        address: text(address.ip().to_canonical()),
+        address: text(&address.ip().to_canonical()),
         port: Value::Int(address.port().into()),
     }
 }
 
-fn text(text: impl ToString) -> Value {
+fn text(text: &(impl ToString + ?Sized)) -> Value {
     Value::Text(Bytes::from(text.to_string()))
 }
 
 /// The status, where one was told that means a failure; else why there is none.
 fn error_type(status: u16, label: &'static str) -> Value {
     match status {
-        400.. => text(status),
+        400.. => text(&status),
         _ => Value::word(label),
     }
 }

@@ -152,7 +152,7 @@ section! {
     min "min": default Count<1, 1_000_000> = Count(5);
     /// Where it starts.
     start "start": default Count<1, 1_000_000> = Count(20);
-    /// How often at least is measured what requests take when nothing waits: with half of them, for some hundred.
+    /// How often at least is measured what requests take when nothing waits: with a part of them, for some hundred.
     recheck "recheck": default Lasting<1000, 3_600_000> = seconds(30);
 }
 

@@ -1,3 +1,5 @@
+//! What is worth it, what is told of it, and that any decoder gets back what the endpoint said, whatever the pieces.
+
 use std::io::Read as _;
 
 use http::HeaderMap;
