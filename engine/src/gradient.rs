@@ -17,6 +17,9 @@
 //! - **Cold start**: it measures after one, two, four ... seconds, so a first window under load is soon corrected.
 //! - **Idle**: without samples nothing changes; the limit grows only while half of it is used, so silence is no proof of
 //!   capacity.
+//! - **A service that hangs**: what is given up as too late says when its user lost patience, and not what a request
+//!   takes. So the latency without a queue is never learnt from it, and the limit falls as fast as it may.
+//! - **A measurement that gets no samples**, because traffic has stopped or nothing is answered, is given up in time.
 //! - **Burst**: a window has at least so many samples and lasts at least so long; one slow answer moves nothing.
 //!
 //! Latencies are averaged by their logarithms: one answer of a minute among a hundred of ten milliseconds is one that is a
@@ -68,6 +71,13 @@ const PROBED: f64 = 0.4;
 /// quick of those who came later have been answered.
 const DRAINED: f64 = 4.0;
 
+/// How long it is measured at most, beside two of what a request takes: traffic that stops meanwhile must not meet a
+/// part of its limit when it comes back.
+const MEASURED_MAX: Duration = Duration::from_secs(10);
+
+/// One of so many that is given up as too late makes a window late: fewer are stragglers.
+const LATE_ONE_OF: u32 = 10;
+
 /// Between what a limit may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
@@ -97,6 +107,8 @@ pub struct Gradient {
     probe: f64,
     /// Since when.
     probed: Moment,
+    /// And until when at most.
+    given_up: Moment,
     /// So many were under way before that.
     used: u32,
     /// While no more than this are under way, nothing waits.
@@ -111,6 +123,8 @@ struct Window {
     /// Sum of the logarithms of seconds.
     logs: f64,
     samples: u32,
+    /// Samples that were given up as too late.
+    late: u32,
     /// Most that were under way.
     peak: u32,
 }
@@ -141,6 +155,11 @@ impl Window {
         self.samples >= samples && self.began.is_some_and(|began| now.since(began) >= least)
     }
 
+    /// Whether it says when users gave up, rather than what requests take.
+    fn is_late(&self) -> bool {
+        self.late > 0 && self.late.saturating_mul(LATE_ONE_OF) >= self.samples
+    }
+
     /// The mean of the samples, in seconds.
     fn mean_s(&self) -> f64 {
         (self.logs / f64::from(self.samples.max(1))).exp()
@@ -165,6 +184,7 @@ impl Gradient {
             },
             probe: limit,
             probed: Moment::ZERO,
+            given_up: Moment::ZERO,
             used: 0,
             clear: 0,
         }
@@ -190,9 +210,10 @@ impl Gradient {
             .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
     }
 
-    /// A request was answered, or given up as too late, after `latency`; so many were under way with it. What failed at once
-    /// says nothing of the service's speed, and is no sample.
-    pub fn sample(&mut self, now: Moment, latency: Duration, under_way: u32) {
+    /// A request was answered, or given up as too `late`, after `latency`; so many were under way with it. What
+    /// failed at once says nothing of the service's speed, and is no sample.
+    pub fn sample(&mut self, now: Moment, latency: Duration, under_way: u32, late: bool) {
+        self.look(now);
         if let Phase::Draining(until) = self.phase {
             if now < until {
                 return;
@@ -204,17 +225,30 @@ impl Gradient {
         // A clock of microseconds tells nothing below one.
         window.logs += latency.as_secs_f64().max(1e-6).ln();
         window.samples += 1;
+        window.late += u32::from(late);
         window.peak = window.peak.max(under_way);
         match self.phase {
             Phase::Measuring if self.window.is_over(now, self.least() * 2, MEASURED_MIN) => {
                 let window = std::mem::take(&mut self.window);
-                self.measured(now, window.mean_s());
+                self.measured(now, &window);
             }
             Phase::Steady if self.window.is_over(now, self.least(), SAMPLES_MIN) => {
                 let window = std::mem::take(&mut self.window);
                 self.adjust(now, &window);
             }
             _ => {}
+        }
+    }
+
+    /// Time has passed: a measurement that takes too long is over, with what there is.
+    pub fn look(&mut self, now: Moment) {
+        if self.phase == Phase::Steady || now < self.given_up {
+            return;
+        }
+        let window = std::mem::take(&mut self.window);
+        match self.phase {
+            Phase::Measuring if window.samples >= SAMPLES_MIN => self.measured(now, &window),
+            _ => self.unmeasured(now),
         }
     }
 
@@ -227,6 +261,12 @@ impl Gradient {
         let mean_s = window.mean_s();
         self.recent_s = mean_s;
         let since = *self.checked.at.get_or_insert(now);
+        if window.is_late() {
+            self.clear = 0;
+            self.limit = self.next_limit(GRADIENT_MIN, window.peak);
+            self.recheck(now, since, window);
+            return;
+        }
         let base_s = *self.base_s.get_or_insert(mean_s);
         let is_used = f64::from(window.peak) >= self.limit / 2.0;
         let is_slower = mean_s > base_s * TOLERANCE;
@@ -244,14 +284,20 @@ impl Gradient {
             self.checked.pause = RECHECK_MIN;
         }
         self.limit = self.next_limit(base_s * TOLERANCE / mean_s, window.peak);
+        self.recheck(now, since, window);
+    }
+
+    /// Begins a measurement, if it is time for one; the last was at `since`.
+    fn recheck(&mut self, now: Moment, since: Moment, window: &Window) {
         let pause = match self.limit < self.checked.limit / 2.0 {
             true => RECHECK_MIN,
             false => self.checked.pause,
         };
         if now.since(since) >= pause {
-            let drained = Duration::try_from_secs_f64(mean_s * DRAINED).unwrap_or_default();
+            let drained = Duration::try_from_secs_f64(window.mean_s() * DRAINED).unwrap_or_default();
             self.phase = Phase::Draining(now + drained);
             self.probed = now;
+            self.given_up = now + drained + self.least() * 2 + MEASURED_MAX;
             self.used = window.peak;
             self.probe = self.limit.min(f64::from(window.peak)) * PROBED;
         }
@@ -277,7 +323,11 @@ impl Gradient {
     }
 
     /// It is known what they take when there are fewer.
-    fn measured(&mut self, now: Moment, mean_s: f64) {
+    fn measured(&mut self, now: Moment, window: &Window) {
+        if window.is_late() {
+            return self.unmeasured(now);
+        }
+        let mean_s = window.mean_s();
         let before_s = self.base_s.unwrap_or(mean_s);
         // Where fewer of them are no faster, none of them waits.
         let is_clear = self.recent_s <= mean_s * TOLERANCE;
@@ -300,6 +350,17 @@ impl Gradient {
             at: Some(now),
             limit: self.limit,
             pause,
+        };
+    }
+
+    /// It is not known, and what was known before holds.
+    fn unmeasured(&mut self, now: Moment) {
+        self.phase = Phase::Steady;
+        self.clear = 0;
+        self.checked = Checked {
+            at: Some(now),
+            limit: self.limit,
+            pause: RECHECK_MIN.max(now.since(self.probed) * RECHECK_RATIO_MIN),
         };
     }
 }

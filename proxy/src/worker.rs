@@ -384,8 +384,9 @@ impl Worker {
                 return true;
             }
         }
-        if status < 500 {
-            flow.granted.sample(now, now.since(flow.ready));
+        match status < 500 {
+            true => flow.granted.sample(now, now.since(flow.ready), false),
+            false => flow.granted.begins(),
         }
         flow.first_byte = Some(now);
         self.tell_slot(flow);
@@ -443,7 +444,7 @@ impl Worker {
             Some(stage) if self.move_on(flow, stage, consequence.reason, replayable, now) => Next::Elsewhere,
             _ => {
                 if consequence.class == Class::Timeout {
-                    flow.granted.sample(now, now.since(flow.ready));
+                    flow.granted.sample(now, now.since(flow.ready), true);
                 }
                 Next::Answer(consequence.status)
             }

@@ -125,7 +125,7 @@ impl Loop {
             self.service.fill(at);
             let latency = Duration::from_micros(at - came);
             self.gradient
-                .sample(Moment::from_micros(at), latency, self.under_way);
+                .sample(Moment::from_micros(at), latency, self.under_way, false);
             self.under_way -= 1;
             seen.served += 1;
             seen.latency_s += latency.as_secs_f64();
@@ -217,7 +217,8 @@ proptest! {
         let mut now = 0;
         for (pause, latency, under_way) in samples {
             now += pause;
-            gradient.sample(Moment::from_micros(now), Duration::from_micros(latency), under_way);
+            let late = latency > 50_000_000;
+            gradient.sample(Moment::from_micros(now), Duration::from_micros(latency), under_way, late);
             prop_assert!((min..=min + more).contains(&gradient.limit()));
         }
     }
@@ -256,4 +257,40 @@ fn a_first_impression_under_load_is_corrected() {
     let seen = all.run(60.0, u32::MAX);
     assert!(seen.latency_s < 0.02 * 3.0, "{seen:?}");
     assert!(f64::from(seen.served) / (60.0 * 4.0 / 0.02) >= 0.95, "{seen:?}");
+}
+
+/// So many rounds of as many requests as the limit lets in, each of which takes `latency`.
+fn rounds(gradient: &mut Gradient, now: &mut Moment, count: u32, latency: Duration, late: bool) {
+    for _ in 0..count {
+        *now = *now + latency;
+        let many = gradient.limit();
+        (0..many).for_each(|_| gradient.sample(*now, latency, many, late));
+    }
+}
+
+#[test]
+fn a_service_that_hangs_teaches_nothing_of_its_latency_without_a_queue() {
+    let (mut gradient, mut now) = (Gradient::new(BOUNDS), Moment::ZERO);
+    rounds(&mut gradient, &mut now, 400, Duration::from_millis(10), false);
+    rounds(&mut gradient, &mut now, 180, Duration::from_secs(1), true);
+    let base = gradient.base();
+    assert!(
+        base.is_some_and(|base| base < Duration::from_millis(15)),
+        "{base:?}"
+    );
+    assert!(gradient.limit() < BOUNDS.start, "{}", gradient.limit());
+}
+
+#[test]
+fn a_measurement_that_gets_no_samples_is_given_up() {
+    let (mut gradient, mut now) = (Gradient::new(BOUNDS), Moment::ZERO);
+    while gradient.phase == Phase::Steady {
+        rounds(&mut gradient, &mut now, 1, Duration::from_millis(10), false);
+    }
+    let probed = gradient.limit();
+    gradient.look(now + Duration::from_secs(1));
+    assert_eq!(gradient.limit(), probed, "it may come to something yet");
+    gradient.look(now + Duration::from_secs(60));
+    assert_eq!(gradient.phase, Phase::Steady);
+    assert!(gradient.limit() > probed);
 }

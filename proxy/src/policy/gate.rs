@@ -8,7 +8,10 @@
 //!
 //! Where the limit is adaptive it follows what requests take ([`foreshade_engine::gradient`]), from below what is
 //! configured: when it rises those who wait are let through, and when it falls nobody is thrown out; places are not given
-//! again until fewer are under way.
+//! again until fewer are under way. What it counts are requests that wait for the first byte of their answer, because
+//! that is what it learns from: a stream that goes on for an hour says nothing new, and twenty of them would hold all
+//! the places of a young limit, which could never learn that there is room for more. What is configured counts all,
+//! to the last byte.
 //!
 //! A lock, held for a few instructions, guards the count and the room together: two atomics could not keep the order. It is
 //! taken twice per request, and only where a limit is set.
@@ -66,6 +69,8 @@ struct State {
     /// What it follows.
     gradient: Option<Gradient>,
     under_way: u32,
+    /// Those of them whose answer has not begun.
+    awaited: u32,
     waiting: u32,
     serial: u64,
     /// By class; each in the order of arrival.
@@ -93,20 +98,41 @@ pub enum Entry {
 /// A request that is through. It is out again when this is dropped.
 #[derive(Debug)]
 pub struct Pass {
-    /// `None` where the place was handed on.
+    /// `None` where nobody was there to take it.
     gate: Option<Arc<Gate>>,
+    /// Its answer has not begun.
+    is_awaited: bool,
 }
 
 impl Pass {
+    fn of(gate: &Arc<Gate>) -> Self {
+        Self {
+            gate: Some(gate.clone()),
+            is_awaited: true,
+        }
+    }
+
     /// Whether it leads through this gate.
     pub fn is_of(&self, gate: &Arc<Gate>) -> bool {
         self.gate.as_ref().is_some_and(|own| Arc::ptr_eq(own, gate))
     }
 
-    /// The request was answered after `latency`, or given up as too late: an adaptive limit learns of it.
-    pub fn sample(&self, now: Moment, latency: Duration) {
+    /// The answer begins after `latency`, or is given up as too `late`: an adaptive limit learns of it.
+    pub fn sample(&mut self, now: Moment, latency: Duration, late: bool) {
         if let Some(gate) = self.gate.as_ref().filter(|gate| gate.limit.adaptive.is_some()) {
-            gate.learn(now, latency);
+            let was_awaited = std::mem::take(&mut self.is_awaited);
+            gate.change(|state| {
+                state.learn(now, latency, late);
+                state.awaited -= u32::from(was_awaited);
+            });
+        }
+    }
+
+    /// The answer begins, and says nothing of how fast it can be.
+    pub fn begins(&mut self) {
+        if let Some(gate) = self.gate.as_ref().filter(|gate| gate.limit.adaptive.is_some()) {
+            let was_awaited = std::mem::take(&mut self.is_awaited);
+            gate.change(|state| state.awaited -= u32::from(was_awaited));
         }
     }
 }
@@ -150,13 +176,16 @@ impl Gate {
     }
 
     /// A request comes.
-    pub fn enter(self: &Arc<Self>, priority: Priority) -> Entry {
+    pub fn enter(self: &Arc<Self>, priority: Priority, now: Moment) -> Entry {
         let mut state = self.state();
-        if state.under_way < state.limit {
-            state.under_way += 1;
-            return Entry::Through(Pass {
-                gate: Some(self.clone()),
-            });
+        if state.is_back(now) {
+            // Who waits goes first.
+            drop(state);
+            self.change(|_| ());
+            state = self.state();
+        }
+        if state.take_place(self.limit.concurrency) {
+            return Entry::Through(Pass::of(self));
         }
         let class = priority as usize;
         if state.waiting >= self.limit.room && !state.shed_below(class) {
@@ -206,51 +235,22 @@ impl Gate {
         format!("{many}, {room} wait for {wait:?} at most")
     }
 
-    /// A request has taken so long.
-    fn learn(self: &Arc<Self>, now: Moment, latency: Duration) {
-        let mut free = {
+    /// Changes something in it, and gives places that are free after that to those who wait.
+    fn change(self: &Arc<Self>, change: impl FnOnce(&mut State)) {
+        let mut seat = {
             let mut state = self.state();
-            let state = &mut *state;
-            let under_way = state.under_way;
-            let Some(gradient) = state.gradient.as_mut() else {
-                return;
-            };
-            gradient.sample(now, latency, under_way);
-            state.limit = gradient.limit();
-            let free = state.limit.saturating_sub(under_way).min(state.waiting);
-            state.under_way += free;
-            free
+            change(&mut state);
+            state.admit(self.limit.concurrency)
         };
-        // As if so many had just gone.
-        while free > 0 {
-            self.leave();
-            free -= 1;
-        }
-    }
-
-    /// A request is out: its place is for whoever waits next.
-    fn leave(self: &Arc<Self>) {
-        loop {
+        while let Some(next) = seat {
+            let sent = next.turn.send(Pass::of(self));
             let mut state = self.state();
-            // A limit that has fallen gives no place again until fewer are under way.
-            let seat = if state.under_way <= state.limit {
-                state.next()
-            } else {
-                None
-            };
-            let Some(seat) = seat else {
-                state.under_way = state.under_way.saturating_sub(1);
-                return;
-            };
-            drop(state);
-            let pass = Pass {
-                gate: Some(self.clone()),
-            };
-            match seat.turn.send(pass) {
-                Ok(()) => return,
+            if let Err(mut pass) = sent {
                 // He has gone just now. The place is still ours to give.
-                Err(mut pass) => pass.gate = None,
+                pass.gate = None;
+                state.give_back(true);
             }
+            seat = state.admit(self.limit.concurrency);
         }
     }
 
@@ -268,6 +268,51 @@ impl PartialEq for Gate {
 }
 
 impl State {
+    /// Takes a place, if one of `concurrency` is free and the limit leaves it.
+    fn take_place(&mut self, concurrency: u32) -> bool {
+        let is_free = self.awaited < self.limit && self.under_way < concurrency;
+        if is_free {
+            self.under_way += 1;
+            self.awaited += 1;
+        }
+        is_free
+    }
+
+    fn give_back(&mut self, was_awaited: bool) {
+        self.under_way -= 1;
+        self.awaited -= u32::from(was_awaited);
+    }
+
+    /// Takes a place for whoever waits next.
+    fn admit(&mut self, concurrency: u32) -> Option<Seat> {
+        if self.waiting == 0 || !self.take_place(concurrency) {
+            return None;
+        }
+        let seat = self.next();
+        if seat.is_none() {
+            self.give_back(true);
+        }
+        seat
+    }
+
+    /// An answer has taken so long.
+    fn learn(&mut self, now: Moment, latency: Duration, late: bool) {
+        if let Some(gradient) = self.gradient.as_mut() {
+            gradient.sample(now, latency, self.awaited, late);
+            self.limit = gradient.limit();
+        }
+    }
+
+    /// Whether the limit is back from a measurement that has come to nothing.
+    fn is_back(&mut self, now: Moment) -> bool {
+        let Some(gradient) = self.gradient.as_mut() else {
+            return false;
+        };
+        gradient.look(now);
+        let before = std::mem::replace(&mut self.limit, gradient.limit());
+        before < self.limit
+    }
+
     fn seat(&mut self, class: usize, turn: oneshot::Sender<Pass>) -> u64 {
         self.serial += 1;
         let serial = self.serial;
@@ -332,7 +377,8 @@ impl Drop for Waiting {
 impl Drop for Pass {
     fn drop(&mut self) {
         if let Some(gate) = self.gate.take() {
-            gate.leave();
+            let was_awaited = self.is_awaited;
+            gate.change(|state| state.give_back(was_awaited));
         }
     }
 }
@@ -351,14 +397,14 @@ mod tests {
     }
 
     fn through(gate: &Arc<Gate>) -> Pass {
-        match gate.enter(Priority::Normal) {
+        match gate.enter(Priority::Normal, Moment::ZERO) {
             Entry::Through(pass) => pass,
             other => panic!("{other:?}"),
         }
     }
 
     fn waits(gate: &Arc<Gate>, priority: Priority) -> Waiting {
-        match gate.enter(priority) {
+        match gate.enter(priority, Moment::ZERO) {
             Entry::Waits(waiting) => waiting,
             other => panic!("{other:?}"),
         }
@@ -386,14 +432,14 @@ mod tests {
         let early = waits(&gate, Priority::Low);
         let late = waits(&gate, Priority::Low);
         assert!(
-            matches!(gate.enter(Priority::Low), Entry::Full),
+            matches!(gate.enter(Priority::Low, Moment::ZERO), Entry::Full),
             "nobody is below him"
         );
         let normal = waits(&gate, Priority::Normal);
         assert_eq!(late.turn().await.unwrap_err(), Turned::Shed);
         let high = waits(&gate, Priority::High);
         assert_eq!(early.turn().await.unwrap_err(), Turned::Shed);
-        assert!(matches!(gate.enter(Priority::Normal), Entry::Full));
+        assert!(matches!(gate.enter(Priority::Normal, Moment::ZERO), Entry::Full));
         drop(pass);
         drop(high.turn().await.unwrap());
         drop(normal.turn().await.unwrap());
@@ -432,7 +478,7 @@ mod tests {
     fn without_room_nobody_waits() {
         let gate = gate(1, 0);
         let _pass = through(&gate);
-        assert!(matches!(gate.enter(Priority::High), Entry::Full));
+        assert!(matches!(gate.enter(Priority::High, Moment::ZERO), Entry::Full));
     }
 
     #[test]
@@ -450,7 +496,7 @@ mod tests {
                         for turn in 0..500 {
                             let priority =
                                 [Priority::Low, Priority::Normal, Priority::High][(worker + turn) % 3];
-                            let pass = match gate.enter(priority) {
+                            let pass = match gate.enter(priority, Moment::ZERO) {
                                 Entry::Through(pass) => pass,
                                 Entry::Full => continue,
                                 Entry::Waits(waiting) if turn % 5 == 0 => {
@@ -492,10 +538,10 @@ mod tests {
     }
 
     /// Tells the gate of so many answers after `latency`, a hundred of them in a second.
-    fn tell(pass: &Pass, now_us: &mut u64, count: u32, latency: Duration) {
+    fn tell(gate: &Arc<Gate>, now_us: &mut u64, count: u32, latency: Duration) {
         for _ in 0..count {
             *now_us += 10_000;
-            pass.sample(Moment::from_micros(*now_us), latency);
+            gate.change(|state| state.learn(Moment::from_micros(*now_us), latency, false));
         }
     }
 
@@ -505,7 +551,7 @@ mod tests {
         let passes: Vec<_> = (0..4).map(|_| through(&gate)).collect();
         let mut waiting: Vec<_> = (0..20).map(|_| waits(&gate, Priority::Normal)).collect();
         let mut now_us = 0;
-        tell(&passes[0], &mut now_us, 32, Duration::from_millis(10));
+        tell(&gate, &mut now_us, 32, Duration::from_millis(10));
         let limit = gate.limit_now();
         assert!(limit > 4, "{limit}: nothing is slower with four");
         assert_eq!(gate.counts(), (limit, 24 - limit));
@@ -521,14 +567,14 @@ mod tests {
         let gate = adaptive(40);
         let mut passes: Vec<_> = (0..40).map(|_| through(&gate)).collect();
         let mut now_us = 0;
-        tell(&passes[0], &mut now_us, 32, Duration::from_millis(10));
+        tell(&gate, &mut now_us, 32, Duration::from_millis(10));
         let _more: Vec<_> = (gate.counts().0..gate.limit_now())
             .map(|_| through(&gate))
             .collect();
         let before = gate.limit_now();
         let waiting = waits(&gate, Priority::High);
         while gate.limit_now() + 5 > before {
-            tell(&passes[0], &mut now_us, 1, SECOND);
+            tell(&gate, &mut now_us, 1, SECOND);
         }
         assert_eq!(gate.counts(), (before, 1), "nobody is thrown out");
         drop(passes.pop());
@@ -539,5 +585,29 @@ mod tests {
         drop(passes.pop());
         assert_eq!(gate.counts(), (gate.limit_now(), 0));
         assert!(waiting.turn().await.is_ok());
+    }
+
+    #[test]
+    fn answers_that_go_on_hold_no_place_of_a_limit_that_is_found_but_of_the_one_that_is_configured() {
+        let gate = adaptive(20);
+        let latency = Duration::from_millis(10);
+        let mut passes: Vec<_> = (0..20).map(|_| through(&gate)).collect();
+        for pass in &mut passes {
+            pass.sample(Moment::from_micros(10_000), latency, false);
+            pass.begins();
+        }
+        assert_eq!(gate.counts(), (20, 0), "all of them go on");
+        for _ in 20..100 {
+            let mut pass = through(&gate);
+            pass.begins();
+            passes.push(pass);
+        }
+        assert!(matches!(
+            gate.enter(Priority::High, Moment::ZERO),
+            Entry::Waits(_)
+        ));
+        drop(passes);
+        assert_eq!(gate.counts(), (0, 0));
+        assert_eq!(gate.state().awaited, 0);
     }
 }

@@ -107,10 +107,17 @@ impl Granted {
         self.marks.get_or_insert_default()
     }
 
-    /// The request was answered after `latency`, or given up as too late: limits of concurrency learn of it.
-    pub(super) fn sample(&self, now: Moment, latency: Duration) {
-        for pass in self.passes.iter().flatten() {
-            pass.sample(now, latency);
+    /// The answer begins after `latency`, or is given up as too `late`: limits of concurrency learn of it.
+    pub(super) fn sample(&mut self, now: Moment, latency: Duration, late: bool) {
+        for pass in self.passes.iter_mut().flatten() {
+            pass.sample(now, latency, late);
+        }
+    }
+
+    /// An answer begins that says nothing of how fast it can be.
+    pub(super) fn begins(&mut self) {
+        for pass in self.passes.iter_mut().flatten() {
+            pass.begins();
         }
     }
 
@@ -362,7 +369,7 @@ impl Worker {
         let policy = route.policy.as_deref();
         let class = policy.map_or(Priority::Normal, |policy| policy.class.of(view));
         let own = policy.and_then(|policy| policy.gate.as_ref());
-        pass([own, cluster.gate.as_ref()], class, cleared)?;
+        pass([own, cluster.gate.as_ref()], (class, now), cleared)?;
         let stuck = cluster
             .sticky
             .as_ref()
@@ -420,7 +427,11 @@ fn boxed(marks: Marks) -> Option<Box<Marks>> {
 }
 
 /// Leads a request through the gates on its way that it has not passed yet.
-fn pass(gates: [Option<&Arc<Gate>>; GATES], class: Priority, cleared: &mut Cleared) -> Result<(), Stop> {
+fn pass(
+    gates: [Option<&Arc<Gate>>; GATES],
+    (class, now): (Priority, Moment),
+    cleared: &mut Cleared,
+) -> Result<(), Stop> {
     for (index, (gate, place)) in gates.into_iter().zip(&mut cleared.passes).enumerate() {
         // Whoever had to wait may be led elsewhere now, and a place there is another one.
         let is_here = |pass: &Pass| gate.is_some_and(|gate| pass.is_of(gate));
@@ -430,7 +441,7 @@ fn pass(gates: [Option<&Arc<Gate>>; GATES], class: Priority, cleared: &mut Clear
         let Some(gate) = gate.filter(|_| place.is_none()) else {
             continue;
         };
-        match gate.enter(class) {
+        match gate.enter(class, now) {
             Entry::Through(pass) => *place = Some(pass),
             Entry::Waits(waiting) => return Err(Stop::Waits(Until::Turn(index, waiting))),
             Entry::Full => return Err(Denial::of(Reason::Busy).come_back_in(1).into()),

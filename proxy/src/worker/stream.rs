@@ -161,7 +161,7 @@ impl Worker {
         if let Some(turn) = attempt.turn.as_mut() {
             turn.heard = Some(now.since(attempt.started));
         }
-        flow.granted.sample(now, now.since(flow.ready));
+        flow.granted.sample(now, now.since(flow.ready), false);
         flow.trace_head(now);
         flow.first_byte = Some(now);
         self.tell_slot(flow);
