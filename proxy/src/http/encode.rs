@@ -12,7 +12,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::exchange::Exchange;
 use crate::fields::Fields;
-use crate::policy::compress::{Change, Encoder};
+use crate::policy::compress::{self, Change, Encoder};
 use crate::policy::pages::Giver;
 use crate::server::local;
 
@@ -38,6 +38,10 @@ impl Exchange {
         let before = head.headers.clone();
         let fields = Fields::from(&before);
         let mut change = compressing.change(status, fields);
+        if status == 304 && !compress::knows_encoded(Fields::from(&came.headers), fields) {
+            // Of something that was never encoded, or not for this client.
+            change = Change::Varies;
+        }
         if let Change::Encoded(coding) = change {
             // Before 1.1 nobody could tell an end from a cut.
             let can_end = came.version != Version::HTTP_10;

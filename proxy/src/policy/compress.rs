@@ -16,8 +16,8 @@ mod encoder;
 use std::sync::Arc;
 
 use http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, RANGE,
-    VARY,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+    IF_NONE_MATCH, RANGE, VARY,
 };
 use http::{HeaderName, HeaderValue};
 
@@ -290,6 +290,19 @@ impl Change {
             head.add(&VARY, HeaderValue::from_static("accept-encoding"));
         }
     }
+}
+
+/// Whether a client that asks whether something has changed means its encoded form: the answer's validator is one
+/// that it names, as it was told with that form. Any other stands for the very bytes, and a cache that were told a
+/// weak one could resume no download with it any more.
+pub fn knows_encoded(request: Fields<'_>, answer: Fields<'_>) -> bool {
+    let Some(tag) = answer.get(&ETAG).and_then(weakened) else {
+        return false;
+    };
+    let mut named = request
+        .all(&IF_NONE_MATCH)
+        .flat_map(|value| value.split(|byte| *byte == b','));
+    named.any(|named| named.trim_ascii() == tag.as_bytes())
 }
 
 /// The same validator, for another form of the same thing; `None` for what is no validator. Source: RFC 9110 section 8.8.3.

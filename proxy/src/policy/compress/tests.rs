@@ -121,6 +121,23 @@ fn what_has_not_changed_is_known_by_the_validator_that_the_client_has() {
     }
 }
 
+#[test]
+fn only_who_names_the_validator_of_the_encoded_form_means_that() {
+    for (named, is_meant) in [
+        ("W/\"a\"", true),
+        ("\"b\", W/\"a\"", true),
+        ("\"a\"", false),
+        ("*", false),
+        ("W/\"ab\"", false),
+    ] {
+        let request = head(&[(IF_NONE_MATCH, named)]);
+        let answer = head(&[(ETAG, "\"a\"")]);
+        let known = knows_encoded(Fields::from(&request), Fields::from(&answer));
+        assert_eq!(known, is_meant, "{named}");
+        assert!(!knows_encoded(Fields::from(&request), Fields::from(&head(&[]))));
+    }
+}
+
 fn decoded(coding: Coding, bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     match coding {
