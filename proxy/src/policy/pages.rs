@@ -13,8 +13,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderValue;
 use http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
-    LAST_MODIFIED, TRANSFER_ENCODING,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH,
+    CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE, ETAG, EXPIRES, LAST_MODIFIED, TRAILER, TRANSFER_ENCODING,
 };
 
 use super::Policy;
@@ -157,10 +157,15 @@ impl Shown {
     pub fn replace(&self, head: &mut impl Head) {
         for name in [
             ACCEPT_RANGES,
+            CONTENT_DISPOSITION,
             CONTENT_ENCODING,
+            CONTENT_LANGUAGE,
+            CONTENT_LOCATION,
             CONTENT_RANGE,
             ETAG,
+            EXPIRES,
             LAST_MODIFIED,
+            TRAILER,
             TRANSFER_ENCODING,
         ]
         .iter()
