@@ -246,9 +246,13 @@ impl Config {
         self.listeners.iter().filter_map(|listener| listener.tls.as_ref())
     }
 
-    /// What the clusters that speak TLS do it with.
+    /// What the clusters that speak TLS do it with, and what issuers are asked for their keys with.
     pub fn originations(&self) -> impl Iterator<Item = &Arc<Origination>> {
-        self.clusters.iter().filter_map(|cluster| cluster.tls.as_ref())
+        let clusters = self.clusters.iter().filter_map(|cluster| cluster.tls.as_ref());
+        let issuers = self
+            .policies()
+            .filter_map(|(_, _, policy)| policy.jwt.as_ref()?.origination());
+        clusters.chain(issuers)
     }
 
     /// All policies: each with its listener, and with its route where it is one of those.

@@ -372,6 +372,10 @@ fn is_same(new: &Config, running: &Config) -> bool {
             .terminations()
             .zip(running.terminations())
             .all(|(a, b)| a.is_same_as(b))
+        && new
+            .originations()
+            .zip(running.originations())
+            .all(|(a, b)| a.is_same_as(b))
         && new.pages().eq(running.pages())
 }
 

@@ -1,7 +1,9 @@
 //! Public keys of those who sign tokens, from a file or a URL (RFC 7517), and what a signature is held against.
 //!
 //! RS256, ES256 and EdDSA with Ed25519: what is signed with a key of one kind is never read as another, because the kind
-//! belongs to the key and the token's word has to agree. Keys that are none of these, or for encryption, are passed over.
+//! belongs to the key and the token's word has to agree. Keys that are none of these, or not for verifying, are
+//! passed over. A broken key is a mistake in a file, whose owner sees it at once. In what is fetched it is somebody
+//! else's, and no reason to know none of the others (RFC 7517 section 5).
 
 pub mod fetch;
 pub mod remote;
@@ -81,7 +83,7 @@ enum Material {
 
 #[derive(Deserialize)]
 struct Written {
-    keys: Vec<WrittenKey>,
+    keys: Vec<serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -91,6 +93,7 @@ struct WrittenKey {
     alg: Option<String>,
     #[serde(rename = "use")]
     usage: Option<String>,
+    key_ops: Option<Vec<String>>,
     crv: Option<String>,
     n: Option<String>,
     e: Option<String>,
@@ -115,6 +118,26 @@ impl Keys {
         Self::parse(&text)
     }
 
+    /// Reads a set without the keys that are broken, and those beyond [`KEYS_MAX`]. With how many these are.
+    ///
+    /// # Errors
+    /// It is no set, or nothing is left of it.
+    pub fn parse_sound(text: &[u8]) -> Result<(Self, usize), KeysError> {
+        let written: Written = serde_json::from_slice(text)?;
+        let (mut keys, mut broken) = (Vec::new(), 0);
+        for key in written.keys {
+            match WrittenKey::read(key) {
+                Ok(key) if keys.len() < KEYS_MAX => keys.extend(key),
+                Ok(None) => {}
+                Ok(Some(_)) | Err(_) => broken += 1,
+            }
+        }
+        match keys.is_empty() {
+            true => Err(KeysError::Count),
+            false => Ok((Self(keys), broken)),
+        }
+    }
+
     /// Reads a set.
     ///
     /// # Errors
@@ -123,7 +146,7 @@ impl Keys {
         let written: Written = serde_json::from_slice(text)?;
         let mut keys = Vec::new();
         for key in written.keys {
-            keys.extend(key.read()?);
+            keys.extend(WrittenKey::read(key)?);
         }
         if keys.is_empty() || keys.len() > KEYS_MAX {
             return Err(KeysError::Count);
@@ -150,39 +173,47 @@ impl Keys {
 
 impl WrittenKey {
     /// `None` for a key that is not for signatures, or not of a kind that is read here.
-    fn read(self) -> Result<Option<Key>, KeysError> {
+    fn read(value: serde_json::Value) -> Result<Option<Key>, KeysError> {
+        let this: Self = serde_json::from_value(value)?;
         let bytes = |text: &Option<String>, what| {
             let decoded = text.as_deref().and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
             decoded.ok_or(KeysError::Key(what))
         };
         let sized = |bytes: Vec<u8>, what| (bytes.len() == 32).then_some(bytes).ok_or(KeysError::Key(what));
-        if self.usage.as_deref().is_some_and(|usage| usage != "sig") {
+        let is_other = this.usage.as_deref().is_some_and(|usage| usage != "sig");
+        let is_silent = |operations: &Vec<String>| operations.iter().all(|operation| operation != "verify");
+        if is_other || this.key_ops.as_ref().is_some_and(is_silent) {
             return Ok(None);
         }
-        let (material, algorithm) = match (self.kty.as_str(), self.crv.as_deref()) {
-            ("RSA", _) => {
-                let (n, e) = (bytes(&self.n, "n")?, bytes(&self.e, "e")?);
+        let algorithm = match (this.kty.as_str(), this.crv.as_deref()) {
+            ("RSA", _) => "RS256",
+            ("EC", Some("P-256")) => "ES256",
+            ("OKP", Some("Ed25519")) => "EdDSA",
+            _ => return Ok(None),
+        };
+        // A key for another algorithm is not for this one, and need not look like one.
+        if this.alg.as_deref().is_some_and(|alg| alg != algorithm) {
+            return Ok(None);
+        }
+        let material = match algorithm {
+            "RS256" => {
+                let (n, e) = (bytes(&this.n, "n")?, bytes(&this.e, "e")?);
                 if !(256..=1024).contains(&n.len()) {
                     return Err(KeysError::Key("n has not 2048 to 8192 bits"));
                 }
-                (Material::Rsa { n, e }, "RS256")
+                Material::Rsa { n, e }
             }
-            ("EC", Some("P-256")) => {
+            "ES256" => {
                 let (x, y) = (
-                    sized(bytes(&self.x, "x")?, "x")?,
-                    sized(bytes(&self.y, "y")?, "y")?,
+                    sized(bytes(&this.x, "x")?, "x")?,
+                    sized(bytes(&this.y, "y")?, "y")?,
                 );
-                (Material::P256([&[4][..], &x, &y].concat()), "ES256")
+                Material::P256([&[4][..], &x, &y].concat())
             }
-            ("OKP", Some("Ed25519")) => (Material::Ed25519(sized(bytes(&self.x, "x")?, "x")?), "EdDSA"),
-            _ => return Ok(None),
+            _ => Material::Ed25519(sized(bytes(&this.x, "x")?, "x")?),
         };
-        // A key for another algorithm is not for this one.
-        if self.alg.as_deref().is_some_and(|alg| alg != algorithm) {
-            return Ok(None);
-        }
         Ok(Some(Key {
-            id: self.kid,
+            id: this.kid,
             material,
         }))
     }
@@ -208,6 +239,45 @@ impl Material {
             Self::Ed25519(point) => UnparsedPublicKey::new(&ED25519, point)
                 .verify(message, signature)
                 .is_ok(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str =
+        r#"{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+
+    #[test]
+    fn an_odd_key_is_a_mistake_in_a_file_and_no_reason_to_fetch_none_of_the_others() {
+        for odd in [
+            r#"{"kty":"RSA","n":"AQAB","e":"AQAB"}"#,
+            r#"{"kty":"EC","crv":"P-256","x":"AQAB"}"#,
+            r#"{"kty":"OKP","crv":"Ed25519","kid":7,"x":"AQAB"}"#,
+            "{}",
+            "7",
+        ] {
+            let text = format!(r#"{{"keys":[{odd},{GOOD}]}}"#);
+            assert!(Keys::parse(text.as_bytes()).is_err(), "{odd}");
+            let (keys, broken) = Keys::parse_sound(text.as_bytes()).unwrap();
+            assert!(keys.has("a") && broken == 1, "{odd}");
+            let alone = format!(r#"{{"keys":[{odd}]}}"#);
+            assert!(Keys::parse_sound(alone.as_bytes()).is_err(), "{odd}");
+        }
+        let many = format!(r#"{{"keys":[{}]}}"#, [GOOD; KEYS_MAX + 1].join(","));
+        assert_eq!(Keys::parse_sound(many.as_bytes()).unwrap().1, 1);
+    }
+
+    #[test]
+    fn a_key_that_is_for_something_else_is_passed_over_whatever_it_looks_like() {
+        for other in [
+            r#"{"kty":"RSA","alg":"RS512","n":"AQAB","e":"AQAB"}"#,
+            r#"{"kty":"OKP","crv":"Ed25519","kid":"b","key_ops":["sign"],"x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#,
+        ] {
+            let keys = Keys::parse(format!(r#"{{"keys":[{other},{GOOD}]}}"#).as_bytes()).unwrap();
+            assert!(keys.has("a") && !keys.has("b"), "{other}");
         }
     }
 }

@@ -29,6 +29,7 @@ use super::marks::Marks;
 use super::{Denial, Reason};
 use crate::fields::Fields;
 use crate::request::RequestView;
+use crate::tls::origination::Origination;
 
 /// Longest token.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
@@ -110,6 +111,22 @@ impl Jwt {
         match &self.keys {
             Source::File(_) => None,
             Source::Url(remote) => Some(remote),
+        }
+    }
+
+    /// What an issuer is spoken to with, where that is TLS.
+    pub fn origination(&self) -> Option<&Arc<Origination>> {
+        match &self.settings.keys {
+            KeysFrom::File(_) => None,
+            KeysFrom::Url(place) => place.tls.as_ref(),
+        }
+    }
+
+    /// The same, with keys that are fetched already.
+    pub(super) fn sharing(&self, remote: &Arc<Remote>) -> Self {
+        Self {
+            settings: self.settings.clone(),
+            keys: Source::Url(remote.clone()),
         }
     }
 

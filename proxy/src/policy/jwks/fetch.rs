@@ -80,6 +80,9 @@ pub enum FetchError {
     /// It was answered with this status.
     #[error("answered with {0}")]
     Status(u16),
+    /// We have broken off ourselves.
+    #[error("the fetch has broken off")]
+    Broken,
     /// The answer is no set of keys.
     #[error("the answer is no set of keys")]
     Keys(#[from] KeysError),
@@ -196,7 +199,14 @@ async fn read(answer: Response<Incoming>) -> Fetched {
         }
         all.extend_from_slice(&piece);
     }
-    Ok((Keys::parse(&all)?, max_age(&head.headers)))
+    let (keys, broken) = Keys::parse_sound(&all)?;
+    if broken > 0 {
+        tracing::warn!(
+            broken,
+            "keys of an issuer are broken or too many: they are passed over"
+        );
+    }
+    Ok((keys, max_age(&head.headers)))
 }
 
 /// How long an answer is good, as it says. Source: RFC 9111 section 5.2.2.
