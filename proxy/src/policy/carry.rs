@@ -1,11 +1,14 @@
 //! What stays the same in a new configuration goes on with what has been used up of it.
 //!
 //! A reload, or a name with another address, must not give every client a new burst. A listener is known by its
-//! address, a route by what it matches, a cluster by its name, a part of a policy by what it says.
+//! address, a route by what it matches, a cluster by its name, a part of a policy by what it says. Keys of an issuer
+//! are known by where they are fetched alone: whatever else is asked of tokens now, nobody is locked out because the
+//! issuer is down at this moment.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::jwks::remote::Remote;
 use super::{Gate, Policy};
 use crate::config::Config;
 
@@ -29,6 +32,13 @@ pub(crate) fn carry_over(before: &Config, after: &mut Config) {
             let same = old_routes.get(&format!("{:?}", route.matches));
             carry(same.and_then(|same| same.policy.as_ref()), &mut route.policy);
         }
+    }
+    let old_policies = before.policies().filter_map(|(_, _, policy)| policy.jwt.as_ref());
+    let fetched: Vec<_> = old_policies.filter_map(|jwt| jwt.remote()).collect();
+    for listener in &mut after.listeners {
+        let of_routes = listener.routes.iter_mut().map(|route| &mut route.policy);
+        let policies = of_routes.chain([&mut listener.policy]);
+        policies.for_each(|policy| share_keys(&fetched, policy));
     }
     for cluster in after.clusters.iter_mut().filter(|cluster| cluster.gate.is_some()) {
         let same = before.clusters.iter().find(|old| old.name == cluster.name);
@@ -85,6 +95,27 @@ fn carry(before: Option<&Arc<Policy>>, after: &mut Option<Arc<Policy>>) {
     *after = Some(Arc::new(carried));
 }
 
+/// Keys that are fetched already are those of whoever has them fetched there.
+fn share_keys(fetched: &[&Arc<Remote>], policy: &mut Option<Arc<Policy>>) {
+    let Some(jwt) = policy.as_ref().and_then(|policy| policy.jwt.as_ref()) else {
+        return;
+    };
+    let Some(own) = jwt.remote() else {
+        return;
+    };
+    // One that it has been given already is its own.
+    if fetched.iter().any(|known| Arc::ptr_eq(known, own)) {
+        return;
+    }
+    let Some(same) = fetched.iter().find(|known| known.place() == own.place()) else {
+        return;
+    };
+    let jwt = Arc::new(jwt.sharing(same));
+    if let Some(policy) = policy {
+        Arc::make_mut(policy).jwt = Some(jwt);
+    }
+}
+
 /// Requests that are under way stay counted.
 fn carry_gate(before: Option<&Arc<Gate>>, after: &mut Option<Arc<Gate>>) {
     if let Some(before) = before.filter(|before| after.as_ref() == Some(*before)) {
@@ -120,5 +151,22 @@ mod tests {
         let ((old, old_route), (new, new_route)) = (parts(&before), parts(&after));
         assert!(Arc::ptr_eq(&old[0], &new[0]) && Arc::ptr_eq(&old[1], &new[1]));
         assert!(!Arc::ptr_eq(&old_route[0], &new_route[0]) && Arc::ptr_eq(&old_route[1], &new_route[1]));
+    }
+
+    #[test]
+    fn keys_of_an_issuer_go_on_whatever_else_is_asked_of_tokens() {
+        let jwt = |port: u16, audience: &str| {
+            format!("jwt: {{ keysUrl: 'http://127.0.0.1:{port}/keys', issuer: a, audiences: [{audience}] }}")
+        };
+        let before = config("idleTimeout: 60s", &jwt(1, "shop"));
+        let remote = |config: &Config| {
+            let policy = config.listeners[0].routes[0].policy.as_ref().unwrap();
+            policy.jwt.as_ref().unwrap().remote().unwrap().clone()
+        };
+        for (port, is_same) in [(1, true), (2, false)] {
+            let mut after = config("idleTimeout: 60s", &jwt(port, "bank"));
+            carry_over(&before, &mut after);
+            assert_eq!(Arc::ptr_eq(&remote(&before), &remote(&after)), is_same, "{port}");
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! asked for long, or where a token names a key that is not among them, it waits, once. What was fetched last holds until
 //! there is something better: an issuer that is down for an hour locks nobody out. How long it is good the issuer says
 //! (`Cache-Control: max-age`), within bounds; after a failure it is asked again after one second, two, four, up to five
-//! minutes.
+//! minutes, or up to ten seconds where there are no keys at all.
 //!
 //! A token that names an unknown key may be a stranger's. So that many of them are no way to have an issuer flooded, one of
 //! them in [`UNKNOWN_PAUSE`] has the keys fetched, and the others are refused as they are.
@@ -20,7 +20,7 @@ use foreshade_engine::moment::Moment;
 use tokio::sync::oneshot;
 
 use super::Keys;
-use super::fetch::{Fetched, Place, beside, fetch};
+use super::fetch::{FetchError, Fetched, Place, beside, fetch};
 
 /// Keys are not fetched more often than this, whatever the issuer says.
 const GOOD_MIN: Duration = Duration::from_secs(60);
@@ -34,6 +34,9 @@ const GOOD_USUALLY: Duration = Duration::from_secs(600);
 /// After a first failure; each further one doubles it.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(300);
+
+/// At most where there are no keys: nobody is let in until the issuer is back.
+const RETRY_MAX_MISSING: Duration = Duration::from_secs(10);
 
 /// Old for so long, keys are late: nobody has asked meanwhile, and whoever asks now waits for new ones.
 const LATE: Duration = Duration::from_secs(60);
@@ -72,6 +75,8 @@ struct State {
     fetching: bool,
     failures: u32,
     unknown: Option<Moment>,
+    /// Keys were fetched then and are good for so long, and nobody has told the time yet.
+    undated: Option<(Instant, Duration)>,
     waiters: Vec<oneshot::Sender<()>>,
 }
 
@@ -85,6 +90,11 @@ impl Remote {
             state: Mutex::default(),
             counts: Default::default(),
         }
+    }
+
+    /// Where they are fetched.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// What was fetched last. Borrowed: a count of who holds it would be written by all workers with each request.
@@ -101,7 +111,7 @@ impl Remote {
     pub fn begin(self: &Arc<Self>) {
         let mut state = self.state();
         if !state.fetching && self.content.load().is_none() {
-            state.fetching = self.fetch_beside(Moment::ZERO);
+            state.fetching = self.fetch_beside(None);
         }
     }
 
@@ -112,6 +122,13 @@ impl Remote {
             return None;
         }
         let mut state = self.state();
+        let due = match state.undated.take() {
+            Some((fetched, good)) => self.dated(now, fetched.elapsed(), good),
+            None => due,
+        };
+        if why == Why::Routine && now < due {
+            return None;
+        }
         if !state.fetching {
             let is_time = match why {
                 Why::Unknown => state.unknown.is_none_or(|at| now.since(at) >= UNKNOWN_PAUSE),
@@ -123,10 +140,10 @@ impl Remote {
             if why == Why::Unknown {
                 state.unknown = Some(now);
             }
-            state.fetching = self.fetch_beside(now);
+            state.fetching = self.fetch_beside(Some(now));
         }
         let is_late = self.content.load().is_none() || now.since(due) >= LATE;
-        if !state.fetching || (why == Why::Routine && !is_late) || state.waiters.len() >= WAITERS_MAX {
+        if !state.fetching || (why == Why::Routine && !is_late) || !state.has_room(why) {
             return None;
         }
         let (tell, told) = oneshot::channel();
@@ -134,16 +151,31 @@ impl Remote {
         Some(told)
     }
 
-    /// Begins a fetch. False where that cannot be.
-    fn fetch_beside(self: &Arc<Self>, now: Moment) -> bool {
+    /// Keys that were fetched so long ago are due then.
+    fn dated(&self, now: Moment, age: Duration, good: Duration) -> Moment {
+        let age_us = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
+        let due_us = (now + good).as_micros().saturating_sub(age_us);
+        self.due.store(due_us, Relaxed);
+        Moment::from_micros(due_us)
+    }
+
+    /// Begins a fetch; nobody has told the time where `now` is `None`. False where it cannot be.
+    fn fetch_beside(self: &Arc<Self>, now: Option<Moment>) -> bool {
         let (remote, began) = (self.clone(), Instant::now());
         beside(async move {
-            let fetched = fetch(&remote.place).await;
-            remote.fetched(fetched, now + began.elapsed());
+            // Not before it runs: one that is not taken is dropped by who holds the lock.
+            let mut under_way = UnderWay {
+                remote,
+                now,
+                began,
+                is_done: false,
+            };
+            let fetched = fetch(&under_way.remote.place).await;
+            under_way.end(fetched);
         })
     }
 
-    fn fetched(&self, fetched: Fetched, now: Moment) {
+    fn fetched(&self, fetched: Fetched, now: Option<Moment>) {
         let url = &self.place.url;
         let [good, bad] = &self.counts;
         let mut state = self.state();
@@ -160,10 +192,14 @@ impl Remote {
                 tracing::error!(%url, error, kept, "keys cannot be fetched: what was fetched before holds");
                 bad.fetch_add(1, Relaxed);
                 state.failures = state.failures.saturating_add(1);
-                retry_after(state.failures)
+                retry_after(state.failures, kept)
             }
         };
-        self.due.store((now + pause).as_micros(), Relaxed);
+        match now {
+            Some(now) => self.due.store((now + pause).as_micros(), Relaxed),
+            // Whoever comes first tells what it is, and may try again at once what has failed.
+            None => state.undated = (state.failures == 0).then(|| (Instant::now(), pause)),
+        }
         state.fetching = false;
         for waiter in state.waiters.drain(..) {
             // Nobody may wait any more.
@@ -176,21 +212,60 @@ impl Remote {
     }
 }
 
+impl State {
+    /// Whether one more may wait. Anybody can name an unknown key: such take no more than half of the places.
+    fn has_room(&mut self, why: Why) -> bool {
+        let most = match why {
+            Why::Unknown => WAITERS_MAX / 2,
+            Why::Routine | Why::Missing => WAITERS_MAX,
+        };
+        if self.waiters.len() >= most {
+            // Those whose client has gone.
+            self.waiters.retain(|waiter| !waiter.is_closed());
+        }
+        self.waiters.len() < most
+    }
+}
+
+/// A fetch. One that breaks off has failed, or nobody would begin another one.
+struct UnderWay {
+    remote: Arc<Remote>,
+    now: Option<Moment>,
+    began: Instant,
+    is_done: bool,
+}
+
+impl UnderWay {
+    fn end(&mut self, fetched: Fetched) {
+        self.is_done = true;
+        let now = self.now.map(|now| now + self.began.elapsed());
+        self.remote.fetched(fetched, now);
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.end(Err(FetchError::Broken));
+        }
+    }
+}
+
 /// How long keys are good.
 fn good_for(max_age: Option<Duration>) -> Duration {
     max_age.map_or(GOOD_USUALLY, |age| age.clamp(GOOD_MIN, GOOD_MAX))
 }
 
-/// After so many failures in a row, 1 or more.
-fn retry_after(failures: u32) -> Duration {
+/// After so many failures in a row, 1 or more; `kept` where there are keys that hold meanwhile.
+fn retry_after(failures: u32, kept: bool) -> Duration {
     let factor = 2_u32.saturating_pow(failures.saturating_sub(1));
-    RETRY_MIN.saturating_mul(factor).min(RETRY_MAX)
+    let most = if kept { RETRY_MAX } else { RETRY_MAX_MISSING };
+    RETRY_MIN.saturating_mul(factor).min(most)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::KeysError;
-    use super::super::fetch::FetchError;
     use super::*;
 
     const KEYS: &[u8] =
@@ -233,7 +308,7 @@ mod tests {
             (Some(1 << 60), day),
         ] {
             let remote = remote();
-            remote.fetched(good(said), at(5));
+            remote.fetched(good(said), Some(at(5)));
             assert_eq!(due_s(&remote), 5 + seconds, "{said:?}");
         }
     }
@@ -241,17 +316,22 @@ mod tests {
     #[test]
     fn an_issuer_that_fails_is_left_alone_for_longer_each_time_and_what_was_good_holds() {
         let remote = remote();
-        remote.fetched(good(None), at(0));
+        remote.fetched(good(None), Some(at(0)));
         let mut pauses = Vec::new();
         for _ in 0..12 {
-            remote.fetched(bad(), at(1000));
+            remote.fetched(bad(), Some(at(1000)));
             pauses.push(due_s(&remote) - 1000);
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
         assert!(remote.content().is_some());
-        remote.fetched(good(None), at(1000));
-        remote.fetched(bad(), at(1000));
+        remote.fetched(good(None), Some(at(1000)));
+        remote.fetched(bad(), Some(at(1000)));
         assert_eq!(due_s(&remote), 1001, "from the beginning");
+        assert_eq!(
+            retry_after(12, false),
+            RETRY_MAX_MISSING,
+            "nobody is let in meanwhile"
+        );
         assert_eq!(remote.counts(), [2, 13]);
     }
 
@@ -261,7 +341,7 @@ mod tests {
         let mut first = remote.look(at(0), Why::Missing).unwrap();
         let mut second = remote.look(at(0), Why::Routine).unwrap();
         assert!(first.try_recv().is_err());
-        remote.fetched(good(None), at(1));
+        remote.fetched(good(None), Some(at(1)));
         assert!(first.try_recv().is_ok() && second.try_recv().is_ok());
         assert!(remote.look(at(2), Why::Routine).is_none());
         remote.state().fetching = true;
@@ -276,7 +356,7 @@ mod tests {
     #[test]
     fn strangers_with_unknown_keys_are_no_way_to_flood_an_issuer() {
         let remote = remote();
-        remote.fetched(good(None), at(0));
+        remote.fetched(good(None), Some(at(0)));
         let begins = |seconds| {
             remote.state().fetching = false;
             // Where they are fetched it is told when that is done.
@@ -290,5 +370,43 @@ mod tests {
         let remote = remote();
         let looks = (0..=WAITERS_MAX).map(|_| remote.look(at(0), Why::Missing));
         assert_eq!(looks.collect::<Vec<_>>().iter().flatten().count(), WAITERS_MAX);
+    }
+
+    #[test]
+    fn strangers_leave_half_of_the_places_and_who_has_gone_leaves_his() {
+        let remote = remote();
+        let looks: Vec<_> = (0..WAITERS_MAX)
+            .filter_map(|_| remote.look(at(0), Why::Unknown))
+            .collect();
+        assert_eq!(looks.len(), WAITERS_MAX / 2);
+        let kept = remote.look(at(0), Why::Missing);
+        assert!(kept.is_some());
+        drop(looks);
+        assert!(remote.look(at(0), Why::Unknown).is_some());
+    }
+
+    #[test]
+    fn keys_that_were_fetched_before_anybody_told_the_time_are_as_good_as_others() {
+        let remote = remote();
+        remote.fetched(good(None), None);
+        let late = at(86_400);
+        assert!(remote.look(late, Why::Routine).is_none(), "nobody waits");
+        assert!(!remote.state().fetching, "and nothing is fetched");
+        assert!((86_400 + 590..=86_400 + 600).contains(&due_s(&remote)));
+    }
+
+    #[test]
+    fn a_fetch_that_breaks_off_has_failed_and_holds_up_nobody() {
+        let remote = remote();
+        let mut waits = remote.look(at(0), Why::Missing).unwrap();
+        drop(UnderWay {
+            remote: remote.clone(),
+            now: Some(at(0)),
+            began: Instant::now(),
+            is_done: false,
+        });
+        assert!(waits.try_recv().is_ok());
+        assert!(!remote.state().fetching);
+        assert_eq!(remote.counts(), [0, 1]);
     }
 }
