@@ -15,6 +15,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
@@ -26,10 +27,15 @@ use pingora_core::server::ShutdownWatch;
 use pingora_error::{BError, Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
+use tokio::time::timeout;
 
 use super::exchange::{Exchange, body_fits, is_replayable};
 use crate::upstream::dial::Lent;
 use crate::upstream::is_hop_by_hop;
+
+/// Bytes of a body in whose place the client got a page, and time for them: longer, and another connection is cheaper.
+const UNWANTED_BYTES_MAX: usize = 64 * 1024;
+const UNWANTED_TIME: Duration = Duration::from_millis(100);
 
 /// Whether a request can go the short way.
 pub(super) fn is_plain(session: &mut Session) -> bool {
@@ -115,7 +121,7 @@ async fn attempt(
     let served = match say(session, body, &mut endpoint, exchange).await {
         Ok(whole) => hear(session, &mut endpoint, exchange, closing)
             .await
-            .map(|()| whole),
+            .map(|all| whole && all),
         Err(error) => Err(error),
     };
     match served {
@@ -149,41 +155,79 @@ async fn say(
     Ok(whole)
 }
 
-/// Passes the answer on.
+/// Passes the answer on. False where the client has all of it, and the endpoint has not said all.
 async fn hear(
     session: &mut Session,
     endpoint: &mut HttpSession,
     exchange: &mut Exchange,
     closing: &ShutdownWatch,
-) -> Result<()> {
+) -> Result<bool> {
     loop {
-        let mut reading = pin!(endpoint.read_response_task());
-        let mut here = Poll::Pending;
-        if exchange.holds_back() {
-            here = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await;
-            if here.is_pending() {
-                // Nothing more is at hand: what the client could have is not kept from him.
-                let piece = exchange.flushed()?;
-                let written = session
-                    .as_downstream_mut()
-                    .write_response_body(piece, false)
-                    .await;
-                written.map_err(|error| error.into_down())?;
-            }
-        }
-        // The client is watched while the endpoint is waited for: who has gone needs no answer.
-        let task = tokio::select! {
-            biased;
-            task = next(here, reading) => task.map_err(|error| error.into_up())?,
-            gone = session.as_downstream_mut().read_body_or_idle(true) => {
-                gone.map_err(|error| error.into_down())?;
-                return Error::e_explain(ErrorType::InternalError, "a body behind the end of the request");
-            }
-        };
+        let task = hear_next(session, endpoint, exchange).await?;
+        let is_begun = matches!(task, HttpTask::Header(_, false));
         if pass(task, session, exchange, closing).await? {
-            return Ok(());
+            // A page stands in for a body that is still to come.
+            return Ok(!is_begun || is_over(endpoint, exchange).await);
         }
     }
+}
+
+/// The next part of the answer.
+async fn hear_next(
+    session: &mut Session,
+    endpoint: &mut HttpSession,
+    exchange: &mut Exchange,
+) -> Result<HttpTask> {
+    let mut reading = pin!(endpoint.read_response_task());
+    let mut here = Poll::Pending;
+    if exchange.holds_back() {
+        here = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await;
+        if here.is_pending() {
+            // Nothing more is at hand: what the client could have is not kept from him.
+            let piece = exchange.flushed()?;
+            let written = session
+                .as_downstream_mut()
+                .write_response_body(piece, false)
+                .await;
+            written.map_err(|error| error.into_down())?;
+        }
+    }
+    // The client is watched while the endpoint is waited for: who has gone needs no answer.
+    tokio::select! {
+        biased;
+        task = next(here, reading) => task.map_err(|error| error.into_up()),
+        gone = session.as_downstream_mut().read_body_or_idle(true) => {
+            gone.map_err(|error| error.into_down())?;
+            Error::e_explain(ErrorType::InternalError, "a body behind the end of the request")
+        }
+    }
+}
+
+/// Reads what is left of a body that no client gets, so that its connection can serve again and a mirror can compare it.
+/// Whatever breaks there is nobody's trouble any more. False where it does not end soon.
+async fn is_over(endpoint: &mut HttpSession, exchange: &mut Exchange) -> bool {
+    let reading = async {
+        let mut bytes = 0;
+        while bytes <= UNWANTED_BYTES_MAX {
+            match endpoint.read_response_task().await {
+                Ok(HttpTask::Body(piece, end)) => {
+                    bytes += piece.as_ref().map_or(0, Bytes::len);
+                    exchange.answer_piece(piece.as_ref(), end);
+                    if end {
+                        return true;
+                    }
+                }
+                Ok(HttpTask::Done | HttpTask::Trailer(_)) => return true,
+                _ => return false,
+            }
+        }
+        false
+    };
+    let is_over = timeout(UNWANTED_TIME, reading).await.unwrap_or(false);
+    if !is_over {
+        exchange.copy_answer_end(false);
+    }
+    is_over
 }
 
 /// What is here already, or what comes.
@@ -219,7 +263,8 @@ async fn pass(
             let client = session.as_downstream_mut();
             let written = client.write_response_header(head).await;
             match (written, page) {
-                (Ok(()), Some(page)) => (client.write_response_body(page, false).await, end),
+                // The client has all that he gets, whatever the endpoint still says.
+                (Ok(()), Some(page)) => (client.write_response_body(page, false).await, true),
                 (written, _) => (written, end),
             }
         }

@@ -60,6 +60,7 @@ impl Passage<'_> {
                         }
                         Poll::Pending => return Poll::Pending,
                         Poll::Ready(Some(Ok(piece))) => self.pass(piece)?,
+                        Poll::Ready(Some(Err(_))) if self.exchange.replaced => self.finish_page(),
                         Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Broken::Endpoint(error))),
                         Poll::Ready(None) => {
                             if let Download::Body(body, _) =
@@ -154,9 +155,18 @@ impl Passage<'_> {
         self.exchange.answer_piece(None, true);
         let last = self.exchange.encoded_end().map_err(Broken::Client)?;
         self.hand_over_piece(last);
+        // What stood behind another body does not stand behind a page.
+        let trailers = trailers.filter(|_| !self.exchange.replaced);
         self.hand_over(HttpTask::Trailer(trailers.map(Box::new)));
         self.download = Download::Whole;
         Ok(())
+    }
+
+    /// The body broke off in whose place the client got a page, which is whole.
+    fn finish_page(&mut self) {
+        self.exchange.copy_answer_end(false);
+        self.hand_over(HttpTask::Trailer(None));
+        self.download = Download::Whole;
     }
 
     /// Takes note of how a call ended, unless its head has said so.
