@@ -443,7 +443,8 @@ impl Worker {
         match consequence.stage {
             Some(stage) if self.move_on(flow, stage, consequence.reason, replayable, now) => Next::Elsewhere,
             _ => {
-                if consequence.class == Class::Timeout {
+                // A body that rests for too long says nothing of how late its head was.
+                if consequence.class == Class::Timeout && flow.first_byte.is_none() {
                     flow.granted.sample(now, now.since(flow.ready), true);
                 }
                 Next::Answer(consequence.status)
