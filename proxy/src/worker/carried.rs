@@ -74,6 +74,24 @@ impl Talk {
     }
 }
 
+impl Flow {
+    /// For so long nobody waited for the endpoint: all that lies before happened that much later, so that no phase has the
+    /// rest in it.
+    fn rested(&mut self, rest: Duration) {
+        self.arrived = self.arrived + rest;
+        self.ready = self.ready + rest;
+        self.started = self.started.map(|at| at + rest);
+        self.sent = self.sent.map(|at| at + rest);
+    }
+
+    /// The same, of all the time since something could be sent.
+    fn rested_until(&mut self, now: Moment) {
+        if let Some(sent) = self.sent {
+            self.rested(now.since(sent));
+        }
+    }
+}
+
 /// What becomes of a connection.
 #[derive(Debug)]
 #[expect(
@@ -212,10 +230,10 @@ impl Worker {
         (talk.asked, talk.rests) = (true, false);
         let rest = now.since(talk.connected);
         attempt.started = attempt.started + rest;
-        flow.arrived = flow.arrived + rest;
         if answers {
             self.recorder.wait(attempt.place, &mut attempt.recorded, now);
         }
+        flow.rested(rest);
     }
 
     /// The endpoint's first byte is there.
@@ -244,24 +262,29 @@ impl Worker {
     /// Where nobody waited for a word of the endpoint, what was measured of it is how fast it took the connection.
     fn rest_unless_owed(&mut self, flow: &mut Flow) {
         let owed = self.is_owed_an_answer(flow);
+        let now = self.now();
         if let (Some(talk), None, false) = (
             flow.attempt.as_mut().and_then(|attempt| attempt.talk.as_mut()),
             flow.first_byte,
             owed,
         ) {
             talk.rests = true;
+            flow.rested_until(now);
         }
     }
 
     /// The connection has ended in order. An endpoint that was asked and has not said anything has served in silence.
     pub fn closed(&mut self, flow: &mut Flow) {
-        self.find_again(flow);
+        let owed = self.is_owed_an_answer(flow);
         let now = self.now();
         let talk = flow.attempt.as_mut().and_then(|attempt| attempt.talk.as_mut());
         if let (Some(talk), None) = (talk, flow.first_byte) {
             talk.rests = true;
             if talk.asked {
                 self.count(flow, Class::Ok, Some(SERVED), now);
+            }
+            if !owed {
+                flow.rested_until(now);
             }
         }
         self.answered(flow, SERVED);
@@ -398,6 +421,43 @@ clusters:
         let attempt = flow.attempt.as_ref().unwrap();
         assert!(attempt.started + connecting >= begun, "{:?}", attempt.started);
         assert_eq!(attempt.talk.unwrap().latency(), None);
+    }
+
+    #[test]
+    fn a_rest_is_in_no_phase() {
+        // As if all had happened at the origin of time.
+        fn long_ago(flow: &mut Flow) {
+            (flow.arrived, flow.ready) = (Moment::ZERO, Moment::ZERO);
+            (flow.started, flow.sent) = (Some(Moment::ZERO), Some(Moment::ZERO));
+        }
+        let steps: [fn(&mut Worker, &mut Flow); 3] = [Worker::asked, Worker::closed, Worker::cut];
+        for step in steps {
+            let mut worker = worker();
+            let mut flow = connect(&mut worker);
+            let begun = worker.latest();
+            long_ago(&mut flow);
+            let talk = flow.attempt.as_mut().unwrap().talk.as_mut().unwrap();
+            talk.connected = Moment::ZERO;
+            step(&mut worker, &mut flow);
+            assert!(flow.arrived >= begun);
+            assert_eq!(
+                (flow.started, flow.sent),
+                (Some(flow.arrived), Some(flow.arrived))
+            );
+        }
+        let mut worker = worker();
+        let mut first = connect(&mut worker);
+        worker.asked(&mut first);
+        worker.spoke(&mut first);
+        let mut owed = connect(&mut worker);
+        worker.asked(&mut owed);
+        long_ago(&mut owed);
+        worker.broke(&mut owed, Failure::RouteTimeout);
+        assert_eq!(
+            owed.sent,
+            Some(Moment::ZERO),
+            "an answer that was owed was waited for"
+        );
     }
 
     #[test]

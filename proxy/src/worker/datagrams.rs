@@ -89,6 +89,7 @@ impl Worker {
             return (now, owed);
         };
         attempt.talk = Some(Talk::without_connection(now, !owed));
+        flow.sent = Some(now);
         if !owed {
             self.recorder.first_byte(attempt.place, &mut attempt.recorded);
         }
