@@ -417,7 +417,7 @@ fn a_collector_that_is_dead_or_silent_costs_no_request_and_what_is_lost_is_count
 fn what_passes_is_sent_again_and_what_does_not_is_given_up() {
     let retry = |seconds| {
         let info = RetryInfo {
-            retry_delay: Some(Delay { seconds, nanos: 1 }),
+            retry_delay: Some(Delay { seconds, nanos: 0 }),
         };
         let detail = Detail {
             type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(),

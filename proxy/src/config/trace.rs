@@ -15,11 +15,11 @@ use http::{HeaderName, HeaderValue};
 use super::follow::{ControllerTls, TlsKeys, tls};
 use super::text::{Content, Header};
 
-/// Spans that are sent at once. More would come near the 4 MiB that a collector takes in one message: a span has a little
-/// more than two kilobytes at most.
+/// Spans that are sent at once. More would come near the 4 MiB that a collector takes in one message: a span has a
+/// little more than three kilobytes there at most.
 const BATCH_MAX: u32 = 1024;
 
-/// Spans that may wait: at two kilobytes each a hundred and fifty megabytes, and mostly a quarter of it.
+/// Spans that may wait: three hundred megabytes where clients choose the longest texts, and mostly half of it.
 const QUEUE_MAX: u32 = 65_536;
 
 /// Where a collector listens for gRPC, if nothing else is said. Source: OTLP specification, "OTLP/gRPC default port".

@@ -86,7 +86,8 @@ pub(super) fn leave(workers: Vec<Thread>, others: [Thread; 2], (access_log, trac
     if let Some((writing, thread)) = access_log {
         writing.end(thread);
     }
-    if let Some((_, thread)) = traces {
+    if let Some((exporting, thread)) = traces {
+        exporting.end();
         ended(thread, END_MAX);
     }
 }

@@ -265,6 +265,8 @@ impl Value {
             end -= 1;
         }
         text.truncate(end);
+        // Room for marks is three times as much, and spans may wait for long.
+        text.shrink_to_fit();
         Self::Text(Bytes::from(text))
     }
 }
