@@ -296,7 +296,13 @@ impl Config {
         let inside = self.terminations().flat_map(|tls| tls.warnings());
         let outside = self.originations().flat_map(|tls| tls.warnings());
         let of_files = inside.chain(outside).map(|warning| Cow::from(warning.as_str()));
-        of_files.chain(self.drills())
+        of_files.chain(self.drills()).chain(self.unreported())
+    }
+
+    /// Spans that nobody is told of for now.
+    fn unreported(&self) -> Option<Cow<'_, str>> {
+        let silent = self.trace_export.is_some() && self.traces.mode == TraceMode::Pass;
+        silent.then(|| "trace.export: nothing is reported while trace.mode is pass".into())
     }
 
     /// Routes on which faults are made on purpose.

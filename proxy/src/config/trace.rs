@@ -2,6 +2,7 @@
 //!
 //! Spans name paths, users' addresses and endpoints, so they are reported nowhere where nothing is said. Whoever reports
 //! them has to be seen in the trace, or they would hang beside it: so `export` needs a `mode` that gives requests a span.
+//! Whoever writes `mode: pass` beside it has switched tracing off, which a reload can do and leaving out `export` cannot.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -75,10 +76,10 @@ section! {
     TraceKeys "a trace section":
     /// pass leaves traceparent as it came; join gives a valid one a span of this proxy and removes an invalid one;
     /// start does the same and begins a trace where there is none.
-    mode "mode": default TraceMode = TraceMode::Pass;
+    mode "mode": default At<TraceMode> = TraceMode::Pass;
     /// Share of the traces begun here that are marked to be recorded.
     sampled "sampled": default Part = Part(1.0);
-    /// Who is told of the spans of traces that are marked to be recorded; nobody where left out. Not with mode: pass.
+    /// Who is told of the spans of traces that are marked to be recorded; nobody where left out, or while mode is pass.
     export "export": optional At<ExportKeys>;
 }
 
@@ -112,7 +113,7 @@ section! {
     /// Something that is true of all spans.
     Attribute "an attribute":
     /// Its name, as deployment.environment.name.
-    name "name": required Content;
+    name "name": required At<Content>;
     /// Its value.
     value "value": required Content;
 }
@@ -163,17 +164,17 @@ fn collector(text: &str) -> Result<String, Wrong> {
 /// What is done with traces, and who is told of them. `None` where something is wrong, and reported.
 pub(super) fn traces(keys: TraceKeys, mistakes: &mut Mistakes) -> Option<(Traces, Option<TraceExport>)> {
     let traces = Traces {
-        mode: keys.mode,
+        mode: keys.mode.value,
         sampled: keys.sampled.0,
     };
     let Some(written) = keys.export else {
         return Some((traces, None));
     };
-    if traces.mode == TraceMode::Pass {
+    if traces.mode == TraceMode::Pass && keys.mode.place().is_none() {
         let what = "trace.export: requests have no span of this proxy's that could be reported";
         mistakes.add(
             Mistake::at(written.place(), what)
-                .expected("mode: join or mode: start beside it")
+                .expected("mode: join or mode: start beside it, or mode: pass to report nothing for now")
                 .hint("write mode: start".to_owned()),
         );
         return None;
@@ -192,16 +193,14 @@ fn export(keys: ExportKeys, mistakes: &mut Mistakes) -> Option<TraceExport> {
         Some(written) => Some(tls(written.value, mistakes)?),
         None => None,
     };
-    let attributes = keys.attributes.items.into_iter();
     let headers = keys.headers.items.into_iter();
+    let has_token = keys.token_file.is_some();
     Some(TraceExport {
         endpoint: endpoint.value.0,
         service: keys.service.0,
-        attributes: attributes
-            .map(|pair| Some((pair.name?.0, pair.value?.0)))
-            .collect::<Option<_>>()?,
+        attributes: attributes(keys.attributes.items, mistakes)?,
         headers: headers
-            .map(|pair| header(pair, mistakes))
+            .map(|pair| header(pair, has_token, mistakes))
             .collect::<Option<_>>()?,
         token_file: keys.token_file.map(|path| path.0),
         tls,
@@ -212,8 +211,26 @@ fn export(keys: ExportKeys, mistakes: &mut Mistakes) -> Option<TraceExport> {
     })
 }
 
-/// A header that is not gRPC's own to say.
-fn header(pair: CollectorHeader, mistakes: &mut Mistakes) -> Option<(HeaderName, HeaderValue)> {
+/// What else is true of the proxy, each name once. Source: OTLP, `Resource.attributes`: keys must be unique.
+fn attributes(pairs: Vec<Attribute>, mistakes: &mut Mistakes) -> Option<Vec<(String, String)>> {
+    let mut known = Vec::<(String, String)>::new();
+    for pair in pairs {
+        let (name, value) = (pair.name?, pair.value?.0);
+        if known.iter().any(|(other, _)| *other == name.value.0) {
+            let what = format!("trace.export.attributes: {} stands there twice", name.value.0);
+            mistakes.add(Mistake::at(name.place(), what).expected("each of them once"));
+        }
+        known.push((name.value.0, value));
+    }
+    Some(known)
+}
+
+/// A header that is not gRPC's own to say, nor that of the token.
+fn header(
+    pair: CollectorHeader,
+    has_token: bool,
+    mistakes: &mut Mistakes,
+) -> Option<(HeaderName, HeaderValue)> {
     let (name, value) = (pair.name?, pair.value?.0);
     let text = name.value.0.as_str();
     let is_own = matches!(
@@ -224,6 +241,11 @@ fn header(pair: CollectorHeader, mistakes: &mut Mistakes) -> Option<(HeaderName,
     if is_own {
         let what = format!("trace.export.headers: {text} is not for anybody but gRPC to say");
         mistakes.add(Mistake::at(name.place(), what).expected("another header"));
+        return None;
+    }
+    if has_token && text == "authorization" {
+        let what = "trace.export.headers: authorization is what tokenFile says";
+        mistakes.add(Mistake::at(name.place(), what).expected("one of the two"));
         return None;
     }
     let mut value = HeaderValue::from_str(&value).ok()?;
@@ -281,11 +303,11 @@ mod tests {
     }
 
     #[test]
-    fn spans_need_a_mode_that_makes_some() {
-        for mode in ["", "mode: pass, "] {
-            let wrong = read(&format!("{{ {mode}export: {{ endpoint: \"http://c\" }} }}")).unwrap_err();
-            assert!(wrong.contains("no span of this proxy's"), "{wrong}");
-        }
+    fn spans_need_a_mode_that_makes_some_or_one_that_says_not_now() {
+        let wrong = read("{ export: { endpoint: \"http://c\" } }").unwrap_err();
+        assert!(wrong.contains("no span of this proxy's"), "{wrong}");
+        let keys = |mode| format!("{{ mode: {mode}, export: {{ endpoint: \"http://c\" }} }}");
+        assert_eq!(read(&keys("pass")), read(&keys("join")));
     }
 
     #[test]
@@ -297,6 +319,14 @@ mod tests {
                 "but gRPC",
             ),
             ("endpoint: \"http://c\", batch: 5000", "batch"),
+            (
+                "endpoint: \"http://c\", attributes: [{ name: a, value: x }, { name: a, value: y }]",
+                "a stands there twice",
+            ),
+            (
+                "endpoint: \"http://c\", tokenFile: /t, headers: [{ name: Authorization, value: x }]",
+                "what tokenFile says",
+            ),
             ("service: x", "endpoint"),
         ] {
             let wrong = read(&format!("{{ mode: start, export: {{ {keys} }} }}")).unwrap_err();
