@@ -198,7 +198,13 @@ fn server_attributes(record: &Record<'_>, failed: bool) -> Vec<KeyValue> {
         None => {}
     }
     if failed {
-        tell("error.type", error_type(record.status, record.reason.label()));
+        // Of a call the record's status was not told to anybody.
+        let why = match record.grpc_status {
+            Some(0) => Value::word(record.reason.label()),
+            Some(code) => text(&code),
+            None => error_type(record.status, record.reason.label()),
+        };
+        tell("error.type", why);
     }
     tell("foreshade.reason", Value::word(record.reason.label()));
     if !record.detail.is_empty() {
