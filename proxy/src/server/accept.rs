@@ -475,7 +475,7 @@ async fn brought_home(guard: Option<&Guard>, home: &Arc<Home>) -> Option<Box<Edg
 
 /// A line for who was refused before any engine saw him.
 pub(super) fn log(refusal: Refusal, client: SocketAddr, trail: Trail, head: &[u8]) {
-    if let Some(now) = local::now_if_told() {
+    if let Some(now) = local::now_if_logged() {
         let refused = Record::refused(Some(client.ip()), head, refusal.status(), refusal.label());
         local::log(&Record {
             times: trail.times(now),

@@ -123,7 +123,12 @@ pub(crate) fn proof(hello: &ClientHello<'_>) -> Option<Arc<ServerConfig>> {
     with(|l| l.worker.challenges().server(hello)).flatten()
 }
 
-/// Now, where somebody may be told in the access log or in spans.
+/// Now, where somebody may be told of what has no spans, in the access log.
+pub(crate) fn now_if_logged() -> Option<Moment> {
+    with(|l| l.log.is_some().then(|| l.worker.clock().now())).flatten()
+}
+
+/// Now, where somebody may be told in the access log or in spans. Whether a request has some says its head.
 pub(crate) fn now_if_told() -> Option<Moment> {
     with(|l| (l.log.is_some() || l.spans.is_some()).then(|| l.worker.clock().now())).flatten()
 }

@@ -37,7 +37,7 @@ pub(super) struct Ended {
 impl Visitor {
     /// Somebody who has just connected.
     pub(super) fn new(listener: ListenerId, protocol: &'static str, peer: SocketAddr) -> Self {
-        let begun = local::now_if_told();
+        let begun = local::now_if_logged();
         Self {
             listener,
             protocol,
