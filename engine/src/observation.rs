@@ -106,7 +106,7 @@ impl Observation {
         if outcome.class == Class::Cancelled {
             return;
         }
-        let tally = self.classes[outcome.route_class.index()].get_or_insert_with(|| Box::default());
+        let tally = self.classes[outcome.route_class.index()].get_or_insert_with(Box::default);
         tally.total += 1;
         tally.bad += u32::from(outcome.class.is_bad());
         if outcome.class.is_served() {
@@ -137,7 +137,7 @@ impl Observation {
         }
         for (mine, theirs) in self.classes.iter_mut().zip(&other.classes) {
             if let Some(theirs) = theirs.as_deref().filter(|t| t.total > 0) {
-                mine.get_or_insert_with(|| Box::default()).merge(theirs);
+                mine.get_or_insert_with(Box::default).merge(theirs);
             }
         }
         for (mine, theirs) in self.loads.iter_mut().zip(other.loads) {

@@ -124,10 +124,7 @@ pub fn run(start: Start, config: Config, verbosity: Verbosity) -> Result<(), Ser
     };
     let (origin, keeper) = with_plan(start.config.clone(), config);
     let topology = Topology::new(origin.roles.applied(origin.config.clone()));
-    let before = listen::Before {
-        addresses: left.addresses,
-        sockets: left.listeners,
-    };
+    let before = listen::Before::new(left.addresses, left.listeners);
     let sockets = listen::open_all(&topology, before, topology.config().workers)?;
     let doors = Doors::open(topology.config(), (left.admin, left.upgrade))?;
     let keys = keys(&topology.config().admin)?;

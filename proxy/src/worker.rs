@@ -15,6 +15,7 @@ mod compressed;
 mod copies;
 pub(crate) mod datagrams;
 mod drawn;
+mod failover;
 mod spoils;
 mod sticking;
 pub(crate) mod stream;
@@ -29,7 +30,7 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use foreshade_engine::balance::{Loads, Pick, Request, Tried};
 use foreshade_engine::budget::RetryBudget;
-use foreshade_engine::failover::{ATTEMPTS_MAX_NEVER_SENT, Attempted, Keep, Stage, Verdict, verdict};
+use foreshade_engine::failover::ATTEMPTS_MAX_NEVER_SENT;
 use foreshade_engine::moment::Moment;
 use foreshade_engine::outcome::{Class, Outcome};
 use rand::SeedableRng;
@@ -56,6 +57,7 @@ pub use self::admission::{Admission, Changes};
 pub use self::carried::Carriage;
 pub(crate) use self::carried::SERVED;
 use self::carried::{First, Talk};
+use self::failover::attempts;
 pub use self::spoils::Spoils;
 use self::sticking::Stuck;
 use self::stream::Turn;
@@ -564,65 +566,6 @@ impl Worker {
             }
         }
     }
-
-    /// Decides whether the request goes elsewhere, pays for it, and remembers where.
-    fn move_on(
-        &mut self,
-        flow: &mut Flow,
-        stage: Stage,
-        reason: &'static str,
-        replayable: bool,
-        now: Moment,
-    ) -> bool {
-        let (Some(table), Some(state)) = (
-            self.snapshot.clusters.get(flow.cluster),
-            self.clusters.get_mut(flow.cluster),
-        ) else {
-            return false;
-        };
-        let tried = Tried {
-            endpoints: &flow.tried,
-            never_sent: matches!(
-                stage,
-                Stage::NeverSent | Stage::StaleConnection { written: false }
-            ),
-            stale: matches!(stage, Stage::StaleConnection { .. }),
-        };
-        let Some(pick) = table.alternative(&flow.request, tried, &state.loads, &mut self.rng, now) else {
-            state.tally.kept.add("nobody_left", 1);
-            return false;
-        };
-        let attempted = Attempted {
-            repeatable: flow.request.repeatable,
-            attempts: attempts(&flow.tried),
-            attempts_max: flow.request.attempts_max,
-            replayable,
-            remaining: Some(flow.limit.since(now)),
-            target_typical: table.typical(pick.endpoint),
-            retries: table.retries(),
-        };
-        match verdict(stage, &attempted) {
-            Verdict::Move { cost } if state.budget.try_spend(cost, now) => {
-                flow.next = Some(pick);
-                state.tally.moved.add(reason, 1);
-                self.retried(flow);
-                true
-            }
-            Verdict::Move { .. } => {
-                state.tally.kept.add("budget", 1);
-                false
-            }
-            Verdict::Keep(Keep::Final) => false,
-            Verdict::Keep(keep) => {
-                state.tally.kept.add(keep.label(), 1);
-                false
-            }
-        }
-    }
-}
-
-fn attempts(tried: &ArrayVec<usize, TRIED_MAX>) -> u32 {
-    u32::try_from(tried.len()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ impl Pebble {
         };
         let mut pebble = Self {
             address,
-            ca_file: authority.file.clone(),
+            ca_file: authority.file,
             management,
             folder,
             child,

@@ -182,6 +182,9 @@ fn curl_and_openssl_are_served_and_the_endpoint_is_told_of_https() {
     assert_eq!(counted, Some(1.0));
 }
 
+/// What a client offers, and what becomes of it.
+type Told<'a> = (&'a [&'a str], &'a str);
+
 /// What a client that can do nothing else is told in each profile: the alert, or the version that is spoken. Who is older
 /// than TLS 1.2 names no signatures, and is refused for that first.
 #[test]
@@ -195,7 +198,7 @@ fn a_profile_says_what_is_spoken_and_everything_else_gets_an_alert() {
     const P256: [&str; 3] = ["-tls1_3", "-groups", "P-256"];
     const VERSION: &str = "alert protocol version";
     const HANDSHAKE: &str = "alert handshake failure";
-    let told: [(&str, [(&[&str], &str); 7]); 3] = [
+    let told: [(&str, [Told<'_>; 7]); 3] = [
         (
             "modern",
             [

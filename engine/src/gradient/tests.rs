@@ -1,5 +1,10 @@
 //! The closed loop in virtual time: a service of so many places, users who never stop asking, and the limit between them.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "times and places of a test are small"
+)]
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 

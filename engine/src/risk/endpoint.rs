@@ -31,8 +31,7 @@ use super::watch::{FailureWatch, SlowTick, SlowWatch};
 /// Healthy samples of all classes before which latency is not judged.
 pub(super) const LEARNED: f64 = 200.0;
 
-/// Samples of a class for a p99.9 of its baseline. Of fewer the slowest stands for it, so that an endpoint which hangs in
-/// its first seconds is not waited for as long as the route allows.
+/// Samples for a p99.9 of the baseline.
 const P999_SAMPLES: f64 = 1000.0;
 
 /// Largest part of the traffic whose latency may still be unknown for the p99.9 to be that of all of it.
@@ -371,7 +370,8 @@ impl Endpoint {
         };
         self.typical = at(0.99).filter(|_| all.total() >= LEARNED).map(|p99| Typical {
             p99,
-            p999: is_known.then(|| Duration::from_secs_f64(latency_us(slowest) / 1e6)),
+            p999: (is_known && all.total() >= P999_SAMPLES)
+                .then(|| Duration::from_secs_f64(latency_us(slowest) / 1e6)),
             mean_us: mean.mean(),
         });
     }

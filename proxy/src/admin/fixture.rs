@@ -6,11 +6,13 @@ use std::time::Duration;
 use foreshade_contract::{Risk, Share};
 use foreshade_engine::assessment::{Assessment, Group, Standing, Term};
 use foreshade_engine::decision::{Bound, EndpointDecision, Mode, Phase, ShiftDecision};
+use foreshade_engine::moment::Moment;
 
 use crate::command::{ClusterView, EndpointView, View};
 use crate::config;
 use crate::mirror;
-use crate::policy::{Policed, Reason};
+use crate::policy::gate::Entry;
+use crate::policy::{Gate, Policed, Priority, Reason};
 use crate::tally::{Counts, Tally};
 use crate::topology::Topology;
 
@@ -25,6 +27,9 @@ listeners:
         cluster: shop
       - match: { path: { prefix: /api } }
         cluster: api
+      - match: { path: { prefix: /members } }
+        cluster: api
+        jwt: { keysUrl: 'http://127.0.0.1:9009/keys', issuer: members, audiences: [api] }
 clusters:
   - name: shop
     endpoints:
@@ -32,14 +37,31 @@ clusters:
     shadows:
       - { name: standby, address: 127.0.0.1:9101, region: eu-north }
   - name: api
-    concurrency: { limit: 7, queue: 3 }
+    concurrency: { limit: 7, queue: 3, adaptive: {} }
     endpoints:
       - { name: alpha, address: 127.0.0.1:9002 }
       - { name: beta, address: 127.0.0.1:9003 }
 ";
 
 pub(crate) fn topology() -> Arc<Topology> {
-    Topology::new(config::parse(CONFIG, "fixture").unwrap())
+    let config = config::parse(CONFIG, "fixture").unwrap();
+    config
+        .clusters
+        .iter()
+        .filter_map(|cluster| cluster.gate.as_ref())
+        .for_each(measured);
+    Topology::new(config)
+}
+
+/// A limit that has found out what a request takes.
+fn measured(gate: &Arc<Gate>) {
+    for tick in 0..64 {
+        let now = Moment::from_micros(tick * 100_000);
+        let Entry::Through(mut pass) = gate.enter(Priority::default(), now) else {
+            panic!("nobody else is here");
+        };
+        pass.sample(now, Duration::from_millis(5), false);
+    }
 }
 
 /// `shop/alpha` is slow and on its way to its shadow; nobody else has had traffic.

@@ -102,7 +102,7 @@ pub(super) fn compress(raw: Written, mistakes: &mut Mistakes) -> Option<Compress
     let Written::On(raw) = raw else {
         return Some(Compress::Off);
     };
-    let codings = codings(raw.encodings, mistakes)?;
+    let codings = codings(&raw.encodings, mistakes)?;
     let types = match raw.types {
         Some(list) => {
             let (place, list) = (list.place(), list.value);
@@ -123,7 +123,7 @@ pub(super) fn compress(raw: Written, mistakes: &mut Mistakes) -> Option<Compress
     })))
 }
 
-fn codings(list: List<At<Coding>, 0>, mistakes: &mut Mistakes) -> Option<Vec<Coding>> {
+fn codings(list: &List<At<Coding>, 0>, mistakes: &mut Mistakes) -> Option<Vec<Coding>> {
     let mut codings = Vec::new();
     for one in &list.items {
         if codings.contains(&one.value) {

@@ -281,7 +281,7 @@ fn jwt(raw: raw::Jwt, world: &World<'_>, mistakes: &mut Mistakes) -> Option<Arc<
             }
             Some(KeysFrom::File(file.value.0))
         }
-        (None, Some(url)) => keys_url(url, raw.keys_ca_file, world, mistakes).map(KeysFrom::Url),
+        (None, Some(url)) => keys_url(&url, raw.keys_ca_file, world, mistakes).map(KeysFrom::Url),
         (Some(_), Some(url)) => {
             let what = "keys come from a file or from a URL, and these from both";
             mistakes.add(Mistake::at(url.place(), what).expected("either keysFile or keysUrl"));
@@ -306,7 +306,7 @@ fn jwt(raw: raw::Jwt, world: &World<'_>, mistakes: &mut Mistakes) -> Option<Arc<
 
 /// Where keys are fetched, and with whose word that it is the issuer.
 fn keys_url(
-    url: At<KeysUrl>,
+    url: &At<KeysUrl>,
     authorities: Option<At<AbsolutePath>>,
     world: &World<'_>,
     mistakes: &mut Mistakes,

@@ -41,8 +41,8 @@ pub(super) use self::route::{
 pub(super) use self::http2::{EndpointHttp2, GrpcProbe, Spoken};
 pub(super) use self::mirror::{Mirror, Noise};
 pub(super) use self::policy::{
-    Access, Adaptive, Authorize, BURST_MAX, BasicAuth, Claim, Class, ClientCertificate, Concurrency, Cors, Faults, Jwt,
-    LimitKey, Maintenance, RateLimit, Sticky,
+    Access, Adaptive, Authorize, BURST_MAX, BasicAuth, Claim, Class, ClientCertificate, Concurrency, Cors,
+    Faults, Jwt, LimitKey, Maintenance, RateLimit, Sticky,
 };
 
 pub(super) use self::tcp::{Announce, Life, Patience, Protocol, ProxyProtocol, ServerNames};

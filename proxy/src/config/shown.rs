@@ -17,8 +17,8 @@ use serde_json::Value as Json;
 /// What stands where a secret was.
 const HIDDEN: &str = "(hidden)";
 
-/// Keys below which nothing is shown: `value` is that of a header or a cookie, what a probe sends by datagram may have to name
-/// a secret (a community of SNMP), and URLs of a controller's hooks are often secrets themselves.
+/// Keys below which nothing is shown: `value` is that of a header or a cookie, what a probe sends by datagram may have to
+/// name a secret (a community of SNMP), and URLs of a controller's hooks are often secrets themselves.
 const SECRET: [&str; 8] = [
     "value",
     "values",
@@ -172,8 +172,10 @@ e: { http: { path: '/healthz?key=s3cret' }, to: { path: /healthz } }
         listeners.basicAuth.realm listeners.basicAuth.userHeader listeners.basicAuth.usersFile
         listeners.routes.basicAuth.realm listeners.routes.basicAuth.userHeader listeners.routes.basicAuth.usersFile
         listeners.jwt.audiences listeners.jwt.claims.claim listeners.jwt.claims.header listeners.jwt.issuer
-        listeners.jwt.keysFile listeners.routes.jwt.audiences listeners.routes.jwt.claims.claim
-        listeners.routes.jwt.claims.header listeners.routes.jwt.issuer listeners.routes.jwt.keysFile
+        listeners.jwt.keysCaFile listeners.jwt.keysFile listeners.routes.jwt.audiences listeners.routes.jwt.claims.claim
+        listeners.routes.jwt.claims.header listeners.routes.jwt.issuer listeners.routes.jwt.keysCaFile
+        listeners.routes.jwt.keysFile listeners.errorPages.body listeners.errorPages.file
+        listeners.routes.errorPages.body listeners.routes.errorPages.file
         listeners.authorize.answerHeaders listeners.authorize.path listeners.routes.authorize.answerHeaders
         listeners.routes.authorize.path listeners.routes.faults.header
         listeners.maintenance.body listeners.routes.maintenance.body listeners.routes.cors.allowHeaders

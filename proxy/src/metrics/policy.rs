@@ -3,10 +3,17 @@
 use super::page::{Kind, Page};
 use crate::command::View;
 use crate::config::Config;
-use crate::policy::Gate;
+use crate::policy::{Gate, Policed};
 
 pub(super) fn write(page: &mut Page, view: &View) {
-    let policed = &view.policed;
+    refusals(page, &view.policed);
+    let config = view.topology.config();
+    fetches(page, config);
+    compression(page, &view.policed);
+    concurrency(page, config);
+}
+
+fn refusals(page: &mut Page, policed: &Policed) {
     page.family(
         "foreshade_policy_refused_total",
         Kind::Counter,
@@ -38,11 +45,22 @@ pub(super) fn write(page: &mut Page, view: &View) {
         page.sample(&[("result", result)], n as f64);
     }
     page.family(
+        "foreshade_faults_injected_total",
+        Kind::Counter,
+        "Faults that were made on purpose, by which.",
+    );
+    for (fault, n) in policed.faults.iter() {
+        page.sample(&[("fault", fault)], n as f64);
+    }
+}
+
+fn fetches(page: &mut Page, config: &Config) {
+    page.family(
         "foreshade_jwks_fetches_total",
         Kind::Counter,
         "Fetches of the keys of those who sign tokens, by what came of them.",
     );
-    for (listener, route, policy) in view.topology.config().policies() {
+    for (listener, route, policy) in config.policies() {
         let Some(remote) = policy.jwt.as_ref().and_then(|jwt| jwt.remote()) else {
             continue;
         };
@@ -54,14 +72,9 @@ pub(super) fn write(page: &mut Page, view: &View) {
             page.sample(&[("kind", kind), ("name", &name), ("result", result)], n as f64);
         }
     }
-    page.family(
-        "foreshade_faults_injected_total",
-        Kind::Counter,
-        "Faults that were made on purpose, by which.",
-    );
-    for (fault, n) in policed.faults.iter() {
-        page.sample(&[("fault", fault)], n as f64);
-    }
+}
+
+fn compression(page: &mut Page, policed: &Policed) {
     page.family(
         "foreshade_compressed_answers_total",
         Kind::Counter,
@@ -78,12 +91,15 @@ pub(super) fn write(page: &mut Page, view: &View) {
     for (side, n) in ["in", "out"].into_iter().zip(policed.compressed_bytes) {
         page.sample(&[("side", side)], n as f64);
     }
+}
+
+fn concurrency(page: &mut Page, config: &Config) {
     page.family(
         "foreshade_concurrency_requests",
         Kind::Gauge,
         "Requests at a limit of concurrency, of a route or a cluster: under way, and waiting.",
     );
-    for (kind, name, gate) in gates(view.topology.config()) {
+    for (kind, name, gate) in gates(config) {
         let (under_way, waiting) = gate.counts();
         for (state, n) in [("under_way", under_way), ("waiting", waiting)] {
             page.sample(&[("kind", kind), ("name", &name), ("state", state)], f64::from(n));
@@ -94,7 +110,7 @@ pub(super) fn write(page: &mut Page, view: &View) {
         Kind::Gauge,
         "Requests that may be under way at a limit of concurrency: as configured, or as an adaptive limit has found it.",
     );
-    for (kind, name, gate) in gates(view.topology.config()) {
+    for (kind, name, gate) in gates(config) {
         page.sample(&[("kind", kind), ("name", &name)], f64::from(gate.limit_now()));
     }
     page.family(
@@ -102,7 +118,7 @@ pub(super) fn write(page: &mut Page, view: &View) {
         Kind::Gauge,
         "What a request takes when nothing waits, as an adaptive limit of concurrency has measured it.",
     );
-    for (kind, name, gate) in gates(view.topology.config()) {
+    for (kind, name, gate) in gates(config) {
         if let Some(base) = gate.base() {
             page.sample(&[("kind", kind), ("name", &name)], base.as_secs_f64());
         }

@@ -48,6 +48,12 @@ pub(crate) struct Before {
     pub(crate) sockets: HashMap<Spot, Vec<Socket>>,
 }
 
+impl Before {
+    pub(crate) fn new(addresses: Vec<Spot>, sockets: HashMap<Spot, Vec<Socket>>) -> Self {
+        Self { addresses, sockets }
+    }
+}
+
 /// What a socket listens on, and for what.
 pub(crate) type Spot = (Transport, SocketAddr);
 

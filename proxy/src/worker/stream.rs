@@ -17,8 +17,9 @@ use std::time::Duration;
 use foreshade_engine::moment::Moment;
 use foreshade_engine::outcome::Class;
 
+use super::failover::attempts;
 use super::waiting::Waiting;
-use super::{BODY_PAUSE_MAX, Flow, Worker, attempts};
+use super::{BODY_PAUSE_MAX, Flow, Worker};
 use crate::config::Http2;
 use crate::outcome::Failure;
 use crate::upstream::cut::{Cut, Line};

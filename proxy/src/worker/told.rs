@@ -2,7 +2,8 @@
 
 use foreshade_engine::moment::Moment;
 
-use super::{Flow, Worker, attempts};
+use super::failover::attempts;
+use super::{Flow, Worker};
 use crate::access_log::{Served, Trail};
 use crate::clock::Clock;
 use crate::outcome::Failure;

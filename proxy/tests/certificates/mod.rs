@@ -79,7 +79,7 @@ impl Folder {
         self.certificate("proxy", &["proxy.example"]);
         self.authority("endpoints.pem");
         self.staple("shop.example.ocsp");
-        self.file("page.html", "<h1>Sorry</h1>".to_owned());
+        self.file("page.html", "<h1>Sorry</h1>");
         let folder = self.0.display().to_string();
         ["/etc/foreshade/tls", "/etc/foreshade/pages"]
             .iter()

@@ -16,8 +16,8 @@ use crate::policy::Priority;
 use crate::route::answer::Scheme;
 
 use super::{
-    Access, Authorize, BasicAuth, Class, ClientCertificate, Compression, Concurrency, Cors, ErrorPage, Faults, Jwt, Limit,
-    Maintenance, Mirror, RateLimit,
+    Access, Authorize, BasicAuth, Class, ClientCertificate, Compression, Concurrency, Cors, ErrorPage,
+    Faults, Jwt, Limit, Maintenance, Mirror, RateLimit,
 };
 
 /// How often one request is sent at most: what failover never exceeds is the most that can be allowed.
