@@ -33,6 +33,7 @@ use self::schedule::{Kept, Schedule};
 use self::store::Store;
 use crate::disk;
 use crate::tls;
+use crate::tls::origination::{self, Origination};
 use crate::topology::Topology;
 
 /// Names of one certificate: as many as public authorities take.
@@ -221,7 +222,7 @@ async fn obtain(
     if tls::kept(&wanted.file) != seen {
         return Ok(Outcome::Kept);
     }
-    let client = client(authority)?;
+    let client = Client::new(trust(authority)?);
     *rest = client.rest();
     let account = account(authority, &store, client).await?;
     let pem = match order::order(&account, wanted, challenges).await {
@@ -247,12 +248,15 @@ fn is_unknown(error: &Error) -> bool {
     problem.r#type.as_deref() == Some("urn:ietf:params:acme:error:accountDoesNotExist")
 }
 
-fn client(authority: &Authority) -> Result<Client, Failed> {
-    let roots = tls::roots(authority.ca_file.as_deref()).map_err(|fault| {
-        let (file, what) = (fault.file.display(), fault.what);
-        Failed::Tls(format!("{file} {what}"))
-    })?;
-    Client::new(roots).map_err(|error| Failed::Tls(error.to_string()))
+/// What the authority is spoken to with: read for each order, so that a file that was renewed counts.
+fn trust(authority: &Authority) -> Result<Arc<Origination>, Failed> {
+    let settings = origination::Settings::of_server(authority.ca_file.clone());
+    Origination::load(&settings, SystemTime::now()).map_err(|faults| {
+        let told = faults
+            .iter()
+            .map(|fault| format!("{} {}", fault.file.display(), fault.what));
+        Failed::Tls(told.collect::<Vec<_>>().join("; "))
+    })
 }
 
 /// The account that is kept, or a new one.

@@ -29,6 +29,7 @@ pub mod cohort;
 mod copying;
 mod disk;
 pub mod edit;
+mod fetch;
 pub mod fields;
 pub mod framing;
 mod gather;

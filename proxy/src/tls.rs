@@ -40,7 +40,7 @@ pub use self::agreed::{Agreed, CLIENT_CERTIFICATE, Version};
 use self::files::Reading;
 pub(crate) use self::files::system_authorities;
 pub use self::files::{Fault, SYSTEM_AUTHORITIES};
-pub(crate) use self::issued::{check_issued, kept, roots};
+pub(crate) use self::issued::{check_issued, kept};
 use self::names::Names;
 use self::profile::Profile;
 use crate::acme::{Proof, Wanted};

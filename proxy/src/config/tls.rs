@@ -214,17 +214,11 @@ pub(super) fn issuer(
     mistakes: &mut Mistakes,
 ) -> Option<Arc<Origination>> {
     let mut places = vec![(PathBuf::from(SYSTEM_AUTHORITIES), "keysUrl", place)];
-    let settings = origination::Settings {
-        authorities: match authorities {
-            Some(file) => Some(noted(Some(file), "keysCaFile", &mut places)?),
-            None => None,
-        },
-        own: None,
-        profile: Profile::default(),
-        verify: Verify::Name,
-        protocols: &[b"http/1.1"],
+    let authorities = match authorities {
+        Some(file) => Some(noted(Some(file), "keysCaFile", &mut places)?),
+        None => None,
     };
-    let made = originate(&settings);
+    let made = originate(&origination::Settings::of_server(authorities));
     made.map_err(|faults| blame(faults, &places, mistakes)).ok()
 }
 

@@ -21,7 +21,7 @@ use serde::Deserialize;
 pub const KEYS_MAX: usize = 64;
 
 /// Longest file, and longest answer.
-const FILE_BYTES_MAX: u64 = 256 * 1024;
+const FILE_BYTES_MAX: usize = 256 * 1024;
 
 /// Keys that are tried for a token that names none.
 const TRIED_MAX: usize = 4;
@@ -110,9 +110,9 @@ impl Keys {
         use std::io::Read as _;
         let mut text = Vec::new();
         std::fs::File::open(path)?
-            .take(FILE_BYTES_MAX + 1)
+            .take(FILE_BYTES_MAX as u64 + 1)
             .read_to_end(&mut text)?;
-        if text.len() as u64 > FILE_BYTES_MAX {
+        if text.len() > FILE_BYTES_MAX {
             return Err(KeysError::Long);
         }
         Self::parse(&text)

@@ -7,15 +7,14 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
-use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
-use super::files::{Fault, Readied, Reading, contents, names, parse};
+use super::files::{Readied, Reading, contents, names, parse};
 use super::{Certificate, PROVIDER};
 use crate::acme::Wanted;
 use crate::acme::schedule::Kept;
@@ -41,20 +40,6 @@ pub(crate) fn check_issued(pem: &[u8], names: &[String]) -> Result<(), String> {
     match names.iter().find(|name| !pair.kept.names.contains(name)) {
         Some(missing) => Err(format!("it does not bear the name {missing}")),
         None => Ok(()),
-    }
-}
-
-/// The authorities in a file, or those that this machine trusts.
-pub(crate) fn roots(file: Option<&Path>) -> Result<RootCertStore, Fault> {
-    let mut reading = Reading::begin(SystemTime::now());
-    let roots = match file {
-        Some(file) => reading.authorities(file),
-        None => reading.system_authorities(),
-    };
-    match (roots, reading.end()) {
-        (Some(roots), Ok(_)) => Ok(roots),
-        (_, Err(mut faults)) if !faults.is_empty() => Err(faults.swap_remove(0)),
-        _ => Ok(RootCertStore::empty()),
     }
 }
 

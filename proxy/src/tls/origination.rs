@@ -47,6 +47,19 @@ pub struct Settings {
     pub protocols: Protocols,
 }
 
+impl Settings {
+    /// For a server that is asked by its name now and then, in HTTP/1.1, and that is shown nothing.
+    pub fn of_server(authorities: Option<PathBuf>) -> Self {
+        Self {
+            authorities,
+            own: None,
+            profile: Profile::default(),
+            verify: Verify::Name,
+            protocols: &[b"http/1.1"],
+        }
+    }
+}
+
 /// What an endpoint's certificate has to prove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verify {
