@@ -1,8 +1,8 @@
 //! One request to whom a URL names, over HTTP/1.1 on a connection of its own: for what is asked once in minutes or in
 //! months, as an issuer's keys or a certificate, where a pool would only grow old.
 //!
-//! Everything has a bound: time, bytes, addresses that are tried. No redirect is followed, so that what is asked leads where
-//! the configuration says, or nowhere. TLS is verified as it is with endpoints; there is no way not to.
+//! Everything has a bound: time, bytes, addresses that are tried. No redirect is followed, so that what is asked leads
+//! where the configuration says, or nowhere. TLS is verified as it is with endpoints; there is no way not to.
 
 use std::future::poll_fn;
 use std::io;
@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use crate::tls::origination::{Destination, Origination};
 use crate::upstream::connect::{Socket, To};
 
-/// For a connection to one address, and once more for the handshake: short, for the next address may be the one that answers.
+/// For a connection to one address, and once more for the handshake. Short: the next address may be the one that answers.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
 
 /// Bytes that a connection buffers: a head has to fit into it.

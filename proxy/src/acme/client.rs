@@ -1,4 +1,5 @@
-//! How the authority is spoken to: by one request after the other ([`crate::fetch`]), and how long it wants to be left alone.
+//! How the authority is spoken to: by one request after the other ([`crate::fetch`]), and how long it wants to be
+//! left alone.
 //!
 //! An order is a dozen requests, once in two months, so nothing is pooled. `instant-acme` would bring a client of its own
 //! with a second way to trust; this one believes whom the configuration names, or whom the machine trusts.

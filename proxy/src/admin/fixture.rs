@@ -1,6 +1,7 @@
 //! Two clusters, and a view of them in which everything that can be shown is there: for tests of what shows it.
 
-use std::sync::Arc;
+use std::net::TcpListener;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use foreshade_contract::{Risk, Share};
@@ -29,7 +30,7 @@ listeners:
         cluster: api
       - match: { path: { prefix: /members } }
         cluster: api
-        jwt: { keysUrl: 'http://127.0.0.1:9009/keys', issuer: members, audiences: [api] }
+        jwt: { keysUrl: 'http://{issuer}/keys', issuer: members, audiences: [api] }
 clusters:
   - name: shop
     endpoints:
@@ -43,8 +44,12 @@ clusters:
       - { name: beta, address: 127.0.0.1:9003 }
 ";
 
+/// Keys are fetched as soon as a configuration is there. No answer comes, so nothing is counted while a test looks.
+static SILENT_ISSUER: LazyLock<TcpListener> = LazyLock::new(|| TcpListener::bind("127.0.0.1:0").unwrap());
+
 pub(crate) fn topology() -> Arc<Topology> {
-    let config = config::parse(CONFIG, "fixture").unwrap();
+    let issuer = SILENT_ISSUER.local_addr().unwrap().to_string();
+    let config = config::parse(&CONFIG.replace("{issuer}", &issuer), "fixture").unwrap();
     config
         .clusters
         .iter()
