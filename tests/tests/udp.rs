@@ -349,18 +349,24 @@ fn who_asks_for_little_gets_no_more_than_so_many_times_as_much() {
 /// Whoever writes the proxy's own address into his datagram would have it talk to itself for ever.
 #[test]
 fn a_datagram_that_claims_to_come_from_the_proxy_goes_nowhere() {
-    let endpoint = Endpoint::echo();
+    let (endpoint, other) = (Endpoint::echo(), free_address());
     let mut proxy = Proxy::start_with(|users, admin| {
-        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, users.port()));
-        config(any, admin, "", &one(endpoint.address))
+        let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        let other = format!(
+            "  - {{ name: other, address: \"{}\", protocol: udp, cluster: dns }}\nclusters:",
+            any(other.port())
+        );
+        config(any(users.port()), admin, "", &one(endpoint.address)).replace("clusters:", &other)
     });
-    // The port is the proxy's; the option lets this user share it.
-    let forger = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
-    forger.set_reuse_port(true).unwrap();
-    let own = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 9), proxy.users.port()));
-    forger.bind(&own.into()).unwrap();
-    UdpSocket::from(forger).send_to(b"echo", proxy.users).unwrap();
-    proxy.wait_until("counted", |p| p.refused("datagram_looped") == 1);
+    for (count, port) in [(1, proxy.users.port()), (2, other.port())] {
+        // The port is the proxy's; the option lets this user share it.
+        let forger = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
+        forger.set_reuse_port(true).unwrap();
+        let own = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 9), port));
+        forger.bind(&own.into()).unwrap();
+        UdpSocket::from(forger).send_to(b"echo", proxy.users).unwrap();
+        proxy.wait_until("counted", |p| p.refused("datagram_looped") == count);
+    }
     assert_eq!(endpoint.heard().len(), 0);
     assert_eq!(ask(&user(proxy.users), "x"), "x");
 }

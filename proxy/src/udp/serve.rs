@@ -118,12 +118,18 @@ impl Server {
         let leave_by = Instant::now() + grace;
         let mut look = tokio::time::interval(LOOK);
         while !self.sessions.is_empty() && Instant::now() < leave_by {
-            tokio::select! {
-                ready = self.sessions.queue.readable() => if ready.is_err() { break },
-                _ = look.tick() => {}
-            }
+            let looks = tokio::select! {
+                ready = self.sessions.queue.readable() => match ready {
+                    Ok(_) => false,
+                    Err(_) => break,
+                },
+                _ = look.tick() => true,
+            };
             let now = self.turn(door, false);
-            self.sessions.end_where_done(now, rest);
+            // It walks all of them, which no answer may cost.
+            if looks {
+                self.sessions.end_where_done(now, rest);
+            }
             tokio::task::yield_now().await;
         }
     }

@@ -24,13 +24,14 @@ use super::table::{Id, SESSIONS_MAX, Table};
 use super::terms::Terms;
 use super::way::{self, Reached, Unsent, carry, reach, refuse, with_worker};
 use crate::access_log::Reason;
+use crate::config::Transport;
 use crate::framing::Refusal;
 use crate::outcome::Failure;
 use crate::server::local;
 use crate::topology::ids::ListenerId;
 use crate::upstream::cut::Line;
 use crate::upstream::deadline::{Deadlines, Entry, SLOT};
-use crate::worker::{Flow, Next, SERVED};
+use crate::worker::{Flow, Next, SERVED, Worker};
 
 /// Most exchanges that are waited for at a socket: some 20 MB. Datagrams beyond them are carried and not measured.
 const WAITING_MAX: usize = 1 << 15;
@@ -43,6 +44,9 @@ const UNREAD_PAUSE: Duration = Duration::from_millis(20);
 
 /// Sessions that end in a turn because they have rested for long enough; more wait for the next one.
 const ENDS_MAX: usize = 64;
+
+/// Exchanges that are given up in a turn; more are looked at again a moment later.
+const GIVEN_UP_MAX: usize = 256;
 
 /// All sessions of a listening socket.
 pub(super) struct Sessions {
@@ -147,11 +151,20 @@ impl Sessions {
         self.went(id, bytes.len(), Some(flow), terms);
     }
 
-    /// Whether a datagram claims to come from here: answers to it would be its answers' questions, without an end.
+    /// Whether a datagram claims to come from here, by whichever listener: answers to it would be its answers' questions,
+    /// without an end.
     fn is_own(&self, (from, to): Key) -> bool {
-        let (own, ip) = (self.address, from.ip());
-        let is_local = || own.ip().is_unspecified() && UdpSocket::bind((ip, 0)).is_ok();
-        from.port() == own.port() && (ip == own.ip() || Some(ip) == to || is_local())
+        let ip = from.ip();
+        let is_of = |own: SocketAddr| {
+            let is_local = || own.ip().is_unspecified() && UdpSocket::bind((ip, 0)).is_ok();
+            from.port() == own.port() && (ip == own.ip() || Some(ip) == to || is_local())
+        };
+        let of_others = |worker: &mut Worker| {
+            let listeners = &worker.topology().config().listeners;
+            let mut datagrams = listeners.iter().filter(|l| l.transport() == Transport::Udp);
+            datagrams.any(|listener| is_of(listener.address))
+        };
+        is_of(self.address) || with_worker(of_others) == Some(true)
     }
 
     /// Another datagram of a session.
@@ -193,7 +206,10 @@ impl Sessions {
     fn settle(&mut self, id: Id, reached: Reached, bytes: &[u8]) {
         let Some(session) = self.table.get(id) else { return };
         (session.seat, session.let_down) = (reached.seat, false);
-        let Some(socket) = reached.socket else { return };
+        let Some(socket) = reached.socket else {
+            // A refusal may be of this one, and the first have been done.
+            return self.forget_first(id);
+        };
         session.socket = socket;
         session.places += reached.places;
         (session.is_late, session.is_refused) = (false, false);
@@ -374,7 +390,7 @@ impl Sessions {
                 Line::Stream(_) => false,
             };
             // The answer came in time, and it is this worker that is late.
-            if is_here {
+            if is_here || due.len() >= GIVEN_UP_MAX {
                 return Some(terms.now + UNREAD_PAUSE);
             }
             due.push(entry.what);
@@ -423,8 +439,9 @@ impl Sessions {
             .map(|session| std::mem::take(&mut session.exchanges));
         for mut exchange in exchanges.into_iter().flatten() {
             match why {
-                None => self.give_up(id, exchange),
-                Some(_) => {
+                None if !exchange.is_owed => self.give_up(id, exchange),
+                // Its time has not come: nobody knows what the endpoint would have said.
+                _ => {
                     self.disarm(&exchange);
                     with_worker(|worker| worker.cut(&mut exchange.flow));
                 }
@@ -458,11 +475,12 @@ impl Sessions {
         self.waiting -= 1;
     }
 
-    /// Has the session's socket watched. Without, its client is not answered, and comes again.
+    /// Has the session's socket watched. One that cannot be hears nothing: its client's next datagram gets another.
     fn watch(&mut self, id: Id) {
         if let Some(session) = self.table.get(id)
             && watch(&self.queue, &session.socket, id).is_err()
         {
+            (session.let_down, session.is_refused) = (true, true);
             refuse(Refusal::DatagramUnsent);
         }
     }

@@ -1,9 +1,10 @@
 //! The way to an endpoint: who is picked, a socket to him, and what its errors mean.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 
 use rustix::io::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::session::Key;
 use crate::framing::Refusal;
@@ -36,19 +37,14 @@ impl Unsent {
 
 /// A socket that hears nobody but this endpoint.
 pub(super) fn to(endpoint: SocketAddr) -> Result<UdpSocket, Unsent> {
-    let own: SocketAddr = match endpoint {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let made = UdpSocket::bind(own).and_then(|socket| {
-        socket.set_nonblocking(true)?;
-        Ok(socket)
-    });
-    let socket = made.map_err(|_| Unsent::NoRoom)?;
-    match socket.connect(endpoint) {
-        Ok(()) => Ok(socket),
-        Err(error) => Err(meaning(&error)),
-    }
+    let kind = Type::DGRAM.nonblocking();
+    let socket = Socket::new(Domain::for_address(endpoint), kind, Some(Protocol::UDP));
+    let socket = socket.map_err(|_| Unsent::NoRoom)?;
+    // It gets its port with its other end: one that is bound before would take what strangers send there meanwhile.
+    socket
+        .connect(&endpoint.into())
+        .map_err(|error| meaning(&error))?;
+    Ok(socket.into())
 }
 
 /// Sends a datagram.
@@ -61,9 +57,16 @@ pub(super) fn send(socket: &UdpSocket, bytes: &[u8]) -> Result<(), Unsent> {
 pub(super) fn meaning(error: &io::Error) -> Unsent {
     match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::MSGSIZE) => Unsent::TooLong,
-        Some(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM | Errno::MFILE | Errno::NFILE | Errno::INTR) => {
-            Unsent::NoRoom
-        }
+        Some(
+            Errno::AGAIN
+            | Errno::ADDRINUSE
+            | Errno::ADDRNOTAVAIL
+            | Errno::INTR
+            | Errno::MFILE
+            | Errno::NFILE
+            | Errno::NOBUFS
+            | Errno::NOMEM,
+        ) => Unsent::NoRoom,
         Some(Errno::CONNREFUSED) => Unsent::Unreached(Failure::Refused),
         _ => Unsent::Unreached(Failure::ConnectFailed),
     }
