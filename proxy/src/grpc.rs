@@ -5,7 +5,11 @@
 //! ledger, counters) therefore gets the status of HTTP that a gRPC status stands for, from one table: a call and a plain
 //! request that failed in the same way are then the same to all of them. Messages are never looked into.
 //!
+//! Pages of browsers make calls [in another form](web), which becomes this one here.
+//!
 //! Sources: grpc/grpc `doc/PROTOCOL-HTTP2.md`, `doc/statuscodes.md`, `doc/http-grpc-status-mapping.md`.
+
+pub(crate) mod web;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -127,6 +131,38 @@ impl Status {
         if let Ok(message) = HeaderValue::from_str(&escaped(message)) {
             say(&MESSAGE, message);
         }
+    }
+}
+
+/// How a client makes a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// In frames of HTTP/2.
+    Native,
+    /// As a page does, in whichever version of HTTP.
+    Web(web::Call),
+}
+
+impl Call {
+    /// What a request is that came with these headers; `None` for one that is no call.
+    pub(crate) fn of(headers: &HeaderMap, by_http2: bool) -> Option<Self> {
+        match by_http2 && is_call(headers) {
+            true => Some(Self::Native),
+            false => web::Call::of(headers).map(Self::Web),
+        }
+    }
+
+    /// Where it is made as a page does.
+    pub(crate) fn web(self) -> Option<web::Call> {
+        match self {
+            Self::Native => None,
+            Self::Web(call) => Some(call),
+        }
+    }
+
+    /// The type of an answer by which it ends.
+    pub(crate) fn kind(self) -> HeaderValue {
+        self.web().map_or(CONTENT, |call| call.kind(None))
     }
 }
 

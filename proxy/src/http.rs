@@ -107,8 +107,8 @@ impl ProxyHttp for EdgeProxy {
         let status = answer
             .as_ref()
             .map_or_else(|(status, _)| *status, |answer| answer.status);
-        let as_call = tell::as_call(session, status);
-        exchange.ended_as = as_call;
+        let as_call = tell::as_call(session, exchange, status);
+        exchange.ended_as = as_call.map(|(_, ended)| ended);
         let report = exchange.report.as_deref_mut();
         // Boxed: most requests go on, and need no room for what answers them here.
         Box::pin(async move {
@@ -237,8 +237,8 @@ impl ProxyHttp for EdgeProxy {
         if status > 0 {
             let sentence = refusal(error).map_or_else(|| sentence(status), Refusal::sentence);
             let blameless = *error.esource() != ErrorSource::Downstream;
-            let as_call = tell::as_call(session, status);
-            exchange.ended_as = exchange.ended_as.or(as_call);
+            let as_call = tell::as_call(session, exchange, status);
+            exchange.ended_as = exchange.ended_as.or(as_call.map(|(_, ended)| ended));
             let page = match &exchange.flow {
                 Some(flow) => flow.page(status, Giver::Proxy).cloned(),
                 None => local::with(|l| l.worker.page(self.listener, status)).flatten(),

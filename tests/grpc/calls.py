@@ -254,6 +254,12 @@ clusters:
 """
 
 
+def web(address):
+    """The same from a page's point of view."""
+    script = pathlib.Path(__file__).with_name("web.js")
+    subprocess.run(["node", str(script), address], check=True, timeout=PATIENCE_S)
+
+
 def free_addresses(count):
     held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     return [f"127.0.0.1:{one.getsockname()[1]}" for one in held]
@@ -284,6 +290,8 @@ def main(proxy):
             for part in (calls.streams, calls.conversation, calls.errors, calls.ends):
                 part()
                 print(f"ok: {part.__name__}")
+            web(places["users"])
+            print("ok: web")
             served = shift(places["users"], places["admin"], endpoints[0])
             print(f"ok: shift, {served} calls and none of them failed")
         finally:

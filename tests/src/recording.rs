@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::wire::{find, unchunked};
+
 /// Answers every whole request with `ok`. Lives until the process ends.
 #[derive(Clone, Debug)]
 pub struct Recording {
@@ -156,25 +158,4 @@ fn first(bytes: &[u8]) -> Option<(Received, usize)> {
         both => panic!("two framings, {both:?}:\n{head}"),
     };
     Some((Received { head, body }, end + length))
-}
-
-fn unchunked(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
-    let (mut body, mut at) = (Vec::new(), 0);
-    loop {
-        let line = find(bytes.get(at..)?, b"\r\n")?;
-        let size = std::str::from_utf8(&bytes[at..at + line]).expect("a size");
-        let size = usize::from_str_radix(size, 16).expect("a size");
-        at += line + 2;
-        let chunk = bytes.get(at..at + size + 2)?;
-        assert!(chunk.ends_with(b"\r\n"), "a chunk ends with its line");
-        body.extend_from_slice(&chunk[..size]);
-        at += size + 2;
-        if size == 0 {
-            return Some((body, at));
-        }
-    }
-}
-
-fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
-    bytes.windows(what.len()).position(|w| w == what)
 }

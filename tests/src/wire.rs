@@ -52,6 +52,27 @@ pub fn read_until(stream: &mut impl Read, end: &str) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
+/// Where `what` begins.
+pub fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    bytes.windows(what.len()).position(|window| window == what)
+}
+
+/// The data of a chunked body, and its length with all that frames it; `None` where it has no end.
+pub fn unchunked(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let (mut body, mut at) = (Vec::new(), 0);
+    loop {
+        let line = find(bytes.get(at..)?, b"\r\n")?;
+        let size = usize::from_str_radix(std::str::from_utf8(&bytes[at..at + line]).ok()?, 16).ok()?;
+        at += line + 2;
+        let chunk = bytes.get(at..at + size + 2)?;
+        body.extend_from_slice(chunk.strip_suffix(b"\r\n")?);
+        at += size + 2;
+        if size == 0 {
+            return Some((body, at));
+        }
+    }
+}
+
 /// An endpoint that does with each connection what the test says. Lives until the process ends.
 #[derive(Debug)]
 pub struct Scripted {

@@ -55,6 +55,7 @@ refusals! {
     ChunkSize 400 "chunk_size": "the size of a chunk is malformed";
     ChunkExtension 400 "chunk_extension": "an extension of a chunk is malformed or too long";
     ChunkEnd 400 "chunk_end": "a chunk does not end where its size says";
+    Base64 400 "base64": "the body is not the Base64 that its type says";
     Trailer 400 "trailer": "the trailers are malformed or too long";
     PathEscape 400 "path_escape": "the path has a percent sign without two digits";
     PathNul 400 "path_nul": "the path has a NUL";

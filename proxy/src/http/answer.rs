@@ -17,11 +17,11 @@ pub(super) async fn send(
     session: &mut Session,
     answer: Answer,
     report: Option<&mut Report>,
-    as_call: Option<grpc::Status>,
+    as_call: Option<(grpc::Call, grpc::Status)>,
 ) -> Result<()> {
-    if let Some(status) = as_call {
+    if let Some(ended) = as_call {
         let message = String::from_utf8_lossy(&answer.body);
-        return end_call(session, status, &message, &answer.headers, report).await;
+        return end_call(session, ended, &message, &answer.headers, true, report).await;
     }
     let answer = answer.shown();
     let mut head = ResponseHeader::build_no_case(answer.status, Some(answer.headers.len() + 3))?;

@@ -10,10 +10,10 @@ use crate::outcome::Failure;
 impl Exchange {
     /// The head goes out to the first endpoint that could be reached: begins the copy, if there is to be one.
     pub(super) fn begin_copy(&mut self, request: &RequestHeader, has_body: bool) {
+        let is_call = self.call().is_some();
         let Some(flow) = self.flow.as_mut() else {
             return;
         };
-        let is_call = self.stream.as_ref().is_some_and(|stream| stream.is_call);
         if request.raw_path_is_utf8() && !is_call {
             self.copying.begin(flow, request, has_body);
         } else {

@@ -1,4 +1,5 @@
-//! An answer that becomes another one on its way: a page in place of an error, or fewer bytes for who can read them.
+//! An answer that becomes another one on its way: a page in place of an error, fewer bytes for who can read them, or a
+//! call's in the form of gRPC-Web.
 //!
 //! Only where the answer passes piece by piece through our own hands, on the [short way](super::plain) and in the
 //! [passage](super::passage): what goes pingora's way, because its request is large or unusual, is passed on as it is.
@@ -6,12 +7,14 @@
 use std::io;
 
 use bytes::Bytes;
-use http::{Method, Version};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, Method, Version};
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::exchange::Exchange;
 use crate::fields::Fields;
+use crate::grpc;
 use crate::policy::compress::{self, Change, Encoder};
 use crate::policy::pages::Giver;
 use crate::server::local;
@@ -28,7 +31,7 @@ impl Exchange {
         end: bool,
     ) -> Result<()> {
         self.encoder = None;
-        if self.replaced {
+        if self.replaced || self.begin_web(head)? {
             return Ok(());
         }
         let Some(compressing) = self.flow.as_ref().and_then(|flow| flow.compressing()) else {
@@ -61,11 +64,35 @@ impl Exchange {
         Ok(())
     }
 
+    /// A call's answer becomes one that a page can read, where a page has made it; whether it does.
+    fn begin_web(&mut self, head: &mut ResponseHeader) -> Result<bool> {
+        let Some(stream) = self.stream.as_mut() else {
+            return Ok(false);
+        };
+        // Whoever does not speak gRPC answers as HTTP does, which pages understand.
+        let is_call = grpc::is_call(&head.headers);
+        stream.web = stream.call.and_then(grpc::Call::web).filter(|_| is_call);
+        if let Some(web) = stream.web {
+            head.insert_header(CONTENT_TYPE, web.kind(head.headers.get(CONTENT_TYPE)))?;
+            head.remove_header(&CONTENT_LENGTH);
+        }
+        Ok(stream.web.is_some())
+    }
+
+    /// Whether trailers stand behind the client's body as they stand behind the endpoint's: not behind a page, and not where
+    /// they stand in it.
+    pub(super) fn shows_trailers(&self) -> bool {
+        !self.replaced && self.web().is_none()
+    }
+
+    fn web(&self) -> Option<grpc::web::Call> {
+        self.stream.as_ref()?.web
+    }
+
     /// Replaces the answer by a page, where there is one for it: gives what the client gets instead of its body.
     pub(super) fn replace(&mut self, head: &mut ResponseHeader) -> Option<Bytes> {
         self.replaced = false;
-        let is_call = self.stream.as_ref().is_some_and(|stream| stream.is_call);
-        let flow = self.flow.as_ref().filter(|_| !is_call)?;
+        let flow = self.flow.as_ref().filter(|_| self.call().is_none())?;
         let page = flow.page(head.status.as_u16(), Giver::Endpoint)?;
         page.replace(head);
         let body = page.body.clone();
@@ -78,10 +105,14 @@ impl Exchange {
     /// # Errors
     /// The codec is broken.
     pub(super) fn encoded(&mut self, piece: Bytes) -> Result<Bytes> {
+        let web = self.web();
         match &mut self.encoder {
             Some(encoder) => encoder.encode(&piece).map_err(broken),
             None if self.replaced => Ok(Bytes::new()),
-            None => Ok(piece),
+            None => match web {
+                Some(web) => Ok(web.write(piece)),
+                None => Ok(piece),
+            },
         }
     }
 
@@ -99,11 +130,14 @@ impl Exchange {
         flushed.unwrap_or_else(|| Ok(Bytes::new())).map_err(broken)
     }
 
-    /// What is left, at the end of the body.
+    /// What is left, at the end of the body, before these trailers.
     ///
     /// # Errors
     /// The codec is broken.
-    pub(super) fn encoded_end(&mut self) -> Result<Bytes> {
+    pub(super) fn encoded_end(&mut self, trailers: Option<&HeaderMap>) -> Result<Bytes> {
+        if let Some(web) = self.web() {
+            return Ok(trailers.map_or(Bytes::new(), |trailers| web.write_trailers(trailers)));
+        }
         let Some(encoder) = self.encoder.take() else {
             return Ok(Bytes::new());
         };

@@ -73,8 +73,10 @@ pub struct Exchange {
 pub(super) struct Stream {
     pub(super) cut: Arc<Cut>,
     pub(super) terms: Terms,
-    /// The request is a call of gRPC.
-    pub(super) is_call: bool,
+    /// The request is a call of gRPC, made so.
+    pub(super) call: Option<grpc::Call>,
+    /// The answer at hand is one of gRPC, and becomes one that a page can read.
+    pub(super) web: Option<grpc::web::Call>,
     /// How the call ended will stand behind its messages.
     pub(super) is_owed: bool,
     /// The request has been heard to its end.
@@ -95,6 +97,11 @@ impl Drop for Exchange {
 }
 
 impl Exchange {
+    /// How the client makes a call of gRPC, where the request is one to an endpoint that knows them.
+    pub(super) fn call(&self) -> Option<grpc::Call> {
+        self.stream.as_ref()?.call
+    }
+
     /// The body is here, before any endpoint has been asked.
     pub(super) fn body_taken(&mut self) {
         if let Some(flow) = self.flow.as_mut() {
@@ -214,7 +221,7 @@ impl Exchange {
             }
         }
         let replayable = is_replayable(session);
-        let said = match self.stream.as_mut().filter(|stream| stream.is_call) {
+        let said = match self.stream.as_mut().filter(|stream| stream.call.is_some()) {
             Some(stream) => said_by(response, stream, &mut self.ended_as),
             None => Some(status),
         };

@@ -6,8 +6,8 @@
 //! here per direction, and neither side is granted room for more than its window before the other has taken it.
 //!
 //! A call of gRPC is a request like any other but in three things. Its client may rest, and says how long the call may
-//! take. Its status stands behind its messages. And it is told of failures as gRPC tells of them, even in the middle of an
-//! answer, where a plain client can only be cut off.
+//! take. Its status stands behind its messages, or [in the last of them](grpc::web). And it is told of failures as gRPC
+//! tells of them, even in the middle of an answer, where a plain client can only be cut off.
 
 mod download;
 mod upload;
@@ -20,6 +20,7 @@ use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http::header::EXPECT;
 use http::{HeaderMap, Request};
+use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
 use pingora_error::{BError, Error, ErrorType, Result};
 use pingora_proxy::Session;
@@ -47,18 +48,21 @@ pub(super) async fn serve(
     http2: Http2,
 ) -> Result<()> {
     let came = session.req_header();
-    let is_call = came.extensions.get::<ByHttp2>().is_some() && grpc::is_call(&came.headers);
-    let terms = match is_call {
-        true => Terms {
+    let call = grpc::Call::of(&came.headers, came.extensions.get::<ByHttp2>().is_some());
+    let terms = match call {
+        Some(_) => Terms {
             rest: Some(http2.rest),
             lasts: grpc::timeout(&came.headers),
         },
-        false => Terms::default(),
+        None => Terms::default(),
     };
+    // A call may rest for long, so nobody waits for all of it: nothing bounds its client before an endpoint is asked. Pages
+    // have all of theirs when they make it.
+    let may_rest = call == Some(grpc::Call::Native);
     let expects = came.headers.contains_key(EXPECT);
     let client = session.as_downstream_mut();
     client.enable_retry_buffering();
-    if let (true, Some(client)) = (is_call, client.as_custom_mut()) {
+    if let (true, Some(client)) = (may_rest, client.as_custom_mut()) {
         client.set_read_timeout(None);
     }
     if expects {
@@ -68,9 +72,13 @@ pub(super) async fn serve(
             .await
             .map_err(|error| error.into_down())?;
     }
-    let mut upload = Upload::new(session);
-    // A call may rest for long, so nobody waits for all of it: nothing bounds its client before an endpoint is asked.
-    let (all, some) = (!is_call && body_fits(session), is_call);
+    exchange.stream = Some(Stream {
+        terms,
+        call,
+        ..Stream::default()
+    });
+    let mut upload = Upload::new(session, call.and_then(grpc::Call::web));
+    let (all, some) = (!may_rest && body_fits(session), may_rest);
     if let Err(error) = upload.take_first(session, all, some).await {
         return Err(exchange.broke(session, error.into_down()));
     }
@@ -81,12 +89,12 @@ pub(super) async fn serve(
         exchange.reset = None;
         exchange.stream = Some(Stream {
             terms,
-            is_call,
+            call,
             whole: upload.is_heard(),
             ..Stream::default()
         });
         match attempt(session, exchange, &mut upload, closing).await {
-            Err(error) if error.retry() => upload.begin_again(session),
+            Err(error) if error.retry() => upload.begin_again(session)?,
             done => return done,
         }
     }
@@ -149,8 +157,12 @@ fn request(session: &mut Session, exchange: &mut Exchange, target: &Target) -> R
     let mut request = Box::new(session.req_header().clone());
     head::forget_connection(&mut request);
     exchange.send(session, &mut request)?;
-    let is_call = exchange.stream.as_ref().is_some_and(|stream| stream.is_call);
-    head::for_http2(&request, &target.to, is_call)
+    let call = exchange.call();
+    let mut request = head::for_http2(&request, &target.to, call.is_some())?;
+    if let Some(call) = call.and_then(grpc::Call::web) {
+        call.ask(request.headers_mut());
+    }
+    Ok(request)
 }
 
 /// Why an attempt did not bring the client a whole answer.
@@ -276,36 +288,52 @@ async fn told(session: &mut Session, exchange: &mut Exchange, error: BError) -> 
         return error;
     }
     let late = matches!(failure, Some(Failure::Idle | Failure::Deadline));
-    let is_call = exchange.stream.as_ref().is_some_and(|stream| stream.is_call);
     if late && exchange.status == 0 {
         exchange.status = 504;
     }
     let seen = session
         .response_written()
         .is_some_and(|head| !head.status.is_informational());
-    let Some(client) = session.as_downstream_mut().as_custom_mut().filter(|_| seen) else {
+    if !seen {
         return error;
-    };
-    match is_call {
-        true => {
-            let status = match exchange.reset {
-                Some(reason) => grpc::Status::of_reset(reason),
-                None if late => grpc::Status::LATE,
-                None if exchange.status > 0 => grpc::Status::of_http(exchange.status),
-                None => grpc::Status::BROKE,
-            };
-            exchange.ended_as = Some(status);
-            let mut trailers = HeaderMap::new();
-            status.tell("foreshade: the answer broke off", |name, value| {
-                trailers.insert(name.clone(), value);
-            });
-            // The client may have gone, and then there is nobody to tell.
-            let _ = client.write_trailers(trailers).await;
-        }
-        false => {
+    }
+    let is_native = exchange.call() == Some(grpc::Call::Native);
+    let client = session.as_downstream_mut();
+    // The client may have gone, and then there is nobody to tell.
+    if let Some(web) = exchange.stream.as_ref().and_then(|stream| stream.web) {
+        let end = web.write_trailers(&broken_off(exchange, late));
+        let _ = end_body(client, end).await;
+    } else if let Some(client) = client.as_custom_mut() {
+        if is_native {
+            let _ = client.write_trailers(broken_off(exchange, late)).await;
+        } else {
             let reason = exchange.reset.unwrap_or(Reason::INTERNAL_ERROR);
             client.shutdown(reason.into(), "the answer broke off").await;
         }
     }
     error
+}
+
+/// The trailers of a call that broke off, as `late` or otherwise.
+fn broken_off(exchange: &mut Exchange, late: bool) -> HeaderMap {
+    let status = match exchange.reset {
+        Some(reason) => grpc::Status::of_reset(reason),
+        None if late => grpc::Status::LATE,
+        None if exchange.status > 0 => grpc::Status::of_http(exchange.status),
+        None => grpc::Status::BROKE,
+    };
+    exchange.ended_as = Some(status);
+    let mut trailers = HeaderMap::new();
+    status.tell("foreshade: the answer broke off", |name, value| {
+        trailers.insert(name.clone(), value);
+    });
+    trailers
+}
+
+/// Ends a body, behind what is on its way to the client.
+async fn end_body(client: &mut ServerSession, last: Bytes) -> Result<()> {
+    if client.has_pending_downstream_proxy_tasks() {
+        client.write_downstream_proxy_tasks().await?;
+    }
+    client.write_response_body(last, true).await
 }

@@ -280,7 +280,7 @@ async fn pass(
     };
     written.map_err(|error| error.into_down())?;
     if end {
-        let last = exchange.encoded_end()?;
+        let last = exchange.encoded_end(None)?;
         let client = session.as_downstream_mut();
         let written = client.write_response_body(last, false).await;
         written.map_err(|error| error.into_down())?;
@@ -295,11 +295,17 @@ fn unasked_upgrade() -> BError {
     Error::explain(ErrorType::InvalidHTTPHeader, "an upgrade that nobody asked for").into_up()
 }
 
-/// An answer that ends with its connection gets chunks, so that the client's connection can live on.
+/// An answer that does not say where it ends gets chunks, or a length of nothing at its `end`, so that the client's
+/// connection can live on.
 pub(super) fn frame(method: &Method, head: &mut ResponseHeader, end: bool) -> Result<()> {
-    let has_body = *method != Method::HEAD && !matches!(head.status.as_u16(), 100..=199 | 204 | 304) && !end;
+    let has_body = *method != Method::HEAD && !matches!(head.status.as_u16(), 100..=199 | 204 | 304);
     let is_framed = head.headers.contains_key(TRANSFER_ENCODING) || head.headers.contains_key(CONTENT_LENGTH);
-    if has_body && !is_framed {
+    if !has_body || is_framed {
+        return Ok(());
+    }
+    if end {
+        head.insert_header(CONTENT_LENGTH, 0)?;
+    } else {
         // Older versions know no chunks.
         head.set_version(Version::HTTP_11);
         head.insert_header(TRANSFER_ENCODING, "chunked")?;

@@ -14,6 +14,7 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
+use super::exchange::Exchange;
 use super::report::Report;
 use crate::grpc;
 use crate::policy::pages::Shown;
@@ -29,8 +30,8 @@ pub(super) struct Told {
     pub(super) sentence: &'static str,
     /// What people see instead of the line.
     pub(super) page: Option<Shown>,
-    /// How a call ends with it.
-    pub(super) as_call: Option<grpc::Status>,
+    /// How a call ends with it, made so.
+    pub(super) as_call: Option<(grpc::Call, grpc::Status)>,
 }
 
 /// Answers with a status and one line, or a page, unless the client has seen a part of another answer. `blameless` is a
@@ -56,15 +57,16 @@ pub(super) async fn tell(
         page,
         as_call,
     } = told;
-    if let Some(status) = as_call {
+    if let Some(ended) = as_call {
         let told = report.as_ref().map_or(Cow::Borrowed(sentence), |report| {
             report.named_in(session, sentence)
         });
         return end_call(
             session,
-            status,
+            ended,
             &format!("foreshade: {told}"),
             &HeaderMap::new(),
+            blameless,
             report,
         )
         .await;
@@ -88,12 +90,20 @@ pub(super) async fn tell(
     say(session.as_downstream_mut(), head, body, blameless).await
 }
 
-/// How a call of gRPC has to be told of a failure with this status; `None` for what is none. Its client looks at no status
-/// of HTTP.
-pub(super) fn as_call(session: &Session, status: u16) -> Option<grpc::Status> {
+/// How a call of gRPC has to be told of a failure with this status; `None` for what is none. A client of HTTP/2 looks at no
+/// status of HTTP. A page does, so that only what is on its way to an endpoint is known to be more than a request.
+pub(super) fn as_call(
+    session: &Session,
+    exchange: &Exchange,
+    status: u16,
+) -> Option<(grpc::Call, grpc::Status)> {
     let head = session.req_header();
-    let is_call = status >= 400 && head.extensions.get::<ByHttp2>().is_some() && grpc::is_call(&head.headers);
-    is_call.then(|| grpc::Status::of_http(status))
+    let by_http2 = head.extensions.get::<ByHttp2>().is_some();
+    let is_native = || by_http2 && grpc::is_call(&head.headers);
+    let call = exchange
+        .call()
+        .or_else(|| is_native().then_some(grpc::Call::Native))?;
+    (status >= 400).then(|| (call, grpc::Status::of_http(status)))
 }
 
 /// Ends a call of which the client has seen nothing yet: all of it in the head. `headers` are those of the answer that
@@ -103,16 +113,17 @@ pub(super) fn as_call(session: &Session, status: u16) -> Option<grpc::Status> {
 /// When the client has gone.
 pub(super) async fn end_call(
     session: &mut Session,
-    status: grpc::Status,
+    (call, status): (grpc::Call, grpc::Status),
     message: &str,
     headers: &HeaderMap,
+    blameless: bool,
     report: Option<&mut Report>,
 ) -> pingora_error::Result<()> {
     let mut head = ResponseHeader::build_no_case(200, Some(headers.len() + 4))?;
     for (name, value) in headers.iter().filter(|(name, _)| **name != CONTENT_TYPE) {
         head.append_header(name, value)?;
     }
-    head.insert_header(CONTENT_TYPE, grpc::CONTENT)?;
+    head.insert_header(CONTENT_TYPE, call.kind())?;
     status.tell(message, |name, value| {
         // A name and a value that are both checked fit into any head.
         let _ = head.insert_header(name, value);
@@ -122,8 +133,10 @@ pub(super) async fn end_call(
     }
     match session.as_downstream_mut().as_custom_mut() {
         Some(client) => client.write_response_header(Box::new(head), true).await,
-        // Only HTTP/2 has calls.
-        None => Ok(()),
+        None => {
+            head.set_content_length(0)?;
+            say(session.as_downstream_mut(), head, Bytes::new(), blameless).await
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 
 use foreshade_tests::proxy::{PATIENCE, Proxy, preamble};
-use foreshade_tests::wire::connect;
+use foreshade_tests::wire::{connect, unchunked};
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
@@ -112,27 +112,10 @@ fn by_http1(to: SocketAddr, method: &str, target: &str, headers: &[(&str, &str)]
     Reply {
         status: head.split(' ').nth(1).unwrap().parse().unwrap(),
         body: match headers.get("transfer-encoding") {
-            Some(_) => unchunked(&body),
+            Some(_) => unchunked(&body).expect("the body has an end").0,
             None => body,
         },
         headers,
-    }
-}
-
-/// What the chunks hold. Panics where they do not end.
-pub(crate) fn unchunked(mut bytes: &[u8]) -> Vec<u8> {
-    let mut all = Vec::new();
-    loop {
-        let line = bytes
-            .windows(2)
-            .position(|two| two == b"\r\n")
-            .expect("a chunk's size");
-        let size = usize::from_str_radix(std::str::from_utf8(&bytes[..line]).unwrap(), 16).unwrap();
-        if size == 0 {
-            return all;
-        }
-        all.extend_from_slice(&bytes[line + 2..line + 2 + size]);
-        bytes = &bytes[line + 2 + size + 2..];
     }
 }
 

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use foreshade_tests::proxy::PATIENCE;
+use foreshade_tests::wire::{find, unchunked};
 
 use crate::answers::{ANSWERS, Answer};
-use crate::normal::{find, unchunked};
 
 /// `/3/...` gets the answer with the index 3.
 #[derive(Clone, Debug)]

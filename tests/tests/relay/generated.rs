@@ -20,7 +20,7 @@ pub(crate) fn connections(
             .collect();
         bytes.extend(generated(&mut rng, roots, true));
         // An answer of the proxy's own closes where the end of the chunks has not come yet, which a cut leaves to chance.
-        let is_chunked = crate::normal::find(&bytes, b"chunked").is_some();
+        let is_chunked = foreshade_tests::wire::find(&bytes, b"chunked").is_some();
         let cuts = match rng.random_range(0..3) {
             0 if !is_chunked => vec![rng.random_range(1..bytes.len())],
             _ => Vec::new(),

@@ -1,5 +1,7 @@
 //! Messages without what may differ between the two paths.
 
+use foreshade_tests::wire::{find, unchunked};
+
 /// What may differ:
 /// - letters and order of header lines, which mean nothing (RFC 9110 section 5.1, 5.3); lines of one name keep theirs;
 /// - spaces around values;
@@ -84,24 +86,5 @@ pub(crate) fn without_made(text: &str) -> String {
     {
         Some(at) => format!("{}made{}", &text[..at], &text[at + 32..]),
         None => text.to_owned(),
-    }
-}
-
-pub(crate) fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
-    bytes.windows(what.len()).position(|window| window == what)
-}
-
-/// The data of a chunked body, and its length with all that frames it; `None` where it has no end.
-pub(crate) fn unchunked(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
-    let (mut body, mut at) = (Vec::new(), 0);
-    loop {
-        let line = find(bytes.get(at..)?, b"\r\n")?;
-        let size = usize::from_str_radix(std::str::from_utf8(&bytes[at..at + line]).ok()?, 16).ok()?;
-        at += line + 2;
-        body.extend_from_slice(bytes.get(at..at + size)?);
-        at += size + 2;
-        if size == 0 {
-            return (at <= bytes.len()).then_some((body, at));
-        }
     }
 }

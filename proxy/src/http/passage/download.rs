@@ -15,6 +15,7 @@ use pingora_http::ResponseHeader;
 use super::super::plain::frame;
 use super::{Broken, Passage};
 use crate::grpc;
+use crate::server::http2::ByHttp2;
 use crate::server::local;
 
 /// How far the answer is.
@@ -111,6 +112,8 @@ impl Passage<'_> {
         let encoding = self.exchange.begin_encoding(came, &mut head, end);
         encoding.map_err(Broken::Client)?;
         match came.version {
+            // Its frames say where it ends.
+            _ if came.extensions.get::<ByHttp2>().is_some() => {}
             // It ends with the connection.
             Version::HTTP_10 => self.session.set_keepalive(None),
             _ => frame(&came.method, &mut head, end).map_err(Broken::Client)?,
@@ -153,10 +156,12 @@ impl Passage<'_> {
     fn finish(&mut self, trailers: Option<HeaderMap>) -> Result<(), Broken> {
         self.conclude(trailers.as_ref());
         self.exchange.answer_piece(None, true);
-        let last = self.exchange.encoded_end().map_err(Broken::Client)?;
+        let last = self
+            .exchange
+            .encoded_end(trailers.as_ref())
+            .map_err(Broken::Client)?;
         self.hand_over_piece(last);
-        // What stood behind another body does not stand behind a page.
-        let trailers = trailers.filter(|_| !self.exchange.replaced);
+        let trailers = trailers.filter(|_| self.exchange.shows_trailers());
         self.hand_over(HttpTask::Trailer(trailers.map(Box::new)));
         self.download = Download::Whole;
         Ok(())

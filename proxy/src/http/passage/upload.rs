@@ -5,10 +5,12 @@ use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use pingora_error::Result;
+use pingora_error::{BError, Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::{Broken, Passage};
+use crate::framing::Refusal;
+use crate::grpc::web::{self, Reader};
 use crate::worker::stream::Whose;
 
 /// Bytes after which no more of a call is looked for before an endpoint is asked: what is kept for another try has room for
@@ -26,15 +28,19 @@ pub(super) struct Upload {
     over: bool,
     /// The client was waited for.
     waited: bool,
+    /// What reads it, where it is written as pages write calls.
+    reader: Option<Reader>,
 }
 
 impl Upload {
-    pub(super) fn new(session: &mut Session) -> Self {
+    /// That of a request, which is a call of gRPC-Web where there is one.
+    pub(super) fn new(session: &mut Session, web: Option<web::Call>) -> Self {
         Self {
             pending: Bytes::new(),
             heard: session.as_downstream_mut().is_body_empty(),
             over: false,
             waited: false,
+            reader: web.map(web::Call::reader),
         }
     }
 
@@ -60,14 +66,37 @@ impl Upload {
                 None => break,
             }
         }
-        self.begin_again(session);
-        Ok(())
+        self.begin_again(session)
     }
 
     /// Another endpoint is to hear it from its beginning.
-    pub(super) fn begin_again(&mut self, session: &Session) {
-        self.pending = session.as_downstream().get_retry_buffer().unwrap_or_default();
+    ///
+    /// # Errors
+    /// It is not written as it says.
+    pub(super) fn begin_again(&mut self, session: &Session) -> Result<()> {
+        let kept = session.as_downstream().get_retry_buffer().unwrap_or_default();
+        if let Some(reader) = &mut self.reader {
+            reader.begin_again();
+        }
+        self.pending = self.read(kept)?;
         self.over = false;
+        if self.heard { self.read_all() } else { Ok(()) }
+    }
+
+    /// What the endpoint is to be told of a piece.
+    fn read(&mut self, piece: Bytes) -> Result<Bytes> {
+        match &mut self.reader {
+            Some(reader) => reader.read(piece).map_err(refused),
+            None => Ok(piece),
+        }
+    }
+
+    /// Nothing more comes of it.
+    fn read_all(&self) -> Result<()> {
+        match &self.reader {
+            Some(reader) => reader.end().map_err(refused),
+            None => Ok(()),
+        }
     }
 
     /// The head has been sent, and with it all there is of the request, where there is no body.
@@ -96,6 +125,12 @@ impl Upload {
     }
 }
 
+/// The client's body is none.
+fn refused(why: Refusal) -> BError {
+    let why = std::io::Error::new(std::io::ErrorKind::InvalidData, why);
+    Error::because(ErrorType::ReadError, "a body that is none", why).into_down()
+}
+
 impl Passage<'_> {
     /// Moves the request on. Ready when the endpoint has all of it, or wants no more of it.
     pub(super) fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
@@ -109,12 +144,13 @@ impl Passage<'_> {
             match read {
                 Poll::Ready(Ok(Some(piece))) => {
                     self.exchange.copy_request_piece(Some(&piece), false);
-                    self.upload.pending = piece;
+                    self.upload.pending = self.upload.read(piece).map_err(Broken::Client)?;
                     self.turn(Whose::Endpoint);
                 }
                 Poll::Ready(Ok(None)) => {
                     self.exchange.copy_request_piece(None, true);
                     self.upload.heard = true;
+                    self.upload.read_all().map_err(Broken::Client)?;
                     self.turn(Whose::Endpoint);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Client(error.into_down()))),

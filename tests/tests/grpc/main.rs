@@ -6,6 +6,8 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod web;
+
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::sync::Arc;
