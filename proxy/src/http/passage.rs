@@ -70,8 +70,8 @@ pub(super) async fn serve(
     }
     let mut upload = Upload::new(session);
     // A call may rest for long, so nobody waits for all of it: nothing bounds its client before an endpoint is asked.
-    let (all, some) = (!is_call && body_fits(session), is_call);
-    if let Err(error) = upload.take_first(session, all, some).await {
+    let all_or_some = (!is_call && body_fits(session), is_call);
+    if let Err(error) = upload.take_first(session, exchange, all_or_some).await {
         return Err(exchange.broke(session, error.into_down()));
     }
     if upload.was_waited_for() {
