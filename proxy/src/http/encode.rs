@@ -73,14 +73,13 @@ impl Exchange {
         Some(body)
     }
 
-    /// What the client gets of a piece of the body: nothing of one that a page stands in for.
+    /// What the client gets of a piece of the body.
     ///
     /// # Errors
     /// The codec is broken.
     pub(super) fn encoded(&mut self, piece: Bytes) -> Result<Bytes> {
         match &mut self.encoder {
             Some(encoder) => encoder.encode(&piece).map_err(broken),
-            None if self.replaced => Ok(Bytes::new()),
             None => Ok(piece),
         }
     }

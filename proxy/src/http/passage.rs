@@ -130,7 +130,12 @@ async fn attempt(
         download: Download::new(answer),
     };
     match poll_fn(|cx| passage.poll(cx)).await {
-        Ok(()) => Ok(()),
+        Ok(()) => {
+            if let Download::Whole(Some(unread)) = passage.download {
+                download::leave(unread, exchange).await;
+            }
+            Ok(())
+        }
         Err(broken) => {
             let download = passage.download;
             let error = failed(session, exchange, &lease, broken, number);
