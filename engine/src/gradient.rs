@@ -18,7 +18,8 @@
 //! - **Idle**: without samples nothing changes; the limit grows only while half of it is used, so silence is no proof of
 //!   capacity.
 //! - **A service that hangs**: what is given up as too late says when its user lost patience, and not what a request
-//!   takes. So the latency without a queue is never learnt from it, and the limit falls as fast as it may.
+//!   takes. So it is in no mean and begins no measurement; where most requests end like that, the limit falls as fast as it
+//!   may. Where fewer do, it is one endpoint of several that hangs, and the others serve as before.
 //! - **A measurement that gets no samples**, because traffic has stopped or nothing is answered, is given up in time.
 //! - **Burst**: a window has at least so many samples and lasts at least so long; one slow answer moves nothing.
 //!
@@ -71,12 +72,13 @@ const PROBED: f64 = 0.4;
 /// quick of those who came later have been answered.
 const DRAINED: f64 = 4.0;
 
-/// How long it is measured at most, beside two of what a request takes: traffic that stops meanwhile must not meet a
+/// How long a queue is let drain at most, and how long it is measured, beside two of what a request takes: traffic that stops meanwhile must not meet a
 /// part of its limit when it comes back.
 const MEASURED_MAX: Duration = Duration::from_secs(10);
 
-/// One of so many that is given up as too late makes a window late: fewer are stragglers.
-const LATE_ONE_OF: u32 = 10;
+/// A client who goes away after so many times what a request takes has met one that is too late; before that he had his
+/// own reasons. One in fifty takes so long where latencies are spread as an exponential is.
+const PATIENCE: f64 = 4.0;
 
 /// Between what a limit may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,8 +122,9 @@ pub struct Gradient {
 struct Window {
     /// `None` before the first sample.
     began: Option<Moment>,
-    /// Sum of the logarithms of seconds.
+    /// Sum of the logarithms of seconds, of those that were answered.
     logs: f64,
+    /// All of them.
     samples: u32,
     /// Samples that were given up as too late.
     late: u32,
@@ -157,12 +160,12 @@ impl Window {
 
     /// Whether it says when users gave up, rather than what requests take.
     fn is_late(&self) -> bool {
-        self.late > 0 && self.late.saturating_mul(LATE_ONE_OF) >= self.samples
+        self.late > self.samples / 2
     }
 
-    /// The mean of the samples, in seconds.
+    /// The mean of those that were answered, in seconds: there are some where it is not [late](Self::is_late).
     fn mean_s(&self) -> f64 {
-        (self.logs / f64::from(self.samples.max(1))).exp()
+        (self.logs / f64::from((self.samples - self.late).max(1))).exp()
     }
 }
 
@@ -222,8 +225,10 @@ impl Gradient {
         }
         let window = &mut self.window;
         window.began.get_or_insert(now);
-        // A clock of microseconds tells nothing below one.
-        window.logs += latency.as_secs_f64().max(1e-6).ln();
+        if !late {
+            // A clock of microseconds tells nothing below one.
+            window.logs += latency.as_secs_f64().max(1e-6).ln();
+        }
         window.samples += 1;
         window.late += u32::from(late);
         window.peak = window.peak.max(under_way);
@@ -237,6 +242,14 @@ impl Gradient {
                 self.adjust(now, &window);
             }
             _ => {}
+        }
+    }
+
+    /// A client went away after `waited`, and had no answer; so many requests were under way with his.
+    pub fn abandoned(&mut self, now: Moment, waited: Duration, under_way: u32) {
+        let usual_s = self.base_s.unwrap_or(f64::INFINITY);
+        if waited.as_secs_f64() > usual_s * PATIENCE {
+            self.sample(now, waited, under_way, true);
         }
     }
 
@@ -258,15 +271,14 @@ impl Gradient {
     }
 
     fn adjust(&mut self, now: Moment, window: &Window) {
-        let mean_s = window.mean_s();
-        self.recent_s = mean_s;
-        let since = *self.checked.at.get_or_insert(now);
         if window.is_late() {
             self.clear = 0;
             self.limit = self.next_limit(GRADIENT_MIN, window.peak);
-            self.recheck(now, since, window);
             return;
         }
+        let mean_s = window.mean_s();
+        self.recent_s = mean_s;
+        let since = *self.checked.at.get_or_insert(now);
         let base_s = *self.base_s.get_or_insert(mean_s);
         let is_used = f64::from(window.peak) >= self.limit / 2.0;
         let is_slower = mean_s > base_s * TOLERANCE;
@@ -295,6 +307,7 @@ impl Gradient {
         };
         if now.since(since) >= pause {
             let drained = Duration::try_from_secs_f64(window.mean_s() * DRAINED).unwrap_or_default();
+            let drained = drained.min(MEASURED_MAX);
             self.phase = Phase::Draining(now + drained);
             self.probed = now;
             self.given_up = now + drained + self.least() * 2 + MEASURED_MAX;

@@ -16,7 +16,8 @@ use foreshade_engine::spec::{ClusterSpec, EndpointSpec, HealthPolicy};
 
 use self::ids::{ClusterId, EndpointId, Ids, ListenerId};
 use crate::config::{Cluster, Config, Endpoint, Listener};
-use crate::policy::{Policy, carry_over};
+use crate::policy::jwks::remote::Remote;
+use crate::policy::{Policy, carry_over, share_keys};
 use crate::recorder::Place;
 use crate::route::{Route, Router};
 use crate::tcp;
@@ -38,7 +39,8 @@ pub struct Topology {
 
 impl Topology {
     /// Prepares the configuration that the process starts with.
-    pub fn new(config: Config) -> Arc<Self> {
+    pub fn new(mut config: Config) -> Arc<Self> {
+        share_keys(Vec::new(), &mut config);
         let ids = Ids::first(&config);
         Self::assemble(config, 1, ids)
     }
@@ -58,10 +60,7 @@ impl Topology {
             .iter()
             .filter_map(|cluster| cluster.sticky.as_ref());
         sticky.for_each(|sticky| sticky.read_keys());
-        config
-            .policies()
-            .filter_map(|(_, _, policy)| policy.jwt.as_ref())
-            .for_each(|jwt| jwt.begin());
+        config.issuers().for_each(Remote::begin);
         Arc::new(Self {
             policed: config
                 .listeners

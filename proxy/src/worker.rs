@@ -4,7 +4,7 @@
 //! the same steps. Nothing in here is shared between threads: the worker's thread owns it, and the only thing it reads
 //! from outside is the snapshot, which it takes over between two requests.
 //!
-//! Steps, in the order of a request: [`Worker::admit`], [`Worker::body_taken`] where that was waited for, then per attempt
+//! Steps, in the order of a request: [`Worker::admit`], [`Worker::body_awaited`] and [`Worker::body_taken`], then per attempt
 //! [`Worker::start`], [`Worker::sent`], [`Worker::first_byte`], [`Worker::progress`] for each piece of a body, and
 //! [`Worker::end`] or [`Worker::fail`], and at last [`Worker::answered`]. Of a connection that is only carried some steps
 //! are others: [`carried`]. Between any two of them the configuration may have been replaced: see [`takeover`].
@@ -16,6 +16,7 @@ mod copies;
 pub(crate) mod datagrams;
 mod drawn;
 mod failover;
+mod limited;
 mod spoils;
 mod sticking;
 pub(crate) mod stream;
@@ -135,6 +136,8 @@ pub struct Flow {
     arrived: Moment,
     /// Since when endpoints could be asked: later, where the body was waited for first.
     ready: Moment,
+    /// When its client said his last word, as far as that is known: since then an answer is waited for.
+    said: Moment,
     granted: Granted,
     /// The route's limit for the first byte, from the last byte of the request.
     timeout: Duration,
@@ -262,12 +265,6 @@ impl Worker {
         self.refused.add(refusal.label(), 1);
     }
 
-    /// The request's body is here, and was waited for: what the client took for it is not an endpoint's fault.
-    pub fn body_taken(&mut self, flow: &mut Flow) {
-        let now = self.now();
-        (flow.ready, flow.limit) = (now, now + flow.timeout);
-    }
-
     /// Starts the next attempt and says where. `None` where nobody is left to serve.
     pub fn start(&mut self, flow: &mut Flow) -> Option<Place> {
         self.find_again(flow);
@@ -386,10 +383,7 @@ impl Worker {
                 return true;
             }
         }
-        match status < 500 {
-            true => flow.granted.sample(now, now.since(flow.ready), false),
-            false => flow.granted.begins(),
-        }
+        flow.answer_begins(now, Class::of_status(status, retry_after).is_served());
         flow.first_byte = Some(now);
         self.tell_slot(flow);
         false
@@ -407,7 +401,7 @@ impl Worker {
         let (at, limit) = if flow.first_byte.is_some() {
             (now + BODY_PAUSE_MAX, now + BODY_PAUSE_MAX)
         } else {
-            flow.limit = now + flow.timeout;
+            (flow.said, flow.limit) = (now, now + flow.timeout);
             (
                 attempt.patience.map_or(flow.limit, |p| now + p).min(flow.limit),
                 flow.limit,
@@ -445,10 +439,7 @@ impl Worker {
         match consequence.stage {
             Some(stage) if self.move_on(flow, stage, consequence.reason, replayable, now) => Next::Elsewhere,
             _ => {
-                // A body that rests for too long says nothing of how late its head was.
-                if consequence.class == Class::Timeout && flow.first_byte.is_none() {
-                    flow.granted.sample(now, now.since(flow.ready), true);
-                }
+                flow.answer_fails(now, failure);
                 Next::Answer(consequence.status)
             }
         }

@@ -287,6 +287,72 @@ fn a_service_that_hangs_teaches_nothing_of_its_latency_without_a_queue() {
 }
 
 #[test]
+fn a_hang_begins_no_measurement_that_outlasts_it() {
+    let (mut gradient, mut now) = (Gradient::new(BOUNDS), Moment::ZERO);
+    rounds(&mut gradient, &mut now, 400, Duration::from_millis(10), false);
+    let before = gradient.limit;
+    rounds(&mut gradient, &mut now, 4, Duration::from_secs(15), true);
+    assert_eq!(gradient.phase, Phase::Steady);
+    let hung = gradient.limit;
+    assert!(hung < before, "{hung} of {before}");
+    rounds(&mut gradient, &mut now, 50, Duration::from_millis(10), false);
+    assert!(gradient.limit > hung, "half a second later it rises again");
+}
+
+#[test]
+fn answers_that_have_waited_for_a_stall_begin_no_measurement_that_outlasts_it() {
+    let (mut gradient, mut now) = (Gradient::new(BOUNDS), Moment::ZERO);
+    rounds(&mut gradient, &mut now, 400, Duration::from_millis(10), false);
+    while gradient.phase == Phase::Steady {
+        rounds(&mut gradient, &mut now, 1, Duration::from_secs(14), false);
+    }
+    let Phase::Draining(until) = gradient.phase else {
+        panic!("{:?}", gradient.phase);
+    };
+    assert!(until.since(gradient.probed) <= MEASURED_MAX);
+}
+
+#[test]
+fn one_endpoint_of_ten_that_hangs_is_not_the_service() {
+    let bounds = Bounds { max: 200, ..BOUNDS };
+    let (mut gradient, mut now) = (Gradient::new(bounds), Moment::ZERO);
+    let usual = Duration::from_millis(10);
+    rounds(&mut gradient, &mut now, 400, usual, false);
+    let (before, base) = (gradient.limit, gradient.base());
+    for _ in 0..3000 {
+        now = now + usual;
+        let many = gradient.limit();
+        for nth in 0..many {
+            match nth % 10 {
+                0 => gradient.sample(now, Duration::from_secs(15), many, true),
+                _ => gradient.sample(now, usual, many, false),
+            }
+        }
+    }
+    assert!(gradient.limit >= before, "{} of {before}", gradient.limit);
+    assert_eq!(gradient.base(), base);
+}
+
+#[test]
+fn clients_who_go_away_say_that_a_service_hangs_once_they_have_waited_for_long() {
+    let (mut gradient, mut now) = (Gradient::new(BOUNDS), Moment::ZERO);
+    let leave = |gradient: &mut Gradient, now: &mut Moment, waited: Duration| {
+        for _ in 0..1000 {
+            *now = *now + Duration::from_millis(1);
+            gradient.abandoned(*now, waited, 20);
+        }
+    };
+    leave(&mut gradient, &mut now, Duration::from_secs(1));
+    assert_eq!(gradient.limit(), BOUNDS.start, "nobody knows what is usual");
+    rounds(&mut gradient, &mut now, 50, Duration::from_millis(10), false);
+    let before = gradient.limit;
+    leave(&mut gradient, &mut now, Duration::from_millis(30));
+    assert!(gradient.limit >= before, "they had their own reasons");
+    leave(&mut gradient, &mut now, Duration::from_secs(1));
+    assert!(gradient.limit < before, "{} of {before}", gradient.limit);
+}
+
+#[test]
 fn a_measurement_that_gets_no_samples_is_given_up() {
     let (mut gradient, mut now) = (Gradient::new(BOUNDS), Moment::ZERO);
     while gradient.phase == Phase::Steady {

@@ -79,10 +79,9 @@ impl Exchange {
         Ok(stream.web.is_some())
     }
 
-    /// Whether trailers stand behind the client's body as they stand behind the endpoint's: not behind a page, and not where
-    /// they stand in it.
+    /// Whether trailers stand behind the client's body as they stand behind the endpoint's, and not in it.
     pub(super) fn shows_trailers(&self) -> bool {
-        !self.replaced && self.web().is_none()
+        self.web().is_none()
     }
 
     fn web(&self) -> Option<grpc::web::Call> {
@@ -100,7 +99,7 @@ impl Exchange {
         Some(body)
     }
 
-    /// What the client gets of a piece of the body: nothing of one that a page stands in for.
+    /// What the client gets of a piece of the body.
     ///
     /// # Errors
     /// The codec is broken.
@@ -108,7 +107,6 @@ impl Exchange {
         let web = self.web();
         match &mut self.encoder {
             Some(encoder) => encoder.encode(&piece).map_err(broken),
-            None if self.replaced => Ok(Bytes::new()),
             None => match web {
                 Some(web) => Ok(web.write(piece)),
                 None => Ok(piece),

@@ -102,6 +102,13 @@ impl Exchange {
         self.stream.as_ref()?.call
     }
 
+    /// The client is waited for to send the body.
+    pub(super) fn body_awaited(&mut self) {
+        if let Some(flow) = self.flow.as_mut() {
+            local::with(|l| l.worker.body_awaited(flow));
+        }
+    }
+
     /// The body is here, before any endpoint has been asked.
     pub(super) fn body_taken(&mut self) {
         if let Some(flow) = self.flow.as_mut() {

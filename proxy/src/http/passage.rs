@@ -78,8 +78,8 @@ pub(super) async fn serve(
         ..Stream::default()
     });
     let mut upload = Upload::new(session, call.and_then(grpc::Call::web));
-    let (all, some) = (!may_rest && body_fits(session), may_rest);
-    if let Err(error) = upload.take_first(session, all, some).await {
+    let all_or_some = (!may_rest && body_fits(session), may_rest);
+    if let Err(error) = upload.take_first(session, exchange, all_or_some).await {
         return Err(exchange.broke(session, error.into_down()));
     }
     if upload.was_waited_for() {
@@ -138,7 +138,12 @@ async fn attempt(
         download: Download::new(answer),
     };
     match poll_fn(|cx| passage.poll(cx)).await {
-        Ok(()) => Ok(()),
+        Ok(()) => {
+            if let Download::Whole(Some(unread)) = passage.download {
+                download::leave(unread, exchange).await;
+            }
+            Ok(())
+        }
         Err(broken) => {
             let download = passage.download;
             let error = failed(session, exchange, &lease, broken, number);

@@ -35,7 +35,7 @@ use crate::upstream::is_hop_by_hop;
 
 /// Bytes of a body in whose place the client got a page, and time for them: longer, and another connection is cheaper.
 const UNWANTED_BYTES_MAX: usize = 64 * 1024;
-const UNWANTED_TIME: Duration = Duration::from_millis(100);
+pub(super) const UNWANTED_TIME: Duration = Duration::from_millis(100);
 
 /// Whether a request can go the short way.
 pub(super) fn is_plain(session: &mut Session) -> bool {
@@ -62,7 +62,16 @@ fn is_about_us(value: &[u8]) -> bool {
 ///
 /// # Errors
 /// The client is slow, gone, or what he sends is refused.
-async fn take_body(session: &mut Session) -> Result<Bytes> {
+async fn take_body(session: &mut Session, exchange: &mut Exchange) -> Result<Bytes> {
+    let mut taking = pin!(take_pieces(session));
+    let here = poll_fn(|cx| Poll::Ready(taking.as_mut().poll(cx))).await;
+    if here.is_pending() {
+        exchange.body_awaited();
+    }
+    next(here, taking).await
+}
+
+async fn take_pieces(session: &mut Session) -> Result<Bytes> {
     let client = session.as_downstream_mut();
     let Some(first) = client.read_request_body().await? else {
         return Ok(Bytes::new());
@@ -87,7 +96,7 @@ pub(super) async fn serve(
     exchange: &mut Exchange,
     closing: &ShutdownWatch,
 ) -> Result<()> {
-    let body = match take_body(session).await {
+    let body = match take_body(session, exchange).await {
         Ok(body) => body,
         Err(error) => return Err(exchange.broke(session, error.into_down())),
     };
@@ -231,12 +240,9 @@ async fn is_over(endpoint: &mut HttpSession, exchange: &mut Exchange) -> bool {
 }
 
 /// What is here already, or what comes.
-async fn next(
-    here: Poll<Result<HttpTask>>,
-    coming: impl Future<Output = Result<HttpTask>>,
-) -> Result<HttpTask> {
+async fn next<T>(here: Poll<Result<T>>, coming: impl Future<Output = Result<T>>) -> Result<T> {
     match here {
-        Poll::Ready(task) => task,
+        Poll::Ready(here) => here,
         Poll::Pending => coming.await,
     }
 }

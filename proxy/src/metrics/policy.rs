@@ -1,5 +1,7 @@
 //! What policies refused, and what they would have refused.
 
+use std::collections::BTreeMap;
+
 use super::page::{Kind, Page};
 use crate::command::View;
 use crate::config::Config;
@@ -58,18 +60,19 @@ fn fetches(page: &mut Page, config: &Config) {
     page.family(
         "foreshade_jwks_fetches_total",
         Kind::Counter,
-        "Fetches of the keys of those who sign tokens, by what came of them.",
+        "Fetches of the keys of those who sign tokens, by where they are and what came of it.",
     );
-    for (listener, route, policy) in config.policies() {
-        let Some(remote) = policy.jwt.as_ref().and_then(|jwt| jwt.remote()) else {
-            continue;
-        };
-        let (kind, name) = match route {
-            Some(route) => ("route", format!("{}/{}", listener.name, route.called())),
-            None => ("listener", listener.name.to_string()),
-        };
-        for (result, n) in ["ok", "failed"].into_iter().zip(remote.counts()) {
-            page.sample(&[("kind", kind), ("name", &name), ("result", result)], n as f64);
+    let mut fetches = BTreeMap::<_, [u64; 2]>::new();
+    for issuer in config.issuers() {
+        // Two that trust others for one URL are one to whoever looks at it.
+        let counts = fetches.entry(issuer.place().url.to_string()).or_default();
+        for (sum, n) in counts.iter_mut().zip(issuer.counts()) {
+            *sum += n;
+        }
+    }
+    for (url, counts) in &fetches {
+        for (result, n) in ["ok", "failed"].into_iter().zip(counts) {
+            page.sample(&[("url", url), ("result", result)], *n as f64);
         }
     }
 }
@@ -108,7 +111,8 @@ fn concurrency(page: &mut Page, config: &Config) {
     page.family(
         "foreshade_concurrency_limit",
         Kind::Gauge,
-        "Requests that may be under way at a limit of concurrency: as configured, or as an adaptive limit has found it.",
+        "Requests that may be under way at a limit of concurrency, as configured; of an adaptive one those that may wait \
+         for an endpoint to answer, as it has found.",
     );
     for (kind, name, gate) in gates(config) {
         page.sample(&[("kind", kind), ("name", &name)], f64::from(gate.limit_now()));

@@ -33,13 +33,7 @@ pub(crate) fn carry_over(before: &Config, after: &mut Config) {
             carry(same.and_then(|same| same.policy.as_ref()), &mut route.policy);
         }
     }
-    let old_policies = before.policies().filter_map(|(_, _, policy)| policy.jwt.as_ref());
-    let fetched: Vec<_> = old_policies.filter_map(|jwt| jwt.remote()).collect();
-    for listener in &mut after.listeners {
-        let of_routes = listener.routes.iter_mut().map(|route| &mut route.policy);
-        let policies = of_routes.chain([&mut listener.policy]);
-        policies.for_each(|policy| share_keys(&fetched, policy));
-    }
+    share_keys(before.issuers().cloned().collect(), after);
     for cluster in after.clusters.iter_mut().filter(|cluster| cluster.gate.is_some()) {
         let same = before.clusters.iter().find(|old| old.name == cluster.name);
         carry_gate(same.and_then(|same| same.gate.as_ref()), &mut cluster.gate);
@@ -95,24 +89,23 @@ fn carry(before: Option<&Arc<Policy>>, after: &mut Option<Arc<Policy>>) {
     *after = Some(Arc::new(carried));
 }
 
-/// Keys that are fetched already are those of whoever has them fetched there.
-fn share_keys(fetched: &[&Arc<Remote>], policy: &mut Option<Arc<Policy>>) {
-    let Some(jwt) = policy.as_ref().and_then(|policy| policy.jwt.as_ref()) else {
-        return;
-    };
-    let Some(own) = jwt.remote() else {
-        return;
-    };
-    // One that it has been given already is its own.
-    if fetched.iter().any(|known| Arc::ptr_eq(known, own)) {
-        return;
-    }
-    let Some(same) = fetched.iter().find(|known| known.place() == own.place()) else {
-        return;
-    };
-    let jwt = Arc::new(jwt.sharing(same));
-    if let Some(policy) = policy {
-        Arc::make_mut(policy).jwt = Some(jwt);
+/// Keys that are in one place are fetched once, for whoever asks for them; those of `known` are fetched already.
+pub(crate) fn share_keys(mut known: Vec<Arc<Remote>>, config: &mut Config) {
+    for listener in &mut config.listeners {
+        let of_routes = listener.routes.iter_mut().map(|route| &mut route.policy);
+        for policy in of_routes.chain([&mut listener.policy]).flatten() {
+            let Some(own) = policy.jwt.as_ref().and_then(|jwt| jwt.remote()) else {
+                continue;
+            };
+            match known.iter().find(|known| known.place() == own.place()) {
+                Some(same) if Arc::ptr_eq(same, own) => {}
+                Some(same) => {
+                    let jwt = policy.jwt.as_ref().map(|jwt| Arc::new(jwt.sharing(same)));
+                    Arc::make_mut(policy).jwt = jwt;
+                }
+                None => known.push(own.clone()),
+            }
+        }
     }
 }
 
@@ -151,6 +144,20 @@ mod tests {
         let ((old, old_route), (new, new_route)) = (parts(&before), parts(&after));
         assert!(Arc::ptr_eq(&old[0], &new[0]) && Arc::ptr_eq(&old[1], &new[1]));
         assert!(!Arc::ptr_eq(&old_route[0], &new_route[0]) && Arc::ptr_eq(&old_route[1], &new_route[1]));
+    }
+
+    #[test]
+    fn keys_in_one_place_are_fetched_once_for_all_who_ask_for_them() {
+        let jwt = |port: u16, audience: &str| {
+            format!("jwt: {{ keysUrl: 'http://127.0.0.1:{port}/keys', issuer: a, audiences: [{audience}] }}")
+        };
+        for (port, issuers) in [(1, 1), (2, 2)] {
+            let mut config = config(&jwt(1, "shop"), &jwt(port, "bank"));
+            share_keys(Vec::new(), &mut config);
+            assert_eq!(config.issuers().count(), issuers, "{port}");
+            let asked: Vec<_> = config.policies().map(|(_, _, policy)| &policy.jwt).collect();
+            assert_ne!(asked[0], asked[1], "only the keys are shared");
+        }
     }
 
     #[test]

@@ -10,8 +10,8 @@
 //! configured: when it rises those who wait are let through, and when it falls nobody is thrown out; places are not given
 //! again until fewer are under way. What it counts are requests that wait for the first byte of their answer, because
 //! that is what it learns from: a stream that goes on for an hour says nothing new, and twenty of them would hold all
-//! the places of a young limit, which could never learn that there is room for more. What is configured counts all,
-//! to the last byte.
+//! the places of a young limit, which could never learn that there is room for more. Nor does a client who is slow to say
+//! what he wants: while he is waited for, his request is in nobody's queue. What is configured counts all, to the last byte.
 //!
 //! A lock, held for a few instructions, guards the count and the room together: two atomics could not keep the order. It is
 //! taken twice per request, and only where a limit is set.
@@ -69,7 +69,7 @@ struct State {
     /// What it follows.
     gradient: Option<Gradient>,
     under_way: u32,
-    /// Those of them whose answer has not begun.
+    /// Those of them that wait for an endpoint.
     awaited: u32,
     waiting: u32,
     serial: u64,
@@ -100,7 +100,7 @@ pub enum Entry {
 pub struct Pass {
     /// `None` where nobody was there to take it.
     gate: Option<Arc<Gate>>,
-    /// Its answer has not begun.
+    /// It waits for an endpoint.
     is_awaited: bool,
 }
 
@@ -119,20 +119,38 @@ impl Pass {
 
     /// The answer begins after `latency`, or is given up as too `late`: an adaptive limit learns of it.
     pub fn sample(&mut self, now: Moment, latency: Duration, late: bool) {
-        if let Some(gate) = self.gate.as_ref().filter(|gate| gate.limit.adaptive.is_some()) {
-            let was_awaited = std::mem::take(&mut self.is_awaited);
-            gate.change(|state| {
-                state.learn(now, latency, late);
-                state.awaited -= u32::from(was_awaited);
-            });
+        self.tell(false, |state| state.learn(now, latency, late));
+    }
+
+    /// Its client has gone, who `waited` for its answer. While it was he who was waited for, that says nothing.
+    pub fn abandoned(&mut self, now: Moment, waited: Duration) {
+        if self.is_awaited {
+            self.tell(false, |state| state.abandon(now, waited));
         }
     }
 
-    /// The answer begins, and says nothing of how fast it can be.
-    pub fn begins(&mut self) {
+    /// No answer is waited for: it has begun, or its client has not said all.
+    pub fn rests(&mut self) {
+        if self.is_awaited {
+            self.tell(false, |_| ());
+        }
+    }
+
+    /// Its answer is waited for again, whether or not its place was given to somebody else meanwhile.
+    pub fn waits(&mut self) {
+        if !self.is_awaited {
+            self.tell(true, |_| ());
+        }
+    }
+
+    /// An adaptive limit learns something of it, and whether its answer is awaited from now on.
+    fn tell(&mut self, is_awaited: bool, learn: impl FnOnce(&mut State)) {
         if let Some(gate) = self.gate.as_ref().filter(|gate| gate.limit.adaptive.is_some()) {
-            let was_awaited = std::mem::take(&mut self.is_awaited);
-            gate.change(|state| state.awaited -= u32::from(was_awaited));
+            let was_awaited = std::mem::replace(&mut self.is_awaited, is_awaited);
+            gate.change(|state| {
+                learn(state);
+                state.awaited = state.awaited - u32::from(was_awaited) + u32::from(is_awaited);
+            });
         }
     }
 }
@@ -299,6 +317,14 @@ impl State {
     fn learn(&mut self, now: Moment, latency: Duration, late: bool) {
         if let Some(gradient) = self.gradient.as_mut() {
             gradient.sample(now, latency, self.awaited, late);
+            self.limit = gradient.limit();
+        }
+    }
+
+    /// Somebody has gone without an answer.
+    fn abandon(&mut self, now: Moment, waited: Duration) {
+        if let Some(gradient) = self.gradient.as_mut() {
+            gradient.abandoned(now, waited, self.awaited);
             self.limit = gradient.limit();
         }
     }
@@ -594,12 +620,12 @@ mod tests {
         let mut passes: Vec<_> = (0..20).map(|_| through(&gate)).collect();
         for pass in &mut passes {
             pass.sample(Moment::from_micros(10_000), latency, false);
-            pass.begins();
+            pass.rests();
         }
         assert_eq!(gate.counts(), (20, 0), "all of them go on");
         for _ in 20..100 {
             let mut pass = through(&gate);
-            pass.begins();
+            pass.rests();
             passes.push(pass);
         }
         assert!(matches!(
@@ -609,5 +635,43 @@ mod tests {
         drop(passes);
         assert_eq!(gate.counts(), (0, 0));
         assert_eq!(gate.state().awaited, 0);
+    }
+
+    #[test]
+    fn who_waits_for_his_client_holds_no_place_of_a_limit_that_is_found_until_he_waits_again() {
+        let gate = adaptive(2);
+        let mut passes = [through(&gate), through(&gate)];
+        passes.iter_mut().for_each(Pass::rests);
+        let others = [through(&gate), through(&gate)];
+        for _ in 0..2 {
+            passes.iter_mut().for_each(Pass::waits);
+        }
+        assert_eq!(gate.state().awaited, 4, "nobody is thrown out");
+        drop(others);
+        assert!(matches!(
+            gate.enter(Priority::High, Moment::ZERO),
+            Entry::Waits(_)
+        ));
+        passes.iter_mut().for_each(Pass::rests);
+        drop(passes);
+        assert_eq!((gate.counts(), gate.state().awaited), ((0, 0), 0));
+    }
+
+    #[test]
+    fn a_client_who_goes_away_while_he_is_waited_for_says_nothing_of_an_endpoint() {
+        for (rests, falls) in [(true, false), (false, true)] {
+            let (gate, mut now_us) = (adaptive(40), 0);
+            tell(&gate, &mut now_us, 32, Duration::from_millis(10));
+            let before = gate.limit_now();
+            for _ in 0..100 {
+                let mut pass = through(&gate);
+                if rests {
+                    pass.rests();
+                }
+                now_us += 10_000;
+                pass.abandoned(Moment::from_micros(now_us), SECOND);
+            }
+            assert_eq!(gate.limit_now() < before, falls, "{before}");
+        }
     }
 }

@@ -38,12 +38,23 @@ pub enum KeysError {
     /// It is no set of keys.
     #[error("is no JSON Web Key Set")]
     Json(#[from] serde_json::Error),
-    /// A key is broken.
-    #[error("has a key that is broken: {0}")]
-    Key(&'static str),
+    /// A key is broken: which one, counted from 1.
+    #[error("has a key that is broken, number {0} of them")]
+    Key(usize, #[source] KeyError),
     /// There is nothing to hold a signature against.
     #[error("has no key for RS256, ES256 or EdDSA, or more than {KEYS_MAX}")]
     Count,
+}
+
+/// What is wrong with a key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// It is no JSON Web Key.
+    #[error("it is no JSON Web Key")]
+    Json(#[from] serde_json::Error),
+    /// This member of it.
+    #[error("{0}")]
+    Member(&'static str),
 }
 
 /// How a token is signed.
@@ -145,8 +156,8 @@ impl Keys {
     pub fn parse(text: &[u8]) -> Result<Self, KeysError> {
         let written: Written = serde_json::from_slice(text)?;
         let mut keys = Vec::new();
-        for key in written.keys {
-            keys.extend(WrittenKey::read(key)?);
+        for (index, key) in written.keys.into_iter().enumerate() {
+            keys.extend(WrittenKey::read(key).map_err(|why| KeysError::Key(index + 1, why))?);
         }
         if keys.is_empty() || keys.len() > KEYS_MAX {
             return Err(KeysError::Count);
@@ -173,13 +184,13 @@ impl Keys {
 
 impl WrittenKey {
     /// `None` for a key that is not for signatures, or not of a kind that is read here.
-    fn read(value: serde_json::Value) -> Result<Option<Key>, KeysError> {
+    fn read(value: serde_json::Value) -> Result<Option<Key>, KeyError> {
         let this: Self = serde_json::from_value(value)?;
         let bytes = |text: &Option<String>, what| {
             let decoded = text.as_deref().and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
-            decoded.ok_or(KeysError::Key(what))
+            decoded.ok_or(KeyError::Member(what))
         };
-        let sized = |bytes: Vec<u8>, what| (bytes.len() == 32).then_some(bytes).ok_or(KeysError::Key(what));
+        let sized = |bytes: Vec<u8>, what| (bytes.len() == 32).then_some(bytes).ok_or(KeyError::Member(what));
         let is_other = this.usage.as_deref().is_some_and(|usage| usage != "sig");
         let is_silent = |operations: &Vec<String>| operations.iter().all(|operation| operation != "verify");
         if is_other || this.key_ops.as_ref().is_some_and(is_silent) {
@@ -199,7 +210,7 @@ impl WrittenKey {
             "RS256" => {
                 let (n, e) = (bytes(&this.n, "n")?, bytes(&this.e, "e")?);
                 if !(256..=1024).contains(&n.len()) {
-                    return Err(KeysError::Key("n has not 2048 to 8192 bits"));
+                    return Err(KeyError::Member("n has not 2048 to 8192 bits"));
                 }
                 Material::Rsa { n, e }
             }
@@ -259,8 +270,9 @@ mod tests {
             "{}",
             "7",
         ] {
-            let text = format!(r#"{{"keys":[{odd},{GOOD}]}}"#);
-            assert!(Keys::parse(text.as_bytes()).is_err(), "{odd}");
+            let text = format!(r#"{{"keys":[{GOOD},{odd}]}}"#);
+            let mistake = Keys::parse(text.as_bytes()).unwrap_err();
+            assert!(matches!(mistake, KeysError::Key(2, _)), "{odd}: {mistake}");
             let (keys, broken) = Keys::parse_sound(text.as_bytes()).unwrap();
             assert!(keys.has("a") && broken == 1, "{odd}");
             let alone = format!(r#"{{"keys":[{odd}]}}"#);

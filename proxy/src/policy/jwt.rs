@@ -99,13 +99,6 @@ impl Jwt {
         Self { settings, keys }
     }
 
-    /// Has keys of a URL fetched, before anybody asks.
-    pub fn begin(&self) {
-        if let Source::Url(remote) = &self.keys {
-            remote.begin();
-        }
-    }
-
     /// Keys of a URL; `None` where they are in a file.
     pub fn remote(&self) -> Option<&Arc<Remote>> {
         match &self.keys {

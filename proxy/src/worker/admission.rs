@@ -107,18 +107,29 @@ impl Granted {
         self.marks.get_or_insert_default()
     }
 
-    /// The answer begins after `latency`, or is given up as too `late`: limits of concurrency learn of it.
-    pub(super) fn sample(&mut self, now: Moment, latency: Duration, late: bool) {
-        for pass in self.passes.iter_mut().flatten() {
-            pass.sample(now, latency, late);
-        }
+    /// The places that it has.
+    fn places(&mut self) -> impl Iterator<Item = &mut Pass> {
+        self.passes.iter_mut().flatten()
     }
 
-    /// An answer begins that says nothing of how fast it can be.
-    pub(super) fn begins(&mut self) {
-        for pass in self.passes.iter_mut().flatten() {
-            pass.begins();
-        }
+    /// The answer begins after `latency`, or is given up as too `late`: limits of concurrency learn of it.
+    pub(super) fn sample(&mut self, now: Moment, latency: Duration, late: bool) {
+        self.places().for_each(|pass| pass.sample(now, latency, late));
+    }
+
+    /// The client has gone, who `waited` for his answer.
+    pub(super) fn abandoned(&mut self, now: Moment, waited: Duration) {
+        self.places().for_each(|pass| pass.abandoned(now, waited));
+    }
+
+    /// No answer is waited for: it has begun, or the client has not said all.
+    pub(super) fn rests(&mut self) {
+        self.places().for_each(Pass::rests);
+    }
+
+    /// The answer is waited for again.
+    pub(super) fn waits(&mut self) {
+        self.places().for_each(Pass::waits);
     }
 
     /// The request has been answered: its places are for others.
@@ -281,6 +292,7 @@ impl Worker {
             request: way.request,
             arrived,
             ready: now,
+            said: now,
             granted: Granted {
                 passes: cleared.passes,
                 asks: boxed(cleared.asks),

@@ -135,6 +135,7 @@ impl Worker {
             request,
             arrived,
             ready: arrived,
+            said: arrived,
             granted: Granted::default(),
             timeout: REACH_MAX,
             limit: arrived + REACH_MAX,

@@ -86,6 +86,7 @@ impl Worker {
         let deadline = terms.lasts.map(|lasts| flow.arrived + lasts);
         flow.limit = deadline.map_or(flow.limit, |deadline| flow.limit.min(deadline));
         self.sent(flow, Line::Stream(cut.clone()), replayable && whole);
+        flow.granted.waits();
         if let Some(attempt) = flow.attempt.as_mut() {
             attempt.turn = Some(Turn {
                 cut: cut.clone(),
@@ -115,10 +116,12 @@ impl Worker {
         let limit = match whose {
             Whose::Client => {
                 self.recorder.first_byte(attempt.place, &mut attempt.recorded);
+                flow.granted.rests();
                 turn.bounded(now + turn.rest.unwrap_or(WATCHED_ELSEWHERE))
             }
             Whose::Endpoint => {
-                attempt.started = now;
+                (attempt.started, flow.said) = (now, now);
+                flow.granted.waits();
                 self.recorder.wait(attempt.place, &mut attempt.recorded, now);
                 turn.bounded(now + flow.timeout)
             }
@@ -162,7 +165,7 @@ impl Worker {
         if let Some(turn) = attempt.turn.as_mut() {
             turn.heard = Some(now.since(attempt.started));
         }
-        flow.granted.sample(now, now.since(flow.ready), false);
+        flow.answer_begins(now, true);
         flow.trace_head(now);
         flow.first_byte = Some(now);
         self.tell_slot(flow);

@@ -1,11 +1,12 @@
 //! How many requests may be under way, who waits, and who is turned away.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use foreshade_tests::http2::{Came, Endpoint, next, send};
 use foreshade_tests::wire::{Scripted, connect, exchange, read_until};
 
 use crate::stand::{Answer, Stand};
@@ -181,6 +182,54 @@ fn a_clusters_limit_holds_for_all_of_its_routes_together_and_matters_by_route() 
     until(&mut stand, whose, 0.0, 0.0);
 }
 
+/// An endpoint of HTTP/2 that answers once it has heard all.
+async fn heard_out() -> Endpoint {
+    Endpoint::start(h2::server::Builder::new(), |mut came: Came| async move {
+        while let Some(Ok(_)) = next(&mut came.body).await {}
+        if let Ok(mut sending) = came.respond.send_response(http::Response::new(()), false) {
+            send(&mut sending, "ok\n".into(), true).await;
+        }
+    })
+    .await
+}
+
+#[test]
+fn a_client_who_is_slow_to_ask_holds_no_place_of_a_limit_that_is_found() {
+    let http1 = Scripted::start(|stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n");
+        // An end with something unread would be a reset.
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let http2 = runtime.block_on(heard_out());
+    let route = "{ name: front, cluster: shop, timeout: 1m, concurrency: { limit: 10, queue: 5, wait: 50s, \
+                 adaptive: { min: 1, start: 1 } } }";
+    let (sized, chunked) = (
+        ("Content-Length: 2\r\n\r\na", "b"),
+        (
+            "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n",
+            "1\r\nb\r\n0\r\n\r\n",
+        ),
+    );
+    for (endpoint, protocol, (begun, rest)) in [
+        (http1.address, "http1", sized),
+        (http2.address, "http2", sized),
+        (http2.address, "http2", chunked),
+    ] {
+        let mut stand = Stand::start_guarded(endpoint, false, &[route], &format!("protocol: {protocol}"));
+        let mut slow = connect(stand.proxy.users);
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{begun}");
+        slow.write_all(head.as_bytes()).unwrap();
+        until(&mut stand, ROUTE, 1.0, 0.0);
+        let other = end(&mut begin(&stand, "/", ""));
+        assert_eq!(other.status, 200, "{protocol} {begun:?}");
+        slow.write_all(rest.as_bytes()).unwrap();
+        let told = read_until(&mut slow, "ok\n");
+        assert!(told.starts_with("HTTP/1.1 200 "), "{protocol} {begun:?}: {told}");
+        until(&mut stand, ROUTE, 0.0, 0.0);
+    }
+}
+
 /// An endpoint that serves four at a time, ten milliseconds each; who is beyond waits in it.
 fn four_at_a_time() -> SocketAddr {
     let free = Arc::new((Mutex::new(4), Condvar::new()));
@@ -215,8 +264,9 @@ fn an_adaptive_limit_leaves_the_queue_here_and_shows_where_it_stands() {
                 }
             });
         }
+        // Two fifths of sixty are 24: what is below has been found, and not only measured with.
         stand.proxy.wait_until("at a limit near four", |p| {
-            p.metric(&limit).is_some_and(|limit| limit <= 25.0)
+            p.metric(&limit).is_some_and(|limit| limit <= 15.0)
         });
         done.store(true, Ordering::Relaxed);
     });

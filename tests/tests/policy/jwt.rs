@@ -153,8 +153,12 @@ impl Published {
         answer.clone_into(&mut self.answer.lock().unwrap());
     }
 
+    fn url(&self) -> String {
+        format!("http://{}/keys?set=1", self.endpoint.address)
+    }
+
     fn route(&self) -> String {
-        route(&format!("keysUrl: 'http://{}/keys?set=1'", self.endpoint.address))
+        route(&format!("keysUrl: '{}'", self.url()))
     }
 
     /// How often they were asked for since the last time.
@@ -173,10 +177,9 @@ fn holding(keys: &str) -> String {
     )
 }
 
-fn fetched(stand: &Stand, result: &str) -> Option<f64> {
-    let series =
-        format!("foreshade_jwks_fetches_total{{kind=\"route\",name=\"web/api\",result=\"{result}\"}}");
-    stand.proxy.metric(&series)
+/// The series of the fetches from a URL that had this result.
+fn fetches(url: &str, result: &str) -> String {
+    format!("foreshade_jwks_fetches_total{{url=\"{url}\",result=\"{result}\"}}")
 }
 
 #[test]
@@ -190,8 +193,7 @@ fn keys_are_fetched_before_anybody_asks_again_for_a_new_one_and_hold_while_the_i
             .proxy
             .wait_until("in possession of keys", |_| published.asked() > 0);
         stand.proxy.wait_until("aware of it", |p| {
-            p.metric("foreshade_jwks_fetches_total{kind=\"route\",name=\"web/api\",result=\"ok\"}")
-                == Some(1.0)
+            p.metric(&fetches(&published.url(), "ok")) == Some(1.0)
         });
         assert_eq!(ask(&stand, &old.token_by("one", "anna", 3600)).status, 200);
         assert_eq!(published.asked(), 0, "they are kept");
@@ -236,7 +238,7 @@ fn without_keys_from_the_url_nobody_comes_in_and_it_is_tried_again() {
         let refused = ask(&stand, &token);
         assert_eq!((refused.status, refused.values("retry-after")), (503, vec!["1"]));
         assert_eq!(endpoint.take(), b"");
-        assert!(fetched(&stand, "failed") >= Some(1.0));
+        assert!(stand.proxy.metric(&fetches(&published.url(), "failed")) >= Some(1.0));
         published.say(&holding(&issuer.keys("one")));
         let address = stand.proxy.users;
         stand.proxy.wait_until("able to let somebody in", |_| {
@@ -275,16 +277,12 @@ fn an_issuer_has_to_prove_its_name() {
             stream.conn.send_close_notify();
             let _ = stream.flush();
         });
-        let url = format!(
-            "keysUrl: 'https://localhost:{}/keys', keysCaFile: {}",
-            address.port(),
-            ours.file.display()
-        );
+        let url = format!("https://localhost:{}/keys", address.port());
+        let keys = format!("keysUrl: '{url}', keysCaFile: {}", ours.file.display());
         let endpoint = Recording::start();
-        let mut stand = Stand::start(endpoint.address, false, "", &[&route(&url)]);
+        let mut stand = Stand::start(endpoint.address, false, "", &[&route(&keys)]);
         let expected = if is_believed { "ok" } else { "failed" };
-        let series =
-            format!("foreshade_jwks_fetches_total{{kind=\"route\",name=\"web/api\",result=\"{expected}\"}}");
+        let series = fetches(&url, expected);
         stand
             .proxy
             .wait_until(expected, |p| p.metric(&series) >= Some(1.0));

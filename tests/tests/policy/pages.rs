@@ -1,14 +1,17 @@
 //! Pages for errors: what people see changes, and nothing else.
 
+use std::future::poll_fn;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use foreshade_tests::http2::Client;
-use foreshade_tests::proxy::free_address;
+use foreshade_tests::http2::{Came, Client, Endpoint};
+use foreshade_tests::proxy::{PATIENCE, free_address};
 use foreshade_tests::wire::{Scripted, connect, exchange, read_until};
 
-use http::Request;
+use h2::Reason;
+use h2::server::Builder;
+use http::{Request, Response};
 use tokio::runtime::Runtime;
 
 use crate::ways::Way;
@@ -214,6 +217,51 @@ fn an_endpoints_error_is_replaced_where_that_is_asked_for_and_its_meaning_stays(
                 let head = way.ask(&proxy, "HEAD", target, &[]);
                 assert_eq!((head.status, head.body.len()), (500, 0), "{way:?} {target}");
                 assert_eq!(head.header("content-length"), "11", "{way:?} {target}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_page_is_whole_at_once_whatever_the_endpoint_still_says() {
+    let runtime = Runtime::new().unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let endpoint = runtime.block_on(Endpoint::start(Builder::new(), move |mut came: Came| {
+        let tell = tell.clone();
+        async move {
+            let failed = Response::builder().status(500).body(()).unwrap();
+            let mut sending = came.respond.send_response(failed, false).unwrap();
+            // It stops behind its head.
+            let reset = poll_fn(|cx| sending.poll_reset(cx)).await;
+            let _ = tell.send(reset.ok());
+        }
+    }));
+    let http1 = Scripted::start(|stream| {
+        let _ = stream.write_all(b"HTTP/1.1 500 Oops\r\nContent-Length: 9\r\n\r\n");
+        // Until the proxy has gone.
+        let _ = std::io::Read::read(stream, &mut [0]);
+    });
+    let route = "{ cluster: shop, errorPages: [{ statuses: [500], of: endpoints, body: '<p>ours</p>' }] }";
+    for (address, protocol) in [(endpoint.address, "http2"), (http1.address, "http1")] {
+        let clusters = format!("{}    protocol: {protocol}\n", clusters(address));
+        for way in Way::ALL {
+            let proxy = way.proxy("", &[route], &clusters);
+            for (method, body) in [("GET", "<p>ours</p>"), ("HEAD", "")] {
+                let reply = way.ask(&proxy, method, "/", &[]);
+                assert_eq!(
+                    (reply.status, reply.text().as_str()),
+                    (500, body),
+                    "{way:?} {protocol}"
+                );
+                assert_eq!(
+                    reply.header("content-length"),
+                    "11",
+                    "{way:?} {protocol} {method}"
+                );
+                if protocol == "http2" {
+                    let reset = told.recv_timeout(PATIENCE).unwrap();
+                    assert_eq!(reset, Some(Reason::CANCEL), "{way:?} {method}");
+                }
             }
         }
     }

@@ -11,8 +11,10 @@ use http::response::Parts;
 use http::{HeaderMap, Method, Response, Version};
 use pingora_core::protocols::http::HttpTask;
 use pingora_http::ResponseHeader;
+use tokio::time::timeout;
 
-use super::super::plain::frame;
+use super::super::exchange::Exchange;
+use super::super::plain::{UNWANTED_TIME, frame};
 use super::{Broken, Passage};
 use crate::grpc;
 use crate::server::http2::ByHttp2;
@@ -26,8 +28,8 @@ pub(super) enum Download {
     Body(RecvStream, usize),
     /// Its body has passed, and what stands behind it is waited for.
     Behind(RecvStream),
-    /// All of it is here.
-    Whole,
+    /// The client has all that he gets. A body that a page stands in for has not been read.
+    Whole(Option<RecvStream>),
 }
 
 impl Download {
@@ -61,11 +63,10 @@ impl Passage<'_> {
                         }
                         Poll::Pending => return Poll::Pending,
                         Poll::Ready(Some(Ok(piece))) => self.pass(piece)?,
-                        Poll::Ready(Some(Err(_))) if self.exchange.replaced => self.finish_page(),
                         Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Broken::Endpoint(error))),
                         Poll::Ready(None) => {
                             if let Download::Body(body, _) =
-                                std::mem::replace(&mut self.download, Download::Whole)
+                                std::mem::replace(&mut self.download, Download::Whole(None))
                             {
                                 self.download = Download::Behind(body);
                             }
@@ -76,7 +77,7 @@ impl Passage<'_> {
                     let trailers = ready!(body.poll_trailers(cx)).map_err(Broken::Endpoint)?;
                     self.finish(trailers)?;
                 }
-                Download::Whole => return Poll::Ready(Ok(())),
+                Download::Whole(_) => return Poll::Ready(Ok(())),
             }
         }
     }
@@ -118,19 +119,22 @@ impl Passage<'_> {
             Version::HTTP_10 => self.session.set_keepalive(None),
             _ => frame(&came.method, &mut head, end).map_err(Broken::Client)?,
         }
-        self.hand_over(HttpTask::Header(Box::new(head), end && page.is_none()));
+        // The client has all that he gets, whatever the endpoint still says.
+        let is_all = end || self.exchange.replaced;
+        self.hand_over(HttpTask::Header(Box::new(head), is_all && page.is_none()));
         if let Some(page) = page {
-            self.hand_over(HttpTask::Body(Some(page), end));
+            self.hand_over(HttpTask::Body(Some(page), true));
         }
-        self.download = match end {
-            false => Download::Body(body, 0),
-            true => {
-                // A call that ends with its head says there how.
-                self.conclude(None);
-                self.exchange.answer_piece(None, true);
-                Download::Whole
-            }
-        };
+        if !is_all {
+            self.download = Download::Body(body, 0);
+            return Ok(());
+        }
+        if end {
+            // A call that ends with its head says there how.
+            self.conclude(None);
+            self.exchange.answer_piece(None, true);
+        }
+        self.download = Download::Whole(Some(body).filter(|_| !end));
         Ok(())
     }
 
@@ -163,15 +167,8 @@ impl Passage<'_> {
         self.hand_over_piece(last);
         let trailers = trailers.filter(|_| self.exchange.shows_trailers());
         self.hand_over(HttpTask::Trailer(trailers.map(Box::new)));
-        self.download = Download::Whole;
+        self.download = Download::Whole(None);
         Ok(())
-    }
-
-    /// The body broke off in whose place the client got a page, which is whole.
-    fn finish_page(&mut self) {
-        self.exchange.copy_answer_end(false);
-        self.hand_over(HttpTask::Trailer(None));
-        self.download = Download::Whole;
     }
 
     /// Takes note of how a call ended, unless its head has said so.
@@ -185,6 +182,23 @@ impl Passage<'_> {
         if let Some(flow) = self.exchange.flow.as_mut() {
             local::with(|l| l.worker.concluded(flow, as_http));
         }
+    }
+}
+
+/// Reads what is left of a body that no client gets, if it comes soon: so a mirror can compare it, and an endpoint that
+/// fails is not told with each request that its answer is unwanted, for which some close the connection. No more comes than
+/// its window.
+pub(super) async fn leave(mut body: RecvStream, exchange: &mut Exchange) {
+    let reading = async {
+        while let Some(piece) = body.data().await {
+            let Ok(piece) = piece else { return false };
+            exchange.answer_piece(Some(&piece), false);
+        }
+        exchange.answer_piece(None, true);
+        true
+    };
+    if !timeout(UNWANTED_TIME, reading).await.unwrap_or(false) {
+        exchange.copy_answer_end(false);
     }
 }
 

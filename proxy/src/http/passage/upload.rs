@@ -8,6 +8,7 @@ use bytes::Bytes;
 use pingora_error::{BError, Error, ErrorType, Result};
 use pingora_proxy::Session;
 
+use super::super::exchange::Exchange;
 use super::{Broken, Passage};
 use crate::framing::Refusal;
 use crate::grpc::web::{self, Reader};
@@ -46,14 +47,21 @@ impl Upload {
 
     /// Takes `all` of a body that will be kept anyway, so that a client who is slow to send it occupies no endpoint; or
     /// `some`, what is here already of a call: of most that is all, and they are then known to be whole.
-    pub(super) async fn take_first(&mut self, session: &mut Session, all: bool, some: bool) -> Result<()> {
+    pub(super) async fn take_first(
+        &mut self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+        (all, some): (bool, bool),
+    ) -> Result<()> {
         let mut taken = 0;
         while !self.heard && (all || (some && taken < FIRST_BYTES_MAX)) {
             let read = poll_fn(
                 |cx| match pin!(session.as_downstream_mut().read_request_body()).poll(cx) {
                     Poll::Ready(read) => Poll::Ready(Some(read)),
                     Poll::Pending if all => {
-                        self.waited = true;
+                        if !std::mem::replace(&mut self.waited, true) {
+                            exchange.body_awaited();
+                        }
                         Poll::Pending
                     }
                     Poll::Pending => Poll::Ready(None),

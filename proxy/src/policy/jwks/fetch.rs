@@ -116,15 +116,17 @@ fn max_age(headers: &HeaderMap) -> Option<Duration> {
         .get_all(CACHE_CONTROL)
         .iter()
         .filter_map(|value| value.to_str().ok());
-    let mut directives = values.flat_map(|value| value.split(',')).map(str::trim);
-    directives.find_map(|directive| {
+    let mut age = None;
+    for directive in values.flat_map(|value| value.split(',')).map(str::trim) {
         let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
         match name.to_ascii_lowercase().as_str() {
-            "no-store" | "no-cache" => Some(Duration::ZERO),
-            "max-age" => value.trim_matches('"').parse().ok().map(Duration::from_secs),
-            _ => None,
+            // Whatever else is said, and wherever it stands: the strictest counts (section 4.2.1).
+            "no-store" | "no-cache" => return Some(Duration::ZERO),
+            "max-age" => age = age.or_else(|| value.trim_matches('"').parse().ok().map(Duration::from_secs)),
+            _ => {}
         }
-    })
+    }
+    age
 }
 
 #[cfg(test)]
@@ -139,6 +141,8 @@ mod tests {
             ("public, Max-Age=\"7\"", Some(7)),
             ("no-store", Some(0)),
             ("no-cache, max-age=300", Some(0)),
+            ("max-age=300, no-store", Some(0)),
+            ("max-age=300, max-age=7", Some(300)),
             ("public", None),
             ("max-age=soon", None),
             ("s-maxage=5", None),

@@ -107,7 +107,7 @@ impl Remote {
         self.counts.each_ref().map(|count| count.load(Relaxed))
     }
 
-    /// Has the keys fetched, if there are none.
+    /// Has the keys fetched, before anybody asks, if there are none.
     pub fn begin(self: &Arc<Self>) {
         let mut state = self.state();
         if !state.fetching && self.content.load().is_none() {
