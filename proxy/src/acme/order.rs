@@ -12,7 +12,7 @@ use instant_acme::{
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 
 use super::challenges::{Challenges, Raised};
-use super::{Failed, Proof, Wanted};
+use super::{Failed, Issued, Proof, Wanted};
 use crate::tls;
 
 /// How long the authority may take to look at the proofs, and once more to issue.
@@ -21,12 +21,12 @@ const PATIENCE: RetryPolicy = RetryPolicy::new()
     .backoff(1.5)
     .timeout(Duration::from_secs(180));
 
-/// Orders a certificate. What is returned is the certificate, those above it, and its key, in PEM.
+/// Orders a certificate. What is returned is the certificate, those above it, and its key.
 pub(super) async fn order(
     account: &Account,
     wanted: &Arc<Wanted>,
     challenges: &Challenges,
-) -> Result<Vec<u8>, Failed> {
+) -> Result<Issued, Failed> {
     let names = wanted.names.iter().cloned();
     let identifiers: Vec<_> = names.map(Identifier::Dns).collect();
     let mut order = account.new_order(&NewOrder::new(&identifiers)).await?;
@@ -47,11 +47,9 @@ pub(super) async fn order(
     params.distinguished_name = DistinguishedName::new();
     order.finalize_csr(params.serialize_request(&key)?.der()).await?;
     let chain = order.poll_certificate(&PATIENCE).await?;
-    let pem = [chain.trim_end(), "\n", &key.serialize_pem()]
-        .concat()
-        .into_bytes();
-    tls::check_issued(&pem, &wanted.names).map_err(Failed::Useless)?;
-    Ok(pem)
+    let pem = [chain.trim_end(), "\n", &key.serialize_pem()].concat();
+    tls::check_issued(pem.as_bytes(), &wanted.names).map_err(Failed::Useless)?;
+    Ok(Issued(pem.into_bytes().into()))
 }
 
 /// Raises what proves each name, and has it looked at.
