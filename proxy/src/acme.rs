@@ -1,6 +1,6 @@
 //! Certificates that an authority issues when it is asked (ACME, RFC 8555).
 //!
-//! One task orders what is due, one certificate at a time, beside everything else: nobody waits for it. What was issued
+//! One thread orders what is due, one certificate at a time, beside everything else: nobody waits for it. What was issued
 //! is kept as a file, which is a certificate's file like any other: the listener is loaded with it at the start, and when
 //! it is replaced, the configuration is read again ([`crate::reload`]). So nothing serves that would not be there after a
 //! restart, and there is one way for a certificate to be renewed, whoever renews it. Until there is one, a listener shows
@@ -16,6 +16,7 @@ mod store;
 
 use std::fmt;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -23,6 +24,7 @@ use std::time::{Duration, SystemTime};
 use base64::Engine as _;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 use foreshade_door::{SecretError, read_secret};
+use futures_util::FutureExt as _;
 use instant_acme::{Account, AccountCredentials, Error, ExternalAccountKey, NewAccount};
 use rand::RngExt as _;
 use tokio::sync::watch;
@@ -140,6 +142,8 @@ enum Failed {
     Useless(String),
     #[error("it has taken too long")]
     Slow,
+    #[error("it has panicked")]
+    Panicked,
 }
 
 /// What an authority has issued, with its key, in PEM.
@@ -165,7 +169,7 @@ enum Outcome {
 /// Orders what the configuration wants, for as long as there is one. What became of it is told in `book`.
 pub(crate) async fn run(
     mut topologies: watch::Receiver<Arc<Topology>>,
-    challenges: Arc<Challenges>,
+    challenges: &Challenges,
     book: watch::Sender<Vec<Row>>,
 ) {
     let mut schedule = Schedule::default();
@@ -185,7 +189,7 @@ pub(crate) async fn run(
             _ => (None, LOOK),
         };
         match next.filter(|_| pause.is_zero()) {
-            Some((authority, wanted)) => attempt(authority, &wanted, &challenges, &mut schedule).await,
+            Some((authority, wanted)) => attempt(authority, &wanted, challenges, &mut schedule).await,
             None => tokio::select! {
                 changed = topologies.changed() => if changed.is_err() {
                     return;
@@ -210,10 +214,9 @@ async fn attempt(
     let (name, file) = (wanted.names.first(), wanted.file.as_path());
     let rest = Rest::default();
     let known = (schedule.kept(file), schedule.unwritten(file));
-    let tried = obtain(authority, (wanted, known), challenges, &rest);
-    let tried = timeout(ORDER_TIME_MAX, tried).await;
+    let tried = bounded(obtain(authority, (wanted, known), challenges, &rest)).await;
     let now = SystemTime::now();
-    match tried.unwrap_or(Err(Failed::Slow)) {
+    match tried {
         Ok(Outcome::Issued) => {
             tracing::info!(name, file = %file.display(), "certificate issued");
             schedule.issued(file, now);
@@ -228,6 +231,17 @@ async fn attempt(
                 schedule.keep(file, issued);
             }
         }
+    }
+}
+
+/// What an order comes to, in time. One that panics has failed like any other, and the others go on.
+async fn bounded(order: impl Future<Output = Result<Outcome, Failed>>) -> Result<Outcome, Failed> {
+    // What it leaves behind is dropped with it, and the store is made for orders that end anywhere.
+    let order = AssertUnwindSafe(order).catch_unwind();
+    match timeout(ORDER_TIME_MAX, order).await {
+        Ok(Ok(tried)) => tried,
+        Ok(Err(_)) => Err(Failed::Panicked),
+        Err(_) => Err(Failed::Slow),
     }
 }
 
@@ -458,5 +472,13 @@ mod tests {
         permit(0o600);
         assert!(external(&bound).is_ok());
         fs::remove_dir_all(&authority.folder).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_order_that_panics_or_never_ends_has_failed() {
+        let tried = bounded(async { panic!("on purpose") }).await;
+        assert!(matches!(tried, Err(Failed::Panicked)));
+        let tried = bounded(std::future::pending()).await;
+        assert!(matches!(tried, Err(Failed::Slow)));
     }
 }
