@@ -43,6 +43,9 @@ use crate::topology::Topology;
 /// Names of one certificate: as many as public authorities take.
 pub const NAMES_MAX: usize = 100;
 
+/// Longest first name of a certificate: it names a file, and one beside it while that is written.
+pub(crate) const FIRST_NAME_BYTES_MAX: usize = 255 - ".pem.new".len();
+
 /// How often what is kept is looked at, for somebody else may have renewed it, and a clock may have been set.
 const LOOK: Duration = Duration::from_secs(60);
 
@@ -366,22 +369,16 @@ fn external(external: &External) -> Result<ExternalAccountKey, Failed> {
 }
 
 /// The folder of an authority below `storage`: one for each directory, so that what one has issued for a try is never taken
-/// for what the other is to issue.
+/// for what the other is to issue. Escaped as in a URL, so that no two of them have the same.
 pub(crate) fn folder(storage: &Path, directory: &str) -> PathBuf {
-    let without_scheme = directory.split_once("://").map_or(directory, |(_, rest)| rest);
-    let plain = |c: char| {
-        if c.is_ascii_alphanumeric() || matches!(c, '-' | '.') {
-            c
-        } else {
-            '-'
+    let mut name = String::new();
+    for byte in directory.strip_prefix("https://").unwrap_or(directory).bytes() {
+        match byte {
+            b'.' if name.is_empty() => name.push_str("%2E"),
+            b'-' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => name.push(char::from(byte)),
+            _ => name.extend([format!("%{byte:02X}")]),
         }
-    };
-    let name: String = without_scheme
-        .trim_start_matches('.')
-        .trim_end_matches('/')
-        .chars()
-        .map(plain)
-        .collect();
+    }
     storage.join(name)
 }
 

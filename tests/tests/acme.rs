@@ -69,7 +69,7 @@ fn start(
     let storage = folder.path().join("acme");
     prepare(
         &folder,
-        storage.join(format!("localhost-{}-dir", pebble.address.port())),
+        storage.join(format!("localhost%3A{}%2Fdir", pebble.address.port())),
     );
     let key = folder.file("external.key", EXTERNAL.1);
     let bound = match external {
@@ -223,7 +223,7 @@ fn a_proxy_without_its_authority_starts_and_shows_what_it_has_kept() {
     let (folder, endpoint, nobody, secret) =
         (Folder::new(), Recording::start(), free_address(), free_address());
     let storage = folder.path().join("acme");
-    let old = keep_old(&folder, &storage.join(format!("127.0.0.1-{}-dir", nobody.port())));
+    let old = keep_old(&folder, &storage.join(format!("127.0.0.1%3A{}%2Fdir", nobody.port())));
     let mut proxy = Proxy::start_with(|users, admin| {
         let directory = format!("https://127.0.0.1:{}/dir", nobody.port());
         let files = (storage.as_path(), old.file.as_path());
