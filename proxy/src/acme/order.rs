@@ -35,7 +35,8 @@ pub(super) async fn order(
     let said = match order.poll_ready(&PATIENCE).await {
         Ok(OrderStatus::Ready) => None,
         Ok(_) => Some("no reason given".to_owned()),
-        Err(Error::Api(problem)) => Some(problem.to_string()),
+        // The order's own, and not that of the answer.
+        Err(Error::Api(problem)) if order.state().error.is_some() => Some(problem.to_string()),
         Err(error) => return Err(error.into()),
     };
     if let Some(said) = said {
@@ -97,4 +98,91 @@ async fn reasons(order: &mut Order) -> Option<String> {
         reasons.extend(told);
     }
     (!reasons.is_empty()).then(|| reasons.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::pin::Pin;
+    use std::sync::Mutex;
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use instant_acme::{BodyWrapper, BytesResponse, HttpClient, NewAccount};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// An authority that asks for no proof, and says this of an order, once.
+    struct Says(Mutex<Option<(u16, Value)>>);
+
+    impl HttpClient for Says {
+        fn request(
+            &self,
+            request: Request<BodyWrapper<Bytes>>,
+        ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
+            let at = |path: &str| format!("https://acme.example{path}");
+            let order = json!({
+                "status": "pending", "identifiers": [], "authorizations": [], "finalize": at("/finalize"),
+            });
+            let (status, body) = match request.uri().path() {
+                "/dir" => {
+                    let urls = [
+                        ("newNonce", "/nonce"),
+                        ("newAccount", "/account"),
+                        ("newOrder", "/orders"),
+                    ];
+                    let urls = urls.map(|(name, path)| (name.to_owned(), at(path).into()));
+                    (200, Value::Object(urls.into_iter().collect()))
+                }
+                "/account" => (201, json!({ "status": "valid" })),
+                "/orders" => (201, order),
+                "/order" => self.0.lock().unwrap().take().expect("asked once"),
+                _ => (200, json!({})),
+            };
+            let answer = Response::builder()
+                .status(status)
+                .header("replay-nonce", "nonce")
+                .header("location", at("/order"));
+            let (parts, ()) = answer.body(()).unwrap().into_parts();
+            let body = Box::new(Bytes::from(body.to_string()));
+            Box::pin(async { Ok(BytesResponse { parts, body }) })
+        }
+    }
+
+    /// What becomes of an order of which this is said.
+    async fn ordered(status: u16, body: Value) -> Failed {
+        let client = Says(Mutex::new(Some((status, body))));
+        let nobody = NewAccount {
+            contact: &[],
+            terms_of_service_agreed: true,
+            only_return_existing: false,
+        };
+        let directory = "https://acme.example/dir".to_owned();
+        let builder = Account::builder_with_http(Box::new(client));
+        let (account, _) = builder.create(&nobody, directory, None).await.unwrap();
+        let wanted = Wanted {
+            names: vec!["a.example".to_owned()],
+            proof: Proof::Http,
+            file: PathBuf::new(),
+        };
+        order(&account, &Arc::new(wanted), &Challenges::default())
+            .await
+            .unwrap_err()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_authority_that_cannot_answer_has_not_judged_the_names() {
+        let problem = json!({ "type": "urn:ietf:params:acme:error:rateLimited", "detail": "later" });
+        let failed = ordered(503, problem.clone()).await;
+        assert!(matches!(failed, Failed::Acme(Error::Api(_))), "{failed:?}");
+        let invalid = json!({
+            "status": "invalid", "authorizations": [], "finalize": "https://acme.example/finalize", "error": problem,
+        });
+        let failed = ordered(200, invalid).await;
+        assert!(
+            matches!(&failed, Failed::Invalid(said) if said.contains("later")),
+            "{failed:?}"
+        );
+    }
 }
