@@ -1,8 +1,8 @@
 //! Certificates that an authority issues when it is asked (ACME, RFC 8555).
 //!
-//! One task orders what is due, one certificate at a time, beside everything else: nobody waits for it. What was issued is
-//! kept as a file, which is a certificate's file like any other: the listener is loaded with it at the start, and when it
-//! is replaced, the configuration is read again ([`crate::reload`]). So nothing serves that would not be there after a
+//! One thread orders what is due, one certificate at a time, beside everything else: nobody waits for it. What was issued
+//! is kept as a file, which is a certificate's file like any other: the listener is loaded with it at the start, and when
+//! it is replaced, the configuration is read again ([`crate::reload`]). So nothing serves that would not be there after a
 //! restart, and there is one way for a certificate to be renewed, whoever renews it. Until there is one, a listener shows
 //! a certificate that it has made itself, which no client believes, but which lets everything else be tried.
 //!
@@ -14,13 +14,17 @@ mod order;
 pub mod schedule;
 mod store;
 
+use std::fmt;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
+use foreshade_door::{SecretError, read_secret};
+use futures_util::FutureExt as _;
 use instant_acme::{Account, AccountCredentials, Error, ExternalAccountKey, NewAccount};
 use rand::RngExt as _;
 use tokio::sync::watch;
@@ -31,13 +35,16 @@ use self::client::{Client, Rest};
 pub use self::schedule::Row;
 use self::schedule::{Kept, Schedule};
 use self::store::Store;
-use crate::disk;
+use crate::disk::Replacement;
 use crate::tls;
 use crate::tls::origination::{self, Origination};
 use crate::topology::Topology;
 
 /// Names of one certificate: as many as public authorities take.
 pub const NAMES_MAX: usize = 100;
+
+/// Longest first name of a certificate: it names a file, and one beside it while that is written.
+pub(crate) const FIRST_NAME_BYTES_MAX: usize = 255 - ".pem.new".len();
 
 /// How often what is kept is looked at, for somebody else may have renewed it, and a clock may have been set.
 const LOOK: Duration = Duration::from_secs(60);
@@ -47,6 +54,10 @@ const ORDER_TIME_MAX: Duration = Duration::from_secs(600);
 
 /// How long somebody else who orders is left alone.
 const BUSY_PAUSE: Duration = Duration::from_secs(5);
+
+/// Room on the disk that is taken before anything is ordered: what is issued and cannot be kept counts with the authority
+/// all the same. Chains have some kilobytes.
+const ROOM_BYTES: usize = 64 * 1024;
 
 /// Largest file of a key for an external account.
 const KEY_BYTES_MAX: usize = 4 * 1024;
@@ -110,6 +121,14 @@ impl Proof {
 enum Failed {
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
+    #[error("{} {source}", path.display())]
+    Secret { path: PathBuf, source: SecretError },
+    #[error("what was issued cannot be written, and is kept until it can be: {}: {source}", path.display())]
+    Unwritten {
+        path: PathBuf,
+        source: io::Error,
+        issued: Issued,
+    },
     #[error("the authority cannot be spoken to in TLS: {0}")]
     Tls(String),
     #[error("{0}")]
@@ -126,6 +145,19 @@ enum Failed {
     Useless(String),
     #[error("it has taken too long")]
     Slow,
+    #[error("it has panicked")]
+    Panicked,
+}
+
+/// What an authority has issued, with its key, in PEM.
+#[derive(Clone, PartialEq, Eq)]
+struct Issued(Arc<[u8]>);
+
+/// Without the key.
+impl fmt::Debug for Issued {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Issued(hidden)")
+    }
 }
 
 /// What an order has come to.
@@ -140,7 +172,7 @@ enum Outcome {
 /// Orders what the configuration wants, for as long as there is one. What became of it is told in `book`.
 pub(crate) async fn run(
     mut topologies: watch::Receiver<Arc<Topology>>,
-    challenges: Arc<Challenges>,
+    challenges: &Challenges,
     book: watch::Sender<Vec<Row>>,
 ) {
     let mut schedule = Schedule::default();
@@ -152,7 +184,7 @@ pub(crate) async fn run(
             let kept = tls::kept(&wanted.file);
             (wanted, kept)
         });
-        schedule.follow(kept.collect(), chance);
+        schedule.follow(topology.config().acme.as_ref(), kept.collect(), chance);
         book.send_replace(schedule.rows());
         let now = SystemTime::now();
         let (next, pause) = match (authority, schedule.next(now)) {
@@ -160,7 +192,7 @@ pub(crate) async fn run(
             _ => (None, LOOK),
         };
         match next.filter(|_| pause.is_zero()) {
-            Some((authority, wanted)) => attempt(authority, &wanted, &challenges, &mut schedule).await,
+            Some((authority, wanted)) => attempt(authority, &wanted, challenges, &mut schedule).await,
             None => tokio::select! {
                 changed = topologies.changed() => if changed.is_err() {
                     return;
@@ -183,15 +215,14 @@ async fn attempt(
     schedule: &mut Schedule,
 ) {
     let (name, file) = (wanted.names.first(), wanted.file.as_path());
-    let mut rest = Rest::default();
-    let seen = schedule.kept(file);
-    let tried = obtain(authority, (wanted, seen), challenges, &mut rest);
-    let tried = timeout(ORDER_TIME_MAX, tried).await;
+    let rest = Rest::default();
+    let known = (schedule.kept(file), schedule.unwritten(file));
+    let tried = bounded(obtain(authority, (wanted, known), challenges, &rest)).await;
     let now = SystemTime::now();
-    match tried.unwrap_or(Err(Failed::Slow)) {
+    match tried {
         Ok(Outcome::Issued) => {
             tracing::info!(name, file = %file.display(), "certificate issued");
-            schedule.issued(file);
+            schedule.issued(file, now);
         }
         Ok(Outcome::Kept) => tracing::info!(name, "certificate was renewed by another process"),
         Ok(Outcome::Busy) => schedule.postponed(file, now + BUSY_PAUSE),
@@ -199,16 +230,30 @@ async fn attempt(
             let pause = schedule.failed(file, now, rest.asked(), chance());
             let (error, pause_s) = (&failed as &dyn std::error::Error, pause.as_secs());
             tracing::error!(name, error, pause_s, "no certificate was issued");
+            if let Failed::Unwritten { issued, .. } = failed {
+                schedule.keep(file, issued);
+            }
         }
     }
 }
 
-/// Has a certificate issued, unless somebody else does, or has since it was `seen`.
+/// What an order comes to, in time. One that panics has failed like any other, and the others go on.
+async fn bounded(order: impl Future<Output = Result<Outcome, Failed>>) -> Result<Outcome, Failed> {
+    // What it leaves behind is dropped with it, and the store is made for orders that end anywhere.
+    let order = AssertUnwindSafe(order).catch_unwind();
+    match timeout(ORDER_TIME_MAX, order).await {
+        Ok(Ok(tried)) => tried,
+        Ok(Err(_)) => Err(Failed::Panicked),
+        Err(_) => Err(Failed::Slow),
+    }
+}
+
+/// Has a certificate issued, unless somebody else does, or has since it was `seen`, or one was that only has to be written.
 async fn obtain(
     authority: &Authority,
-    (wanted, seen): (&Arc<Wanted>, Option<Kept>),
+    (wanted, (seen, unwritten)): (&Arc<Wanted>, (Option<Kept>, Option<Issued>)),
     challenges: &Challenges,
-    rest: &mut Rest,
+    rest: &Rest,
 ) -> Result<Outcome, Failed> {
     let folder = &authority.folder;
     let failed = |source| Failed::File {
@@ -222,22 +267,42 @@ async fn obtain(
     if tls::kept(&wanted.file) != seen {
         return Ok(Outcome::Kept);
     }
-    let client = Client::new(trust(authority)?);
-    *rest = client.rest();
-    let account = account(authority, &store, client).await?;
-    let pem = match order::order(&account, wanted, challenges).await {
-        Err(Failed::Acme(error)) if is_unknown(&error) => {
-            // The next try makes another one.
-            store.set_account_aside().map_err(failed)?;
-            return Err(Failed::Acme(error));
-        }
-        issued => issued?,
+    let file = Replacement::prepare(&wanted.file, ROOM_BYTES).map_err(failed)?;
+    let issued = match unwritten {
+        Some(issued) => issued,
+        None => order(authority, &store, wanted, challenges, rest).await?,
     };
-    disk::replace(&wanted.file, &pem).map_err(|source| Failed::File {
-        path: wanted.file.clone(),
-        source,
-    })?;
-    Ok(Outcome::Issued)
+    match file.put(&issued.0) {
+        Ok(()) => Ok(Outcome::Issued),
+        Err(source) => Err(Failed::Unwritten {
+            path: wanted.file.clone(),
+            source,
+            issued,
+        }),
+    }
+}
+
+/// Orders one, with the account that is kept or a new one.
+async fn order(
+    authority: &Authority,
+    store: &Store,
+    wanted: &Arc<Wanted>,
+    challenges: &Challenges,
+    rest: &Rest,
+) -> Result<Issued, Failed> {
+    let client = Client::new(trust(authority)?, rest.clone());
+    let account = account(authority, store, client).await?;
+    let ordered = order::order(&account, wanted, challenges).await;
+    if let Err(Failed::Acme(error)) = &ordered
+        && is_unknown(error)
+    {
+        // The next try makes another one.
+        store.set_account_aside().map_err(|source| Failed::File {
+            path: authority.folder.clone(),
+            source,
+        })?;
+    }
+    ordered
 }
 
 /// Whether the authority does not know the account. Source: RFC 8555 section 6.7.
@@ -279,43 +344,138 @@ async fn account(authority: &Authority, store: &Store, client: Client) -> Result
         only_return_existing: false,
     };
     let directory = authority.directory.clone();
+    let file = store.prepare_account().map_err(failed)?;
     let (account, credentials) = builder.create(&asked, directory, external.as_ref()).await?;
     let bytes = serde_json::to_vec(&credentials).map_err(Error::Json)?;
-    store.keep_account(&bytes).map_err(failed)?;
+    file.put(&bytes).map_err(failed)?;
     Ok(account)
 }
 
 /// The key of the account elsewhere.
 fn external(external: &External) -> Result<ExternalAccountKey, Failed> {
     let path = &external.key_file;
-    let failed = |source| Failed::File {
+    let text = read_secret(path, KEY_BYTES_MAX).map_err(|source| Failed::Secret {
         path: path.clone(),
         source,
-    };
-    let text = disk::read_text(path, KEY_BYTES_MAX).map_err(failed)?;
+    })?;
     let text = text.trim();
     // Some authorities print it with padding.
     let key = URL_SAFE_NO_PAD.decode(text).or_else(|_| URL_SAFE.decode(text));
-    let key = key.map_err(|error| failed(io::Error::other(error)))?;
+    let key = key.map_err(|error| Failed::File {
+        path: path.clone(),
+        source: io::Error::other(error),
+    })?;
     Ok(ExternalAccountKey::new(external.key_id.clone(), &key))
 }
 
 /// The folder of an authority below `storage`: one for each directory, so that what one has issued for a try is never taken
-/// for what the other is to issue.
+/// for what the other is to issue. Escaped as in a URL, so that no two of them have the same.
 pub(crate) fn folder(storage: &Path, directory: &str) -> PathBuf {
-    let without_scheme = directory.split_once("://").map_or(directory, |(_, rest)| rest);
-    let plain = |c: char| {
-        if c.is_ascii_alphanumeric() || matches!(c, '-' | '.') {
-            c
-        } else {
-            '-'
+    let mut name = String::new();
+    for byte in directory.strip_prefix("https://").unwrap_or(directory).bytes() {
+        match byte {
+            b'.' if name.is_empty() => name.push_str("%2E"),
+            b'-' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => name.push(char::from(byte)),
+            _ => name.extend([format!("%{byte:02X}")]),
         }
-    };
-    let name: String = without_scheme
-        .trim_start_matches('.')
-        .trim_end_matches('/')
-        .chars()
-        .map(plain)
-        .collect();
+    }
     storage.join(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// An authority that nobody can reach, and what it is asked for.
+    fn stage(name: &str) -> (Authority, Arc<Wanted>) {
+        let folder = std::env::temp_dir().join(format!("foreshade-order-{}-{name}", std::process::id()));
+        let wanted = Wanted {
+            names: vec!["a.example".to_owned()],
+            proof: Proof::Http,
+            file: folder.join("a.example.pem"),
+        };
+        let authority = Authority {
+            directory: "https://acme.example/dir".to_owned(),
+            contacts: Vec::new(),
+            ca_file: Some(folder.join("gone")),
+            folder,
+            external: None,
+        };
+        fs::create_dir_all(&authority.folder).unwrap();
+        (authority, Arc::new(wanted))
+    }
+
+    async fn obtain_with(
+        unwritten: Option<&Issued>,
+        (authority, wanted): &(Authority, Arc<Wanted>),
+    ) -> Result<Outcome, Failed> {
+        let known = (None, unwritten.cloned());
+        obtain(
+            authority,
+            (wanted, known),
+            &Challenges::default(),
+            &Rest::default(),
+        )
+        .await
+    }
+
+    #[tokio::test]
+    async fn nothing_is_ordered_without_room_for_it() {
+        let stage = stage("room");
+        let beside = stage.0.folder.join("a.example.pem.new");
+        fs::create_dir_all(beside.join("in the way")).unwrap();
+        let tried = obtain_with(None, &stage).await;
+        assert!(matches!(tried, Err(Failed::File { .. })), "{:?}", tried.err());
+        fs::remove_dir_all(&beside).unwrap();
+        let tried = obtain_with(None, &stage).await;
+        assert!(matches!(tried, Err(Failed::Tls(_))), "{:?}", tried.err());
+        assert!(!beside.exists());
+        fs::remove_dir_all(&stage.0.folder).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_was_issued_and_could_not_be_written_is_written_before_anybody_is_asked() {
+        let stage = stage("unwritten");
+        let first = Issued(b"issued".as_slice().into());
+        fs::create_dir_all(stage.1.file.join("in the way")).unwrap();
+        let tried = obtain_with(Some(&first), &stage).await;
+        let Err(Failed::Unwritten { issued, .. }) = tried else {
+            panic!("{:?}", tried.err());
+        };
+        assert_eq!(issued, first);
+        fs::remove_dir_all(&stage.1.file).unwrap();
+        assert!(matches!(
+            obtain_with(Some(&issued), &stage).await,
+            Ok(Outcome::Issued)
+        ));
+        assert_eq!(fs::read(&stage.1.file).unwrap(), b"issued");
+        fs::remove_dir_all(&stage.0.folder).unwrap();
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_not_taken() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (authority, _) = stage("key");
+        let bound = External {
+            key_id: "kid-1".to_owned(),
+            key_file: authority.folder.join("key"),
+        };
+        fs::write(&bound.key_file, "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wE\n").unwrap();
+        let permit = |mode| fs::set_permissions(&bound.key_file, fs::Permissions::from_mode(mode)).unwrap();
+        permit(0o644);
+        assert!(matches!(external(&bound), Err(Failed::Secret { .. })));
+        permit(0o600);
+        assert!(external(&bound).is_ok());
+        fs::remove_dir_all(&authority.folder).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_order_that_panics_or_never_ends_has_failed() {
+        let tried = bounded(async { panic!("on purpose") }).await;
+        assert!(matches!(tried, Err(Failed::Panicked)));
+        let tried = bounded(std::future::pending()).await;
+        assert!(matches!(tried, Err(Failed::Slow)));
+    }
 }

@@ -32,7 +32,7 @@ fn a_certificate_that_is_ordered_has_a_file_of_its_own_and_is_stood_in_for_until
     assert_eq!(wanted.len(), 1);
     assert_eq!(wanted[0].names, ["shop.example", "a.example", "b.example"]);
     assert_eq!(wanted[0].proof, Proof::TlsAlpn);
-    let folder = "/nowhere/acme/acme.example-14000-dir";
+    let folder = "/nowhere/acme/acme.example%3A14000%2Fdir%2F";
     assert_eq!(
         wanted[0].file.to_str().unwrap(),
         format!("{folder}/shop.example.pem")
@@ -73,7 +73,12 @@ fn what_could_not_be_issued_is_a_mistake() {
     let clear = ACME.replace("https", "http");
     let mail = ACME.replace("storage", "contacts: [ops@shop.example], storage");
     let one = "{ acme: { names: [shop.example] } }";
+    let label = "a".repeat(61);
+    let long = format!("{{ acme: {{ names: [{label}.{label}.{label}.{label}.a] }} }}");
+    let shorter = long.replace(".a]", "]");
+    assert!(parse(ACME, &shorter, PLAIN).is_ok());
     for (top, certificates, listeners, expected) in [
+        (ACME, long.as_str(), PLAIN, "is too long for one"),
         ("", one, PLAIN, "there is nobody to issue it"),
         (refused.as_str(), one, PLAIN, "termsOfServiceAgreed"),
         (clear.as_str(), one, PLAIN, "a URL that begins with https://"),
@@ -116,4 +121,29 @@ fn what_could_not_be_issued_is_a_mistake() {
     );
     let said = config::parse(&text, "shop.yaml").err().unwrap().to_string();
     assert!(said.contains("acme has no effect"), "{said}");
+}
+
+#[test]
+fn every_directory_has_a_folder_of_its_own() {
+    let folder = |directory: &str| {
+        let acme = ACME.replace("acme.example:14000/dir/", directory);
+        let config = parse(&acme, "{ acme: { names: [shop.example] } }", PLAIN).unwrap();
+        config.acme.unwrap().folder.clone()
+    };
+    let directories = [
+        "a/b/c",
+        "a/b-c",
+        "a-b/c",
+        "a/b/c/",
+        "a/b%2Fc",
+        "a:443/b/c",
+        "a/b/C",
+    ];
+    let folders: std::collections::BTreeSet<_> = directories.map(folder).into();
+    assert_eq!(folders.len(), directories.len(), "{folders:?}");
+    assert!(
+        folders
+            .iter()
+            .all(|folder| folder.parent().unwrap().ends_with("acme"))
+    );
 }

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HeaderValue, RETRY_AFTER};
-use http::{Request, StatusCode};
+use http::{Request, StatusCode, response};
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 
+use super::schedule::ASKED_PAUSE_MAX;
 use crate::fetch::{Bounds, fetch};
 use crate::tls::origination::Origination;
 
@@ -38,13 +39,18 @@ impl Rest {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hear(&self, response: &http::response::Parts) {
-        let is_shut_out = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
-        let said = response
-            .headers
-            .get(RETRY_AFTER)
-            .filter(|_| is_shut_out.contains(&response.status));
-        if let Some(pause) = said.and_then(pause) {
+    /// Takes note of what an answer says about it, and leaves there what the library can reckon with: it adds to the time
+    /// whatever is said.
+    fn hear(&self, response: &mut response::Parts) {
+        let Some(said) = response.headers.remove(RETRY_AFTER) else {
+            return;
+        };
+        let Some(pause) = pause(&said).map(|pause| pause.min(ASKED_PAUSE_MAX)) else {
+            return;
+        };
+        let value = HeaderValue::from(pause.as_secs());
+        response.headers.insert(RETRY_AFTER, value);
+        if [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&response.status) {
             *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(pause);
         }
     }
@@ -63,25 +69,17 @@ fn pause(value: &HeaderValue) -> Option<Duration> {
 }
 
 impl Client {
-    /// Asks whom `tls` can prove to be meant.
-    pub(super) fn new(tls: Arc<Origination>) -> Self {
-        Self {
-            tls,
-            rest: Rest::default(),
-        }
-    }
-
-    /// What the authority says about being left alone.
-    pub(super) fn rest(&self) -> Rest {
-        self.rest.clone()
+    /// Asks whom `tls` can prove to be meant, and notes in `rest` what is said about being left alone.
+    pub(super) fn new(tls: Arc<Origination>, rest: Rest) -> Self {
+        Self { tls, rest }
     }
 
     async fn ask(self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, Error> {
         let answered = fetch(request, Some(&self.tls), BOUNDS).await;
-        let (parts, body) = answered
+        let (mut parts, body) = answered
             .map_err(|error| Error::Other(Box::new(error)))?
             .into_parts();
-        self.rest.hear(&parts);
+        self.rest.hear(&mut parts);
         Ok(BytesResponse {
             parts,
             body: Box::new(body),
@@ -110,5 +108,32 @@ mod tests {
         assert!(late > Duration::from_secs(3600), "{late:?}");
         assert_eq!(pause("Wed, 01 Jan 2020 00:00:00 GMT"), None);
         assert_eq!(pause("soon"), None);
+    }
+
+    #[test]
+    fn no_answer_asks_the_library_for_more_than_it_can_reckon_with() {
+        let heard = |status: StatusCode, said: &'static str| {
+            let answer = http::Response::builder().status(status).header(RETRY_AFTER, said);
+            let (mut parts, ()) = answer.body(()).unwrap().into_parts();
+            let rest = Rest::default();
+            rest.hear(&mut parts);
+            let left = parts
+                .headers
+                .get(RETRY_AFTER)
+                .map(|value| value.to_str().unwrap().to_owned());
+            (left, rest.asked())
+        };
+        let busy = StatusCode::SERVICE_UNAVAILABLE;
+        let day = Some("86400".to_owned());
+        assert_eq!(
+            heard(busy, "18446744073709551615"),
+            (day.clone(), Some(ASKED_PAUSE_MAX))
+        );
+        assert_eq!(
+            heard(busy, "Fri, 31 Dec 9999 23:59:59 GMT"),
+            (day, Some(ASKED_PAUSE_MAX))
+        );
+        assert_eq!(heard(StatusCode::OK, "3"), (Some("3".to_owned()), None));
+        assert_eq!(heard(busy, "Wed, 01 Jan 2020 00:00:00 GMT"), (None, None));
     }
 }

@@ -3,14 +3,15 @@
 //! One that is not there is due at once; one that is, after two thirds of its life and a little more by chance, so that a
 //! fleet that started together does not ask together: an outage of the authority for a third of a life, a month of three,
 //! harms nobody. After a failure the pause doubles from a minute to six hours, and is never shorter than what the authority
-//! asks for: authorities count failures per name and hour, and shut out who goes on.
+//! asks for: authorities count failures per name and hour, and shut out who goes on. They count certificates, too, so one
+//! that was issued is left alone for an hour, whatever is found where it should be.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::Wanted;
+use super::{Authority, Issued, Wanted};
 
 /// Part of a certificate's life, at most, by which it is renewed later by chance.
 const SPREAD: f64 = 0.05;
@@ -23,7 +24,11 @@ const FIRST_PAUSE: Duration = Duration::from_secs(60);
 const PAUSE_MAX: Duration = Duration::from_secs(6 * 3600);
 
 /// Longest pause that an authority is granted. One that asks for more is asked once more all the same.
-const ASKED_PAUSE_MAX: Duration = Duration::from_secs(24 * 3600);
+pub(super) const ASKED_PAUSE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Pause after a certificate: if what was issued is due at once (by a clock, a life or a disk that is wrong), the orders
+/// for it stay within what authorities grant for long enough to be seen.
+const ISSUED_PAUSE: Duration = Duration::from_secs(3600);
 
 /// Part of a pause, at most, by which it is longer by chance.
 const PAUSE_SPREAD: f64 = 0.25;
@@ -40,9 +45,14 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Whether it bears all of these.
+    /// Whether it bears all of these. It may bear more: some authorities add `www`.
     fn bears(&self, names: &[String]) -> bool {
         names.iter().all(|name| self.names.contains(name))
+    }
+
+    /// Whether it bears all of these and nothing else.
+    pub(crate) fn bears_only(&self, names: &[String]) -> bool {
+        self.bears(names) && self.names.iter().all(|name| names.contains(name))
     }
 
     /// When it is renewed. `chance` is from 0 to 1.
@@ -56,6 +66,7 @@ impl Kept {
 /// All certificates that are wanted, and what became of the tries to have them.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
+    authority: Option<Arc<Authority>>,
     entries: BTreeMap<PathBuf, Entry>,
 }
 
@@ -65,7 +76,11 @@ struct Entry {
     kept: Option<Kept>,
     /// When it is due: drawn once for what is kept.
     due: SystemTime,
-    /// Not before, after a failure.
+    /// It is to bear other names than when it was ordered last, so that those it bore beside them are to go.
+    is_renamed: bool,
+    /// What was issued and could not be written.
+    unwritten: Option<Issued>,
+    /// Not before, after an order.
     rest_until: SystemTime,
     /// In a row.
     failures: u32,
@@ -90,41 +105,26 @@ pub struct Row {
 }
 
 impl Schedule {
-    /// Looks after these certificates from here on, and forgets the others. What is kept of each is with it.
+    /// Looks after these certificates of this authority from here on, and forgets the others. What is kept of each is with
+    /// it.
     pub(super) fn follow(
         &mut self,
+        authority: Option<&Arc<Authority>>,
         wanted: Vec<(Arc<Wanted>, Option<Kept>)>,
         mut chance: impl FnMut() -> f64,
     ) {
         self.entries
             .retain(|file, _| wanted.iter().any(|(wanted, _)| wanted.file == *file));
+        if self.authority.as_ref() != authority {
+            self.authority = authority.cloned();
+            self.entries.values_mut().for_each(Entry::end_rest);
+        }
         for (wanted, kept) in wanted {
-            let entry = self.entries.get_mut(&wanted.file);
-            let is_known = entry
-                .as_ref()
-                .is_some_and(|e| e.wanted == wanted && e.kept == kept);
-            if is_known {
-                continue;
-            }
-            let usable = kept.as_ref().filter(|kept| kept.bears(&wanted.names));
-            let due = usable.map_or(UNIX_EPOCH, |kept| kept.renewed_at(chance()));
-            match entry {
-                Some(entry) => {
-                    (entry.wanted, entry.kept, entry.due) = (wanted, kept, due);
-                    (entry.failures, entry.rest_until) = (0, UNIX_EPOCH);
-                }
+            match self.entries.get_mut(&wanted.file) {
+                Some(entry) => entry.follow(wanted, kept, &mut chance),
                 None => {
-                    let entry = Entry {
-                        wanted: wanted.clone(),
-                        kept,
-                        due,
-                        rest_until: UNIX_EPOCH,
-                        failures: 0,
-                        issued: 0,
-                        failed: 0,
-                        last: None,
-                    };
-                    self.entries.insert(wanted.file.clone(), entry);
+                    let entry = Entry::new(wanted, kept, &mut chance);
+                    self.entries.insert(entry.wanted.file.clone(), entry);
                 }
             }
         }
@@ -143,10 +143,24 @@ impl Schedule {
     }
 
     /// An order has come to a certificate. What is kept says when the next one is due.
-    pub(super) fn issued(&mut self, file: &Path) {
+    pub(super) fn issued(&mut self, file: &Path, now: SystemTime) {
         if let Some(entry) = self.entries.get_mut(file) {
             (entry.issued, entry.last, entry.failures) = (entry.issued + 1, Some(true), 0);
+            (entry.is_renamed, entry.rest_until) = (false, now + ISSUED_PAUSE);
+            entry.unwritten = None;
         }
+    }
+
+    /// What was issued could not be written: it is, before another one is ordered.
+    pub(super) fn keep(&mut self, file: &Path, issued: Issued) {
+        if let Some(entry) = self.entries.get_mut(file) {
+            entry.unwritten = Some(issued);
+        }
+    }
+
+    /// What was issued and could not be written.
+    pub(super) fn unwritten(&self, file: &Path) -> Option<Issued> {
+        self.entries.get(file)?.unwritten.clone()
     }
 
     /// An order has come to nothing; `asked` is what the authority wants to be left alone for. Says how long it rests.
@@ -191,6 +205,56 @@ impl Schedule {
 }
 
 impl Entry {
+    fn new(wanted: Arc<Wanted>, kept: Option<Kept>, chance: impl FnMut() -> f64) -> Self {
+        let mut entry = Self {
+            wanted,
+            kept,
+            due: UNIX_EPOCH,
+            is_renamed: false,
+            unwritten: None,
+            rest_until: UNIX_EPOCH,
+            failures: 0,
+            issued: 0,
+            failed: 0,
+            last: None,
+        };
+        entry.draw(chance);
+        entry
+    }
+
+    fn follow(&mut self, wanted: Arc<Wanted>, kept: Option<Kept>, chance: impl FnMut() -> f64) {
+        if self.wanted == wanted && self.kept == kept {
+            return;
+        }
+        if self.wanted != wanted {
+            if self.wanted.names != wanted.names {
+                (self.is_renamed, self.unwritten) = (true, None);
+            }
+            self.end_rest();
+        }
+        if kept.is_some() && kept != self.kept {
+            // Somebody else has issued one since.
+            self.unwritten = None;
+        }
+        (self.wanted, self.kept) = (wanted, kept);
+        self.draw(chance);
+    }
+
+    /// Says when it is due.
+    fn draw(&mut self, mut chance: impl FnMut() -> f64) {
+        let names = &self.wanted.names;
+        let usable = self.kept.as_ref().filter(|kept| match self.is_renamed {
+            true => kept.bears_only(names),
+            false => kept.bears(names),
+        });
+        self.due = usable.map_or(UNIX_EPOCH, |kept| kept.renewed_at(chance()));
+    }
+
+    /// What has failed before may not fail now.
+    fn end_rest(&mut self) {
+        (self.failures, self.rest_until) = (0, UNIX_EPOCH);
+    }
+
     fn at(&self) -> SystemTime {
         self.due.max(self.rest_until)
     }
@@ -235,19 +299,27 @@ mod tests {
     fn a_certificate_is_renewed_with_a_third_of_its_life_left_and_a_missing_one_at_once() {
         let mut schedule = Schedule::default();
         let a = wanted(&["a.example"]);
-        schedule.follow(vec![(a.clone(), None)], || 0.0);
+        schedule.follow(None, vec![(a.clone(), None)], || 0.0);
         assert_eq!(schedule.next(at(5)), Some((a.clone(), Duration::ZERO)));
-        schedule.issued(&a.file);
-        schedule.follow(vec![(a.clone(), kept(DAY, 91 * DAY, &["a.example"]))], || 0.0);
+        schedule.issued(&a.file, at(5));
+        schedule.follow(
+            None,
+            vec![(a.clone(), kept(DAY, 91 * DAY, &["a.example"]))],
+            || 0.0,
+        );
         assert_eq!(
             schedule.next(at(DAY)),
             Some((a.clone(), Duration::from_secs(60 * DAY)))
         );
         assert_eq!(schedule.rows()[0].next_s, 61 * DAY);
         // Chance is drawn once for what is kept, and not at each look.
-        schedule.follow(vec![(a.clone(), kept(DAY, 91 * DAY, &["a.example"]))], || 1.0);
+        schedule.follow(
+            None,
+            vec![(a.clone(), kept(DAY, 91 * DAY, &["a.example"]))],
+            || 1.0,
+        );
         assert_eq!(schedule.rows()[0].next_s, 61 * DAY);
-        schedule.follow(vec![(a, kept(2 * DAY, 92 * DAY, &["a.example"]))], || 1.0);
+        schedule.follow(None, vec![(a, kept(2 * DAY, 92 * DAY, &["a.example"]))], || 1.0);
         assert_eq!(schedule.rows()[0].next_s, 62 * DAY + 90 * DAY / 20);
     }
 
@@ -255,9 +327,13 @@ mod tests {
     fn other_names_are_ordered_at_once_and_what_is_not_wanted_is_forgotten() {
         let mut schedule = Schedule::default();
         let more = wanted(&["a.example", "b.example"]);
-        schedule.follow(vec![(more.clone(), kept(0, 90 * DAY, &["a.example"]))], || 0.5);
+        schedule.follow(
+            None,
+            vec![(more.clone(), kept(0, 90 * DAY, &["a.example"]))],
+            || 0.5,
+        );
         assert_eq!(schedule.next(at(1)), Some((more, Duration::ZERO)));
-        schedule.follow(vec![], || 0.5);
+        schedule.follow(None, vec![], || 0.5);
         assert_eq!(schedule.next(at(1)), None);
     }
 
@@ -277,18 +353,91 @@ mod tests {
         let mut schedule = Schedule::default();
         let (a, b) = (wanted(&["a.example"]), wanted(&["b.example"]));
         let both = || vec![(a.clone(), None), (b.clone(), None)];
-        schedule.follow(both(), || 0.0);
+        schedule.follow(None, both(), || 0.0);
         assert_eq!(schedule.failed(&a.file, at(1000), None, 0.0), FIRST_PAUSE);
         assert_eq!(schedule.next(at(1000)), Some((b.clone(), Duration::ZERO)));
         schedule.postponed(&b.file, at(5000));
         assert_eq!(schedule.next(at(1000)), Some((a.clone(), FIRST_PAUSE)));
         // The same look again changes nothing.
-        schedule.follow(both(), || 0.0);
+        schedule.follow(None, both(), || 0.0);
         assert_eq!(schedule.failed(&a.file, at(1060), None, 0.0), FIRST_PAUSE * 2);
         let row = &schedule.rows()[0];
         assert_eq!((row.failed, row.issued, row.last), (2, 0, Some(false)));
-        schedule.issued(&a.file);
+        schedule.issued(&a.file, at(1060));
         assert_eq!(schedule.rows()[0].last, Some(true));
         assert_eq!(schedule.failed(&a.file, at(9000), None, 0.0), FIRST_PAUSE);
+    }
+
+    #[test]
+    fn what_was_issued_rests_even_where_it_is_due_at_once() {
+        let mut schedule = Schedule::default();
+        let a = wanted(&["a.example"]);
+        schedule.follow(None, vec![(a.clone(), None)], || 0.0);
+        schedule.issued(&a.file, at(1000));
+        for kept in [None, kept(0, 900, &["a.example"]), kept(0, 901, &["b.example"])] {
+            schedule.follow(None, vec![(a.clone(), kept)], || 0.0);
+            assert_eq!(schedule.next(at(1000)), Some((a.clone(), ISSUED_PAUSE)));
+        }
+        // Who asks for something else does not wait.
+        let more = wanted(&["a.example", "b.example"]);
+        schedule.follow(None, vec![(more.clone(), None)], || 0.0);
+        assert_eq!(schedule.next(at(1000)), Some((more, Duration::ZERO)));
+    }
+
+    #[test]
+    fn a_name_that_is_wanted_no_more_is_ordered_away_once_and_one_that_the_authority_adds_is_not() {
+        let mut schedule = Schedule::default();
+        let (a, both) = (wanted(&["a.example"]), wanted(&["a.example", "b.example"]));
+        let older = || kept(0, 90 * DAY, &["a.example", "b.example"]);
+        schedule.follow(None, vec![(both, older())], || 0.0);
+        assert_eq!(schedule.rows()[0].next_s, 60 * DAY);
+        schedule.follow(None, vec![(a.clone(), older())], || 0.0);
+        assert_eq!(schedule.next(at(1)), Some((a.clone(), Duration::ZERO)));
+        // It has issued both all the same.
+        schedule.issued(&a.file, at(1));
+        let newer = kept(DAY, 91 * DAY, &["a.example", "b.example"]);
+        schedule.follow(None, vec![(a, newer)], || 0.0);
+        assert_eq!(schedule.rows()[0].next_s, 61 * DAY);
+    }
+
+    #[test]
+    fn another_authority_ends_the_pause() {
+        let authority = |contact: &str| {
+            Arc::new(Authority {
+                directory: "https://acme.example/dir".to_owned(),
+                contacts: vec![contact.to_owned()],
+                folder: PathBuf::new(),
+                ca_file: None,
+                external: None,
+            })
+        };
+        let (mut schedule, a) = (Schedule::default(), wanted(&["a.example"]));
+        let follow = |schedule: &mut Schedule, contact| {
+            schedule.follow(Some(&authority(contact)), vec![(a.clone(), None)], || 0.0);
+            schedule.next(at(1000)).unwrap().1
+        };
+        follow(&mut schedule, "mailto:nobody");
+        schedule.failed(&a.file, at(1000), None, 0.0);
+        assert_eq!(follow(&mut schedule, "mailto:nobody"), FIRST_PAUSE);
+        assert_eq!(follow(&mut schedule, "mailto:ops@a.example"), Duration::ZERO);
+        assert_eq!(schedule.failed(&a.file, at(1000), None, 0.0), FIRST_PAUSE);
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_kept_until_it_is_or_is_not_wanted() {
+        let issued = || Issued(b"issued".as_slice().into());
+        let (mut schedule, a) = (Schedule::default(), wanted(&["a.example"]));
+        schedule.follow(None, vec![(a.clone(), None)], || 0.0);
+        schedule.keep(&a.file, issued());
+        schedule.follow(None, vec![(a.clone(), None)], || 0.0);
+        assert_eq!(schedule.unwritten(&a.file), Some(issued()));
+        schedule.issued(&a.file, at(1));
+        assert_eq!(schedule.unwritten(&a.file), None);
+        schedule.keep(&a.file, issued());
+        schedule.follow(None, vec![(a.clone(), kept(0, DAY, &["a.example"]))], || 0.0);
+        assert_eq!(schedule.unwritten(&a.file), None);
+        schedule.keep(&a.file, issued());
+        schedule.follow(None, vec![(wanted(&["a.example", "b.example"]), None)], || 0.0);
+        assert_eq!(schedule.unwritten(&a.file), None);
     }
 }

@@ -12,10 +12,13 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::disk;
+use crate::disk::Replacement;
 
 /// Largest file of an account: some hundred bytes.
 const ACCOUNT_BYTES_MAX: u64 = 64 * 1024;
+
+/// Room for one.
+const ACCOUNT_ROOM_BYTES: usize = 4 * 1024;
 
 /// A folder of an authority.
 #[derive(Clone, Debug)]
@@ -60,9 +63,9 @@ impl Store {
         Ok(Some(bytes))
     }
 
-    /// Keeps the account.
-    pub(super) fn keep_account(&self, bytes: &[u8]) -> io::Result<()> {
-        disk::replace(&self.account_file(), bytes)
+    /// Room for an account, before one is asked for.
+    pub(super) fn prepare_account(&self) -> io::Result<Replacement> {
+        Replacement::prepare(&self.account_file(), ACCOUNT_ROOM_BYTES)
     }
 
     /// Puts the account aside, because its authority does not know it. Its key is kept.
@@ -89,7 +92,7 @@ mod tests {
         drop(first);
         assert!(store.lock().unwrap().is_some());
         assert_eq!(store.account().unwrap(), None);
-        store.keep_account(b"{}").unwrap();
+        store.prepare_account().unwrap().put(b"{}").unwrap();
         assert_eq!(store.account().unwrap().as_deref(), Some(&b"{}"[..]));
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&store.account_file()), 0o600);

@@ -13,7 +13,7 @@ use http::Uri;
 
 use super::text::route::{HostPattern, Written};
 use super::{Listener, Protocol};
-use crate::acme::{self, Authority, External, NAMES_MAX, Proof, Wanted};
+use crate::acme::{self, Authority, External, FIRST_NAME_BYTES_MAX, NAMES_MAX, Proof, Wanted};
 
 section! {
     /// An authority that issues certificates when it is asked (ACME).
@@ -169,6 +169,13 @@ fn names(list: List<At<HostPattern>, 1>, mistakes: &mut Mistakes) -> Option<Vec<
             let what = format!("names: {text} is an address");
             mistakes.add(Mistake::at(name.place(), what).expected("a host name"));
         }
+    }
+    if let Some(first) = list.items.first()
+        && first.value.0.len() > FIRST_NAME_BYTES_MAX
+    {
+        let what = "names: the first one names a file, and is too long for one";
+        let expected = format!("at most {FIRST_NAME_BYTES_MAX} characters, or a shorter name before it");
+        mistakes.add(Mistake::at(first.place(), what).expected(expected));
     }
     let mut names: Vec<String> = list.items.into_iter().map(|name| name.value.0).collect();
     let first = names.first().cloned()?;

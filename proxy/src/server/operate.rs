@@ -143,7 +143,7 @@ impl Operating {
         let admin_end = answer(self.doors, &address, admin, host).map_err(ServerError::Resources)?;
         let probing = tokio::spawn(health::run(desk.topologies.clone(), self.probes, dropped));
         let reloading = tokio::spawn(reloader.run());
-        let ordering = tokio::spawn(acme::run(desk.topologies.clone(), self.challenges, book));
+        let ordering = start_ordering(&desk, self.challenges, book)?;
         tokio::spawn(supervisor::keep_alive(self.commands));
         readiness.serving();
         supervisor::ready();
@@ -165,7 +165,7 @@ impl Operating {
         reloading.abort();
         probing.abort();
         // Whoever serves next orders.
-        ordering.abort();
+        drop(ordering);
         drop(link);
         drain(workers, ending, grace, end).await;
         outcome.map(drop)
@@ -207,6 +207,27 @@ fn start_link(
         runtime().and_then(|r| r.block_on(link.run(stopped)))
     })?;
     Ok((Some(stop), viewed))
+}
+
+/// Orders certificates, on a thread of its own that ends when what is returned is dropped: it waits for the disk, and
+/// nobody waits for it.
+fn start_ordering(
+    desk: &Desk,
+    challenges: Arc<Challenges>,
+    book: watch::Sender<Vec<acme::Row>>,
+) -> Result<watch::Sender<bool>, ServerError> {
+    let topologies = desk.topologies.clone();
+    let (stop, mut stopped) = watch::channel(false);
+    spawn("acme", move || {
+        runtime()?.block_on(async {
+            tokio::select! {
+                () = acme::run(topologies, &challenges, book) => {}
+                _ = stopped.changed() => {}
+            }
+        });
+        Ok(())
+    })?;
+    Ok(stop)
 }
 
 /// Opens the access log anew at each SIGUSR1, as logrotate expects. Without a log the signal is taken all the same: left

@@ -60,6 +60,18 @@ impl Fault {
 pub(super) struct Readied {
     pub(super) shown: Certificate,
     pub(super) key: Arc<CertifiedKey>,
+    pub(super) source: Source,
+}
+
+/// Where a certificate comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Files of the operator's.
+    Files,
+    /// The authority that was asked for it.
+    Issued,
+    /// It stands in for one that is to be issued: made here, or issued for other names, or for a time that is over.
+    StandIn,
 }
 
 /// Files that are being read.
@@ -147,6 +159,7 @@ impl Reading {
         Some(Readied {
             shown,
             key: Arc::new(certified),
+            source: Source::Files,
         })
     }
 
@@ -205,13 +218,7 @@ impl Reading {
 
     fn key(&mut self, file: &Path) -> Option<PrivateKeyDer<'static>> {
         let (bytes, mode) = self.read(file)?;
-        if mode & OTHERS != 0 {
-            self.warnings.push(format!(
-                "{} is a private key and has the permissions {mode:04o}, so that others can read or change it; run \
-                 chmod 0600",
-                file.display()
-            ));
-        }
+        self.look_at_mode(file, mode);
         if let Ok(key) = PrivateKeyDer::from_pem_slice(&bytes) {
             return Some(key);
         }
@@ -221,6 +228,17 @@ impl Reading {
             ..Fault::at(file, "holds no private key in PEM")
         });
         None
+    }
+
+    /// Who else can read a private key is said.
+    pub(super) fn look_at_mode(&mut self, file: &Path, mode: u32) {
+        if mode & OTHERS != 0 {
+            self.warnings.push(format!(
+                "{} is a private key and has the permissions {mode:04o}, so that others can read or change it; run \
+                 chmod 0600",
+                file.display()
+            ));
+        }
     }
 
     /// An OCSP response that says anything at all. Whether it is of this certificate, and of today, clients judge.

@@ -5,9 +5,10 @@
 //! already: the certificate's SHA-256, its subject, and its names. Who may write that header is decided where all headers
 //! about the client are: see [`crate::client`].
 //!
-//! A subject is written as RFC 4514 says, the last part first, with everything escaped that could be read as another part:
-//! whoever chooses a part of his own subject must not be able to choose the others.
-//! `openssl x509 -subject -nameopt RFC2253` writes the same.
+//! A subject is written with everything escaped that could be read as another part ([`subject`]): whoever chooses a part of
+//! his own subject must not be able to choose the others.
+
+mod subject;
 
 use std::fmt::Write as _;
 
@@ -15,8 +16,6 @@ use aws_lc_rs::digest::{SHA256, digest};
 use http::HeaderValue;
 use rustls::pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
-use x509_parser::objects::{oid_registry, oid2abbrev};
-use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
 use super::files::parse;
 
@@ -55,7 +54,7 @@ impl Identity {
             let _ = write!(told, "{byte:02x}");
         }
         if let Some(parsed) = parse(der) {
-            identity.subject = in_rfc4514(parsed.subject());
+            identity.subject = subject::written(parsed.subject());
             push(&mut told, "Subject", &identity.subject, true);
             let alternatives = parsed.subject_alternative_name().ok().flatten();
             let alternatives = alternatives.iter().flat_map(|names| &names.value.general_names);
@@ -97,50 +96,6 @@ fn push(value: &mut String, key: &str, text: &str, always_quoted: bool) {
         value.push(character);
     }
     value.push('"');
-}
-
-/// A name as a text that no other name has. Source: RFC 4514 section 2.
-fn in_rfc4514(name: &X509Name<'_>) -> String {
-    let parts: Vec<_> = name.iter_rdn().collect();
-    let parts = parts.into_iter().rev().map(|part| {
-        let attributes: Vec<_> = part.iter().map(attribute).collect();
-        attributes.join("+")
-    });
-    parts.collect::<Vec<_>>().join(",")
-}
-
-fn attribute(of: &AttributeTypeAndValue<'_>) -> String {
-    let kind = oid2abbrev(of.attr_type(), oid_registry())
-        .map_or_else(|_| of.attr_type().to_id_string(), str::to_owned);
-    match of.as_str() {
-        Ok(text) => format!("{kind}={}", escaped(text)),
-        // A kind of string that nobody can be expected to write: its bytes.
-        Err(_) => {
-            let mut value = format!("{kind}=#");
-            for byte in of.as_slice() {
-                let _ = write!(value, "{byte:02X}");
-            }
-            value
-        }
-    }
-}
-
-/// A value with what could be read as anything else escaped. Source: RFC 4514 section 2.4.
-fn escaped(text: &str) -> String {
-    let mut value = String::with_capacity(text.len());
-    let last = text.len().saturating_sub(1);
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            b'"' | b'+' | b',' | b';' | b'<' | b'>' | b'\\' => value.extend(['\\', char::from(byte)]),
-            b'#' if at == 0 => value.push_str("\\#"),
-            b' ' if at == 0 || at == last => value.push_str("\\ "),
-            b' '..=b'~' => value.push(char::from(byte)),
-            _ => {
-                let _ = write!(value, "\\{byte:02X}");
-            }
-        }
-    }
-    value
 }
 
 #[cfg(test)]

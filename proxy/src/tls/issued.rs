@@ -14,7 +14,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
-use super::files::{Readied, Reading, contents, names, parse};
+use super::files::{Readied, Reading, Source, contents, names, parse};
 use super::{Certificate, PROVIDER};
 use crate::acme::Wanted;
 use crate::acme::schedule::Kept;
@@ -48,13 +48,19 @@ impl Reading {
     pub(super) fn issued(&mut self, wanted: &Wanted) -> Option<Readied> {
         let file = wanted.file.as_path();
         let why = match contents(file) {
-            Ok((bytes, _)) => match pair(&bytes) {
+            Ok((bytes, mode)) => match pair(&bytes) {
                 Ok(pair) => {
                     self.note(&bytes);
-                    if pair.kept.ends_s < self.now_s() {
+                    self.look_at_mode(file, mode);
+                    let is_over = pair.kept.ends_s < self.now_s();
+                    if is_over {
                         self.warn(format!("{} has expired, and is shown on", file.display()));
                     }
-                    return Some(readied(file, pair));
+                    let source = match is_over || !pair.kept.bears_only(&wanted.names) {
+                        true => Source::StandIn,
+                        false => Source::Issued,
+                    };
+                    return Some(readied(file, pair, source));
                 }
                 Err(what) => format!("{} cannot be used: {what}", file.display()),
             },
@@ -73,7 +79,7 @@ impl Reading {
         // The same as long as there is none.
         self.note(wanted.names.join(",").as_bytes());
         match own(wanted, self.now_s()) {
-            Ok(pair) => Some(readied(file, pair)),
+            Ok(pair) => Some(readied(file, pair, Source::StandIn)),
             Err(what) => {
                 self.fault(file, format!("cannot be stood in for: {what}"));
                 None
@@ -82,7 +88,7 @@ impl Reading {
     }
 }
 
-fn readied(file: &Path, pair: Pair) -> Readied {
+fn readied(file: &Path, pair: Pair, source: Source) -> Readied {
     Readied {
         shown: Certificate {
             file: file.to_owned(),
@@ -90,6 +96,7 @@ fn readied(file: &Path, pair: Pair) -> Readied {
             expires_s: pair.kept.ends_s,
         },
         key: Arc::new(pair.key),
+        source,
     }
 }
 

@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use self::certificates::{Folder, params};
+use super::files::Source;
 use super::profile::Profile;
 use super::*;
 
@@ -159,6 +160,88 @@ fn a_certificate_that_nobody_would_be_shown_is_a_fault_unless_its_key_is_of_anot
     assert!(load(&settings(&[first, other])).is_ok());
 }
 
+/// Orders a certificate for these names, before the files of `settings`. What is kept of it is `kept`.
+fn order(settings: &mut Settings, folder: &Folder, names: &[&str], kept: Option<(PathBuf, PathBuf)>) {
+    let file = folder.path().join("ordered.pem");
+    let pem = kept.map(|(certificate, key)| [certificate, key].map(|file| fs::read(file).unwrap()).concat());
+    if let Some(pem) = pem {
+        folder.file("ordered.pem", pem);
+    }
+    let wanted = Wanted {
+        names: names.iter().map(|name| (*name).to_owned()).collect(),
+        proof: Proof::TlsAlpn,
+        file: file.clone(),
+    };
+    let files = CertificateFiles {
+        certificate: file.clone(),
+        key: file,
+        staple: None,
+        wanted: Some(Arc::new(wanted)),
+    };
+    settings.certificates.insert(0, files);
+}
+
+/// What is shown to who asks for the name.
+fn shown(termination: &Termination, name: &str) -> Vec<Source> {
+    let kinds = termination.names.of_name(name).expect("a name that is known");
+    kinds.iter().map(|(_, source)| *source).collect()
+}
+
+#[test]
+fn what_stands_in_for_an_ordered_certificate_displaces_none_and_is_no_fault() {
+    let folder = Folder::new();
+    let file = folder.certificate("api", &["api.example"]);
+    // Nothing is kept.
+    let mut first = settings(std::slice::from_ref(&file));
+    order(&mut first, &folder, &["shop.example", "api.example"], None);
+    first.refuse_unknown_names = true;
+    let made = load(&first).unwrap();
+    assert_eq!(shown(&made, "api.example"), [Source::Files]);
+    assert_eq!(shown(&made, "shop.example"), [Source::StandIn]);
+    // Nobody is shown it, and that is a warning.
+    let mut hidden = settings(std::slice::from_ref(&file));
+    order(&mut hidden, &folder, &["api.example"], None);
+    hidden.refuse_unknown_names = true;
+    let hidden = load(&hidden).unwrap();
+    let said = hidden.warnings().last().expect("a warning");
+    assert!(said.contains("ordered.pem bears no name that"), "{said}");
+    // One is kept that was issued for another name, too, or has expired.
+    let both = ["shop.example", "api.example"];
+    let mut old = params(&both);
+    old.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    for (kept, wanted) in [
+        (folder.certificate("more", &both), &both[..1]),
+        (
+            folder.certificate_of("old", &old, &rcgen::PKCS_ECDSA_P256_SHA256),
+            &both[..],
+        ),
+    ] {
+        let mut settings = settings(std::slice::from_ref(&file));
+        order(&mut settings, &folder, wanted, Some(kept));
+        let made = load(&settings).unwrap();
+        assert_eq!(shown(&made, "api.example"), [Source::Files]);
+        assert_eq!(shown(&made, "shop.example"), [Source::StandIn]);
+    }
+}
+
+#[test]
+fn what_was_issued_makes_no_fault_of_a_file_and_hides_none() {
+    let folder = Folder::new();
+    let names = ["shop.example"];
+    let file = folder.certificate("file", &names);
+    let again = folder.certificate("again", &names);
+    let issued = folder.certificate("issued", &names);
+    let mut one = settings(std::slice::from_ref(&file));
+    order(&mut one, &folder, &names, Some(issued));
+    let made = load(&one).unwrap();
+    assert_eq!(shown(&made, "shop.example"), [Source::Issued, Source::Files]);
+    // What is wrong without it is wrong with it.
+    let mut two = settings(&[file, again]);
+    two.certificates.insert(0, one.certificates.remove(0));
+    let what = "again.pem bears no name that a certificate before it does not bear, too";
+    assert_eq!(faults(&two, &folder), [what]);
+}
+
 #[test]
 fn a_key_that_others_can_read_is_a_warning() {
     let folder = Folder::new();
@@ -169,6 +252,17 @@ fn a_key_that_others_can_read_is_a_warning() {
     let warnings = load(&settings).unwrap().warnings().to_vec();
     assert!(
         warnings.len() == 1 && warnings[0].contains("shop.key") && warnings[0].contains("0644"),
+        "{warnings:?}"
+    );
+    // The same holds for what was issued, which has its key with it.
+    let mut issued = self::settings(&[]);
+    order(&mut issued, &folder, &["shop.example"], Some(files));
+    assert!(load(&issued).unwrap().warnings().is_empty());
+    let file = &issued.certificates[0].key;
+    fs::set_permissions(file, fs::Permissions::from_mode(0o604)).unwrap();
+    let warnings = load(&issued).unwrap().warnings().to_vec();
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("ordered.pem") && warnings[0].contains("0604"),
         "{warnings:?}"
     );
 }
