@@ -51,7 +51,9 @@ pub(super) fn decide(
         let view = fleet.look(id, shadow, round, at.now);
         let placement = tracked.placement(&view, &taken, at);
         tracked.evidence.learn(&tracked.kept.pair, &view.batches, at.now);
-        tracked.evidence.compare(&tracked.kept.pair, &view.mirrored);
+        tracked
+            .evidence
+            .compare(&tracked.kept.pair, &view.mirrored, at.now);
         tracked.last.share = view.share;
         tracked.last.unapplied.clone_from(&view.unapplied);
         let mut sight = tracked.sight(&view, (epoch, followed), at.wall_ms);
