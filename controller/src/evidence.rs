@@ -108,14 +108,14 @@ impl Evidence {
         Ok(evidence)
     }
 
-    /// Takes what copies to the arm that does not serve came to since the last tick: all of it is one.
-    pub fn compare(&mut self, pair: &Pair, mirrored: &[(Arm, Mirrored)]) {
+    /// Takes what copies to the arm that does not serve came to since the last tick.
+    pub fn compare(&mut self, pair: &Pair, mirrored: &[(Arm, Mirrored)], now: Moment) {
         self.follow(pair);
         let standby = pair.serving.other();
         let news = mirrored.iter().filter(|(arm, _)| *arm == standby);
         let news: Vec<_> = news.map(|(_, news)| *news).collect();
         if !news.is_empty() {
-            self.mirror.observe(&news);
+            self.mirror.observe(&news, now);
             self.unsaved = true;
         }
     }

@@ -28,7 +28,7 @@ pub const RECORDS_MAX: u64 = 1000;
 /// Orders that are kept of all pairs together.
 pub const AUDIT_MAX: u64 = 5000;
 
-/// Drills that are kept of one pair.
+/// Drills that are kept of one pair: the last ones, and the last of each failure that is rehearsed.
 pub const DRILLS_MAX: usize = 8;
 
 /// Operations of one entry at most: the pair, its record, an order that was answered, and what these push out.

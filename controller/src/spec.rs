@@ -99,12 +99,14 @@ impl Spec {
 }
 
 impl PairSpec {
-    /// Why nothing planned may begin now, and until when, where that is so.
-    pub fn blocked(&self, wall_ms: u64) -> Option<(String, u64)> {
-        let (window, until) = window::closed(&self.windows, wall_ms)?;
-        Some((
-            window.reason.clone().unwrap_or_else(|| "calendar".to_owned()),
-            until,
-        ))
+    /// Why nothing planned may begin now, where that is so.
+    pub fn blocked(&self, wall_ms: u64) -> Option<String> {
+        let (window, _) = window::closing(&self.windows, wall_ms)?;
+        Some(window.reason.clone().unwrap_or_else(|| "calendar".to_owned()))
+    }
+
+    /// Until when nothing planned may begin. Looked for day by day, so for people and not for ticks.
+    pub fn blocked_until(&self, wall_ms: u64) -> Option<u64> {
+        window::closed(&self.windows, wall_ms).map(|(_, until)| until)
     }
 }

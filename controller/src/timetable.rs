@@ -17,9 +17,6 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::window::{self, Window};
 
-/// Most turns in the search for a moment: from a window to the closure that covers its beginning, and on to the next one.
-const TURNS_MAX: usize = 512;
-
 /// A drill that begins by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -43,19 +40,35 @@ pub struct Known<'a, I> {
 }
 
 impl Entry {
+    /// Whether a drill is to begin now, if nothing but the calendar stands in the way. Asked of each pair once a second, so
+    /// it looks at this moment alone.
+    pub fn is_due(&self, known: Known<'_, impl Iterator<Item = (Scenario, u64)>>, now_ms: u64) -> bool {
+        window::is_open(&self.within, now_ms)
+            && window::closing(known.blocked, now_ms).is_none()
+            && self.done_until(known, now_ms).is_none()
+    }
+
     /// When its next drill begins, if nothing but the calendar stands in the way: at `now_ms`, where it is due. `None` where
     /// the calendar has no moment for it.
     pub fn next(&self, known: Known<'_, impl Iterator<Item = (Scenario, u64)>>, now_ms: u64) -> Option<u64> {
+        let blocked = known.blocked;
+        let from = self.done_until(known, now_ms).unwrap_or(now_ms);
+        first_open(&self.within, blocked, from)
+    }
+
+    /// The end of this period, where it has had its drill. What a clock that was ahead has written down of a later one
+    /// stands for that one alone.
+    fn done_until(
+        &self,
+        known: Known<'_, impl Iterator<Item = (Scenario, u64)>>,
+        now_ms: u64,
+    ) -> Option<u64> {
         let every = u64::try_from(self.every.as_millis()).unwrap_or(u64::MAX).max(1);
         let begun = now_ms.saturating_sub(now_ms.wrapping_sub(self.offset(known.pair) % every) % every);
+        let period = begun..begun.saturating_add(every);
         let mut drills = known.drills;
-        let is_done = drills.any(|(scenario, at_ms)| scenario == self.scenario && at_ms >= begun);
-        let from = if is_done {
-            begun.saturating_add(every)
-        } else {
-            now_ms
-        };
-        first_open(&self.within, known.blocked, from)
+        let is_done = drills.any(|(scenario, at_ms)| scenario == self.scenario && period.contains(&at_ms));
+        is_done.then_some(period.end)
     }
 
     /// By how much its periods are moved.
@@ -64,10 +77,11 @@ impl Entry {
     }
 }
 
-/// The first moment that is in one of these windows and in none of those.
+/// The first moment that is in one of these windows and in none of those; looked for no further ahead than the end of a
+/// closure is.
 fn first_open(within: &[Window], blocked: &[Window], from: u64) -> Option<u64> {
     let mut at = from;
-    for _ in 0..TURNS_MAX {
+    while at < from.saturating_add(window::AHEAD_MS_MAX) {
         let open = window::opening(within, at)?;
         let Some((_, until)) = window::closed(blocked, open) else {
             return Some(open);
@@ -83,7 +97,7 @@ mod tests {
     use rand::{RngExt, SeedableRng};
 
     use super::*;
-    use crate::config::window::{Clock, Day};
+    use crate::config::window::{Clock, Date, Day};
 
     const HOUR_MS: u64 = 3_600_000;
 
@@ -165,8 +179,9 @@ mod tests {
                     drills: drills.iter().map(|at_ms| (Scenario::PrimaryGone, *at_ms)),
                     blocked: &blocked,
                 };
-                let next = entry.next(known, at);
+                let next = entry.next(known.clone(), at);
                 assert!(next.is_none_or(|next| next >= at), "seed {seed}");
+                assert_eq!(entry.is_due(known, at), next == Some(at), "seed {seed} at {at}");
                 if next == Some(at) {
                     assert!(is_allowed, "seed {seed} at {at}");
                     if is_calm {
@@ -194,6 +209,9 @@ mod tests {
         assert_eq!(next(vec![(Scenario::PrimaryGone, now - 15 * 86_400_000)]), now);
         let later = next(vec![(Scenario::PrimaryGone, now)]);
         assert!(later > now && later <= now + 7 * 86_400_000, "{later}");
+        // Nor does one that a clock far ahead has written down, before its time has come.
+        let ahead = (Scenario::PrimaryGone, now + 400 * 86_400_000);
+        assert_eq!(next(vec![ahead]), now);
     }
 
     #[test]
@@ -218,12 +236,22 @@ mod tests {
     #[test]
     fn a_calendar_without_room_has_none_and_is_no_endless_search() {
         let entry = weekly(vec![window(&[Day::Tuesday], 600, 720)]);
-        let blocked = [window(&[Day::Tuesday], 0, 1440)];
-        let known = Known {
-            pair: &pair("a"),
-            drills: std::iter::empty(),
-            blocked: &blocked,
+        let next = |blocked: &[Window]| {
+            let known = Known {
+                pair: &pair("a"),
+                drills: std::iter::empty(),
+                blocked,
+            };
+            entry.next(known, 1_790_000_000_000)
         };
-        assert_eq!(entry.next(known, 1_790_000_000_000), None);
+        assert_eq!(next(&[window(&[Day::Tuesday], 0, 1440)]), None);
+        // Nobody waits for the end of a closure of five hundred days.
+        let today = 1_790_000_000_000 / (24 * HOUR_MS);
+        let closure = |days| Window {
+            dates: (today..today + days).map(Date).collect(),
+            ..window(&[], 0, 1440)
+        };
+        assert!(next(&[closure(300)]).is_some());
+        assert_eq!(next(&[closure(500)]), None);
     }
 }

@@ -37,7 +37,6 @@ pub mod burst;
 pub mod explain;
 pub mod mirror;
 pub mod mixture;
-
 pub mod policy;
 pub mod tally;
 

@@ -46,7 +46,7 @@ mod lane;
 use std::sync::Arc;
 use std::time::Duration;
 
-use foreshade_contract::{Mirrored, Name};
+use foreshade_contract::{Mirrored, Name, Round};
 use foreshade_engine::moment::Moment;
 use tokio::sync::{mpsc, oneshot};
 
@@ -89,6 +89,15 @@ pub struct Target {
     pub idle_timeout: Duration,
 }
 
+/// What a copy is a sample of, for the judge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// The round of the pair when the head goes out; none where no plan speaks of it.
+    pub round: Option<Round>,
+    /// The probability with which it was to go to a primary, in millionths; none where that was not left to chance.
+    pub coin: Option<u32>,
+}
+
 /// A copy that was decided: by which rule, where to, and what it will be compared in.
 #[derive(Clone, Debug)]
 pub struct Errand {
@@ -100,8 +109,8 @@ pub struct Errand {
     pub target: Target,
     /// Whether it goes to a primary, to learn what differs between two good answers.
     pub control: bool,
-    /// The probability with which that was drawn, in millionths; none where it was not left to chance.
-    pub coin: Option<u32>,
+    /// What it says something of.
+    pub sample: Sample,
     /// When the head goes out to the endpoint that serves the user.
     pub now: Moment,
 }
@@ -113,7 +122,7 @@ struct Job {
     lane: LaneKey,
     target: Target,
     control: bool,
-    coin: Option<u32>,
+    sample: Sample,
     head: head::Head,
     body: Option<feed::Pieces>,
     primary: oneshot::Receiver<Primary>,
@@ -141,8 +150,8 @@ enum Question {
     News(oneshot::Sender<News>),
 }
 
-/// What was counted of copies that went to the shadow of an endpoint, since it was told last.
-pub type News = Vec<(LaneKey, Mirrored)>;
+/// What was counted of copies that went to the shadow of an endpoint in one round, since it was told last.
+pub type News = Vec<(LaneKey, Round, Mirrored)>;
 
 /// What the mirror's thread listens to.
 #[derive(Debug)]
@@ -204,7 +213,7 @@ impl Mirror {
             lane,
             target,
             control,
-            coin,
+            sample,
             now,
         } = errand;
         let head = head::Head::of(request, &rule, has_body)?;
@@ -217,7 +226,7 @@ impl Mirror {
             lane,
             target,
             control,
-            coin,
+            sample,
             head,
             body,
             primary,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use foreshade_contract::Round;
 use foreshade_engine::balance::{ClusterTable, Request};
 
 use crate::ledger::{Drawn, Trial};
@@ -48,6 +49,11 @@ impl Snapshot {
     /// Above which latencies requests drawn at this primary count as over.
     pub fn thresholds(&self, cluster: usize, primary: usize) -> Option<&[Duration; 4]> {
         self.trial(cluster, primary)?.thresholds.as_ref()
+    }
+
+    /// The round of the pair that has this primary now.
+    pub fn round(&self, cluster: usize, primary: usize) -> Option<Round> {
+        self.trial(cluster, primary).map(|trial| trial.round)
     }
 
     fn trial(&self, cluster: usize, primary: usize) -> Option<&Trial> {

@@ -13,6 +13,9 @@ const DAY_MS: u64 = 86_400_000;
 /// Days that are looked ahead for the end of a closure: longer than any is, unless it has none.
 const AHEAD_DAYS_MAX: u64 = 400;
 
+/// The same in milliseconds.
+pub const AHEAD_MS_MAX: u64 = AHEAD_DAYS_MAX * DAY_MS;
+
 /// A day of the week.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Day {
@@ -188,30 +191,32 @@ impl Window {
     }
 }
 
+/// Which window closes this moment, and until when it does: of several, the one that does so for longest.
+pub fn closing(windows: &[Window], now_ms: u64) -> Option<(&Window, u64)> {
+    let ends = windows
+        .iter()
+        .filter_map(|window| Some((window, window.closed_until(now_ms)?)));
+    ends.max_by_key(|(_, until)| *until)
+}
+
 /// Which window closes this moment, and until when all of them together do.
 pub fn closed(windows: &[Window], now_ms: u64) -> Option<(&Window, u64)> {
-    let end_of = |at: u64| {
-        let ends = windows
-            .iter()
-            .filter_map(|window| Some((window, window.closed_until(at)?)));
-        ends.max_by_key(|(_, until)| *until)
-    };
-    let (window, mut until) = end_of(now_ms)?;
+    let (window, mut until) = closing(windows, now_ms)?;
     // Where one ends, the next may have begun; a calendar that never opens ends the search.
-    while let Some((_, later)) = end_of(until).filter(|_| until < now_ms + AHEAD_DAYS_MAX * DAY_MS) {
+    while let Some((_, later)) = closing(windows, until).filter(|_| until < now_ms + AHEAD_MS_MAX) {
         until = later;
     }
     Some((window, until))
 }
 
-/// The first moment from here on that lies in one of these windows; `None` where none opens any more. Without windows
-/// there is nothing to wait for.
+/// Whether this moment lies in one of these windows. Without windows there is nothing to wait for.
+pub fn is_open(windows: &[Window], now_ms: u64) -> bool {
+    windows.is_empty() || closing(windows, now_ms).is_some()
+}
+
+/// The first moment from here on that [is open](is_open); `None` where none is any more.
 pub fn opening(windows: &[Window], from_ms: u64) -> Option<u64> {
-    if windows.is_empty()
-        || windows
-            .iter()
-            .any(|window| window.closed_until(from_ms).is_some())
-    {
+    if is_open(windows, from_ms) {
         return Some(from_ms);
     }
     let today = from_ms / DAY_MS;

@@ -72,7 +72,7 @@ pub(crate) fn detail(
         waived: pair.overrides.iter().filter_map(waived).collect(),
         obstacles: view.waiting.iter().map(ToString::to_string).collect(),
         proxies,
-        blocked_until_ms: view.spec.blocked(now_ms).map(|(_, until)| until),
+        blocked_until_ms: view.spec.blocked_until(now_ms),
         cooldown_until_ms: rest(view).map(|rest| now_ms.saturating_add(ms(rest))),
         drill: view
             .drills

@@ -70,12 +70,14 @@ impl Tracked {
         self.kept.pair.is_drilling() || self.orders.iter().any(is_drill)
     }
 
-    /// The order of the drill that is due, if the pair is at rest.
+    /// The order of the drill that is due, if the pair is at rest. What was written down of it may be long past: a leader
+    /// that no proxy has told anything of it yet does not know.
     fn due(&self, id: &PairId, wall_ms: u64) -> Option<Order> {
         let pair = &self.kept.pair;
         let is_warm = matches!(pair.state, State::Warm(Warm::Idle | Warm::Mirroring));
         let is_awaited = pair.course.trigger.is_some() || pair.suspended.is_some() || !self.orders.is_empty();
-        if !is_warm || is_awaited || pair.mode != Mode::Live || pair.is_drilling() {
+        let is_heard = self.last.share.is_some();
+        if !is_warm || !is_heard || is_awaited || pair.mode != Mode::Live || pair.is_drilling() {
             return None;
         }
         let timetable = self.spec.timetable.iter();
@@ -85,7 +87,7 @@ impl Tracked {
                 drills: self.drilled(),
                 blocked: &self.spec.windows,
             };
-            entry.next(known, wall_ms) == Some(wall_ms)
+            entry.is_due(known, wall_ms)
         });
         due.map(|entry| Order {
             command: Command::Drill {

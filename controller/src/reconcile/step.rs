@@ -1,6 +1,6 @@
 //! One step of pairs that are led together: decided from what is seen, written down as one, and only then taken over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound::{Excluded, Unbounded};
 use std::time::Duration;
 
@@ -51,7 +51,9 @@ pub(super) fn decide(
         let view = fleet.look(id, shadow, round, at.now);
         let placement = tracked.placement(&view, &taken, at);
         tracked.evidence.learn(&tracked.kept.pair, &view.batches, at.now);
-        tracked.evidence.compare(&tracked.kept.pair, &view.mirrored);
+        tracked
+            .evidence
+            .compare(&tracked.kept.pair, &view.mirrored, at.now);
         tracked.last.share = view.share;
         tracked.last.unapplied.clone_from(&view.unapplied);
         let mut sight = tracked.sight(&view, (epoch, followed), at.wall_ms);
@@ -291,7 +293,7 @@ impl Tracked {
                 .iter()
                 .map(|(gate, answer)| (gate.clone(), *answer == Open))
                 .collect(),
-            blocked: self.spec.blocked(wall_ms).map(|(why, _)| why),
+            blocked: self.spec.blocked(wall_ms),
             ..Sight::default()
         }
     }
@@ -344,9 +346,6 @@ fn note_drills(kept: &mut Kept, before: &Pair, step: &Step, wall_ms: u64, drille
             else {
                 return;
             };
-            if kept.drills.len() >= DRILLS_MAX {
-                kept.drills.pop_front();
-            }
             // The time is a number that goes on where the pairs are new and the store is not; two of a tick differ.
             *drilled = wall_ms.max(drilled.saturating_add(1));
             kept.drills.push_back(DrillRecord {
@@ -356,6 +355,9 @@ fn note_drills(kept: &mut Kept, before: &Pair, step: &Step, wall_ms: u64, drille
                 actor: order.actor.clone(),
                 ended: None,
             });
+            if kept.drills.len() > DRILLS_MAX {
+                forget_one(&mut kept.drills);
+            }
         }
         (true, false) => {
             if let (Some(report), Some(last)) = (&step.pair.last_drill, kept.drills.back_mut()) {
@@ -364,4 +366,16 @@ fn note_drills(kept: &mut Kept, before: &Pair, step: &Step, wall_ms: u64, drille
         }
         (false, false) | (true, true) => {}
     }
+}
+
+/// Forgets the oldest drill that is not the last one of its failure, for timetables ask when that was. There are more
+/// records than failures.
+fn forget_one(drills: &mut VecDeque<DrillRecord>) {
+    let is_repeated = |(at, drill): &(usize, &DrillRecord)| {
+        let mut later = drills.iter().skip(at + 1);
+        later.any(|later| later.scenario == drill.scenario)
+    };
+    let repeated = drills.iter().enumerate().find(is_repeated);
+    let at = repeated.map_or(0, |(at, _)| at);
+    drills.remove(at);
 }

@@ -16,11 +16,13 @@
 //! compare. The ceilings are looser than those of the judge, who has the word once users are there: this is the gate
 //! before one in a hundred of them.
 //!
-//! **Cold**: undecided. **Idle**: nothing changes. **Burst**: three ticks must have bad copies, as with the judge.
+//! **Cold**: undecided. **Idle**: nothing changes. **Burst**: bad copies must have come three times, a second and a half
+//! apart: what befalls a shadow in one moment is told by each proxy in its turn.
 //! **Restart**: [`State`] is all there is to keep. *Worse* does not stay: no user is waiting for it to be undone, and a
 //! shadow that was mended may show so. Research: progressive delivery, section 3.6.
 
 use std::fmt;
+use std::time::Duration;
 
 use foreshade_contract::Mirrored;
 use serde::{Deserialize, Serialize};
@@ -31,12 +33,17 @@ use super::explain::Evidence;
 use super::mixture::{Level, Ratio, log_weighted_sum};
 use super::policy::{Proof, TICKS_MIN};
 use super::tally::{EVENT, Tally, Weight};
+use crate::moment::Moment;
 
 /// P(ever "worse") of a shadow within the tolerances.
 const ALPHA: f64 = 0.01;
 
 /// P(ever "not worse") of a shadow beyond the margin and the ceiling of one check.
 const BETA: f64 = 0.05;
+
+/// From bad copies that count as a tick to the next that do. Proxies report once a second, each at its own time, and half a
+/// second is left for the way: one moment is one tick, and a second of failures no more than two.
+const TICK: Duration = Duration::from_millis(1500);
 
 /// A probability of one, in the unit of the mirror's coin.
 const MILLION: f64 = 1e6;
@@ -109,6 +116,9 @@ struct Counts {
     others: [u64; 2],
     /// Ticks with bad copies.
     ticks: u32,
+    /// When the last of them was. It is not written down: whoever goes on has another clock.
+    #[serde(skip)]
+    last: Option<Moment>,
 }
 
 /// What one check says of one tick.
@@ -164,6 +174,13 @@ impl Counts {
         bad > 0
     }
 
+    fn tick(&mut self, now: Moment) {
+        if self.last.is_none_or(|last| now.since(last) >= TICK) {
+            self.last = Some(now);
+            self.ticks = self.ticks.saturating_add(1);
+        }
+    }
+
     fn worse_nats(&self, rule: &Rule) -> f64 {
         if self.ticks < TICKS_MIN {
             return f64::NEG_INFINITY;
@@ -187,14 +204,16 @@ impl Counts {
 }
 
 impl State {
-    /// Takes what all proxies told between two looks. It is one tick, however many have seen it.
-    pub fn observe(&mut self, news: &[Mirrored]) {
+    /// Takes what all proxies told between two looks: one tick at most, however many have seen it.
+    pub fn observe(&mut self, news: &[Mirrored], now: Moment) {
         for (counts, rule) in self.checks.iter_mut().zip(&RULES) {
             let mut is_hit = false;
             for news in news {
                 is_hit |= counts.count(&rule.check.of(news));
             }
-            counts.ticks = counts.ticks.saturating_add(u32::from(is_hit));
+            if is_hit {
+                counts.tick(now);
+            }
         }
     }
 
@@ -326,6 +345,10 @@ mod tests {
         slow: USUAL,
     };
 
+    fn at(ms: u64) -> Moment {
+        Moment::from_micros(ms * 1000)
+    }
+
     impl Shadow {
         /// One second of a proxy that makes so many copies.
         fn second(&self, copies: u64, coin: u32, rng: &mut StdRng) -> Mirrored {
@@ -357,9 +380,9 @@ mod tests {
         /// What mirrors of five proxies say after each second; ten copies in each.
         fn says(&self, seconds: u32, seed: u64) -> Vec<Verdict> {
             let (mut rng, mut state) = (StdRng::seed_from_u64(seed), State::default());
-            let says = (0..seconds).map(|_| {
+            let says = (0..seconds).map(|second| {
                 let news: Vec<_> = (0..5).map(|_| self.second(10, 50_000, &mut rng)).collect();
-                state.observe(&news);
+                state.observe(&news, at(1000 * u64::from(second)));
                 state.verdict()
             });
             says.collect()
@@ -418,27 +441,90 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_for_both_says_nothing_and_a_burst_is_not_believed() {
+    fn what_fails_for_both_says_nothing() {
         let mut state = State::default();
         let both = Mirrored {
             both_bad: 1000,
             ..Mirrored::default()
         };
-        state.observe(&[both; 3]);
+        state.observe(&[both; 3], at(0));
         assert_eq!(state.checks[0].tally, Tally::default());
+        assert_eq!(state.checks[0].ticks, 0);
+    }
+
+    #[test]
+    fn a_burst_is_not_believed_though_five_proxies_report_it_one_after_the_other() {
+        let mut state = State::default();
         let burst = Mirrored {
             copy_bad: 1000,
             ..Mirrored::default()
         };
-        for verdict in [Verdict::Undecided, Verdict::Undecided, Verdict::Worse] {
-            state.observe(&[burst; 2]);
-            assert_eq!(state.verdict(), verdict);
+        // All of it within one second, and the shadow is well in the next two.
+        for ms in [0, 250, 500, 750, 1000] {
+            state.observe(&[burst], at(ms));
+            assert_eq!(state.verdict(), Verdict::Undecided, "{ms}");
         }
-        assert!(
-            state.explain().sentence.contains("6000 of 9000 copies failed"),
-            "{}",
-            state.explain().sentence
-        );
+        // A second moment is none either; a third one is.
+        for (ms, verdict) in [
+            (2000, Verdict::Undecided),
+            (3250, Verdict::Undecided),
+            (3500, Verdict::Worse),
+        ] {
+            state.observe(&[burst; 2], at(ms));
+            assert_eq!(state.verdict(), verdict, "{ms}");
+        }
+        let sentence = state.explain().sentence;
+        assert!(sentence.contains("11000 of 11000 copies failed"), "{sentence}");
+    }
+
+    /// Copies without anything bad until a check passes.
+    fn until_it_passes(rule: &Rule) -> u64 {
+        let passes = |copies: &u64| {
+            let counts = Counts {
+                copies: [*copies, 0],
+                ..Counts::default()
+            };
+            counts.pass_nats(rule) >= -BETA.ln()
+        };
+        (0..1000).find(passes).unwrap()
+    }
+
+    /// Median of the pairs that disagree, until failures of the copy `times` as frequent as those of the user are worse.
+    fn until_it_is_worse(times: f64) -> u64 {
+        let weight = Weight::of(0.5).unwrap();
+        let is_worse = |pairs: u64, bad: u64| {
+            let mut counts = Counts {
+                ticks: TICKS_MIN,
+                ..Counts::default()
+            };
+            counts.tally.add(weight, pairs * EVENT, bad * EVENT);
+            counts.worse_nats(&RULES[0]) >= -(ALPHA * RULES[0].weight).ln()
+        };
+        // By how many of them were the copy's, how likely it is that nothing has been said yet.
+        let (is_copy, mut open) = (times / (times + 1.0), vec![1.0]);
+        (1..1000)
+            .find(|pairs| {
+                let mut next = vec![0.0; open.len() + 1];
+                for (bad, likely) in open.iter().enumerate() {
+                    next[bad] += likely * (1.0 - is_copy);
+                    next[bad + 1] += likely * is_copy;
+                }
+                for (bad, likely) in next.iter_mut().enumerate() {
+                    if is_worse(*pairs, bad as u64) {
+                        *likely = 0.0;
+                    }
+                }
+                open = next;
+                open.iter().sum::<f64>() <= 0.5
+            })
+            .unwrap()
+    }
+
+    /// As `docs/verdict.md` says.
+    #[test]
+    fn so_many_good_copies_pass_and_so_many_bad_ones_do_not() {
+        assert_eq!(RULES.each_ref().map(until_it_passes), [433, 433, 42]);
+        assert_eq!(until_it_is_worse(10.0), 17);
     }
 
     #[test]
@@ -454,7 +540,7 @@ mod tests {
         };
         let verdict = |differed| {
             let mut state = State::default();
-            state.observe(&[all_good(differed)]);
+            state.observe(&[all_good(differed)], at(0));
             state.verdict()
         };
         assert_eq!(verdict(0), Verdict::NotWorse);
@@ -466,10 +552,16 @@ mod tests {
     fn what_was_written_down_goes_on_as_if_nothing_had_happened() {
         let mut rng = StdRng::seed_from_u64(3);
         let mut state = State::default();
-        for _ in 0..50 {
-            state.observe(&[AS_GOOD.second(10, 50_000, &mut rng)]);
+        for second in 0..50 {
+            state.observe(&[AS_GOOD.second(10, 50_000, &mut rng)], at(1000 * second));
             let kept = serde_json::to_string(&state).unwrap();
-            assert_eq!(serde_json::from_str::<State>(&kept).unwrap(), state);
+            let mut resumed: State = serde_json::from_str(&kept).unwrap();
+            for (counts, before) in resumed.checks.iter_mut().zip(&state.checks) {
+                // Another clock.
+                assert_eq!(counts.last, None);
+                counts.last = before.last;
+            }
+            assert_eq!(resumed, state);
         }
     }
 }

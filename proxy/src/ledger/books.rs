@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 
 use foreshade_contract::report::{Health, Network, SEGMENTS_MAX, Segment};
-use foreshade_contract::{Arm, ArmCounters, Histogram, Mirrored, PairId, PairPlan, PairReport, Risk, Share};
+use foreshade_contract::{
+    Arm, ArmCounters, Histogram, Mirrored, PairId, PairPlan, PairReport, Risk, Round, Share,
+};
 use foreshade_engine::assessment::{Assessment, Standing};
 use foreshade_engine::cohort::share_below;
 use foreshade_engine::observation::Observation;
@@ -150,9 +152,11 @@ impl Books {
         }
     }
 
-    /// Adds what copies to one arm of a pair came to.
-    pub fn copied(&mut self, pair: &PairId, to: Arm, counts: &Mirrored) {
-        if let Some(book) = self.pairs.get_mut(pair)
+    /// Adds what copies to one arm of a pair came to, whose requests went out in this round; of another one than that of now
+    /// they are dropped, like [other counts](Self::add).
+    pub fn copied(&mut self, (pair, round): (&PairId, Round), to: Arm, counts: &Mirrored) {
+        let book = self.pairs.get_mut(pair);
+        if let Some(book) = book.filter(|book| book.report.round == round)
             && let Some(mirrored) = book.report.mirrored.get_mut(to.index())
         {
             mirrored.add(counts);
@@ -209,7 +213,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use foreshade_contract::Round;
     use foreshade_engine::cohort::threshold;
     use foreshade_engine::outcome::{Class, Outcome, RouteClass};
 
@@ -269,6 +272,25 @@ mod tests {
         assert_eq!(requests(&mut books), (4, vec![4]));
         books.open(&[]);
         assert!(books.told(true).is_empty());
+    }
+
+    #[test]
+    fn copies_of_a_round_that_is_over_are_not_counted_in_the_next() {
+        let mut books = Books::default();
+        let pair = plan(1).pair;
+        let failed = Mirrored {
+            copy_bad: 1,
+            ..Mirrored::default()
+        };
+        let counted = |books: &mut Books| books.told(true)[0].mirrored[1].copy_bad;
+        books.open(&[plan(1)]);
+        books.copied((&pair, Round(1)), Arm::Shadow, &failed);
+        assert_eq!(counted(&mut books), 1);
+        books.open(&[plan(2)]);
+        books.copied((&pair, Round(1)), Arm::Shadow, &failed);
+        assert_eq!(counted(&mut books), 0);
+        books.copied((&pair, Round(2)), Arm::Shadow, &failed);
+        assert_eq!(counted(&mut books), 1);
     }
 
     #[test]

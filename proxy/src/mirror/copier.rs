@@ -30,7 +30,7 @@ use super::limits::Limits;
 use super::pool::{self, Connection, Pool};
 use super::rule::Slot;
 use super::tee::{AnswerIn, Primary};
-use super::{Inputs, Job, LaneKey, Question, Target};
+use super::{Inputs, Job, LaneKey, Question, Sample, Target};
 
 /// Between two turns. Long enough for several copies at a thousand per second, short beside what a request takes.
 const TURN: Duration = Duration::from_millis(5);
@@ -63,7 +63,7 @@ struct Half {
     control: bool,
     anonymous: bool,
     learning: bool,
-    coin: Option<u32>,
+    sample: Sample,
     answered: Result<AnswerIn, &'static str>,
     primary: oneshot::Receiver<Primary>,
     seen: Option<Primary>,
@@ -184,7 +184,7 @@ impl Copier {
             control: half.control,
             anonymous: half.anonymous,
             learning: half.learning,
-            coin: half.coin,
+            sample: half.sample,
             primary,
             target: half.answered,
         });
@@ -233,7 +233,7 @@ impl Copier {
             control: job.control,
             anonymous,
             learning,
-            coin: job.coin,
+            sample: job.sample,
             answered,
             primary,
             seen,

@@ -9,6 +9,7 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use foreshade_contract::Round;
 use foreshade_contract::report::{Compared, Mirrored};
 use foreshade_engine::observation::LATENCY_MAX_US;
 use foreshade_engine::outcome::Class;
@@ -19,7 +20,7 @@ use super::compare::differences;
 use super::noise::{Rate, Verdict, verdict};
 use super::shown;
 use super::tee::{AnswerIn, Primary};
-use super::{LaneKey, News};
+use super::{LaneKey, News, Sample};
 use crate::tally::Counts;
 
 /// Comparisons that are remembered. The configuration has fewer; a reload may bring others, and the one that has been
@@ -47,8 +48,7 @@ pub(super) struct Finished {
     pub(super) anonymous: bool,
     /// Whether noise is being learned at all.
     pub(super) learning: bool,
-    /// The probability with which it was to go to a primary, in millionths; none where it was not left to chance.
-    pub(super) coin: Option<u32>,
+    pub(super) sample: Sample,
     pub(super) primary: Primary,
     /// What the target did: its answer, or the label of its failure.
     pub(super) target: Result<AnswerIn, &'static str>,
@@ -67,15 +67,21 @@ struct Lane {
     turn: u64,
     copies: u64,
     results: Counts,
-    counts: Mirrored,
-    /// As of when they were told last.
-    told: Mirrored,
+    pairs: Pairs,
+    untold: Untold,
     latency: [Histogram<u64>; 2],
     slower: Sides<u64>,
     compared: u64,
     controls: u64,
     learning: bool,
     fields: BTreeMap<String, Field>,
+}
+
+/// What was counted in the last round since it was told.
+#[derive(Debug, Default)]
+struct Untold {
+    round: Round,
+    counts: Mirrored,
 }
 
 #[derive(Debug, Default)]
@@ -99,7 +105,7 @@ impl Book {
             control,
             anonymous,
             learning,
-            coin,
+            sample,
             primary,
             target,
         } = finished;
@@ -108,19 +114,19 @@ impl Book {
         if control {
             // Without its credentials a request is another one, and what differs then is no noise.
             if let (Primary::Answered(primary), Ok(target), false) = (primary, target, anonymous) {
-                lane.learn(&primary, &target, (&path, coin));
+                lane.learn(&primary, &target, (&path, sample));
             }
             lane.results.add("control", 1);
             return;
         }
         if !anonymous {
-            lane.pair(&primary, &target);
+            lane.pair(&primary, &target, sample);
         }
         let result = match (primary, target) {
             (_, Err(why)) => why,
             (_, Ok(_)) if anonymous => "anonymous",
             (Primary::Failed, Ok(_)) => "primary_failed",
-            (Primary::Answered(primary), Ok(target)) => lane.compare(&primary, &target, (&path, coin)),
+            (Primary::Answered(primary), Ok(target)) => lane.compare(&primary, &target, (&path, sample)),
         };
         lane.results.add(result, 1);
     }
@@ -143,15 +149,15 @@ impl Book {
     pub(super) fn untold(&self) -> News {
         let lanes = self.lanes.iter().filter(|(key, _)| key.primary.is_some());
         lanes
-            .map(|(key, lane)| (key.clone(), lane.counts.since(&lane.told)))
-            .filter(|(_, untold)| !untold.is_zero())
+            .map(|(key, lane)| (key.clone(), lane.untold.round, lane.untold.counts))
+            .filter(|(_, _, counts)| !counts.is_zero())
             .collect()
     }
 
     /// It was told.
     pub(super) fn told(&mut self) {
         for lane in self.lanes.values_mut() {
-            lane.told = lane.counts;
+            lane.untold.counts = Mirrored::default();
         }
     }
 
@@ -168,8 +174,8 @@ impl Lane {
             turn: 0,
             copies: 0,
             results: Counts::default(),
-            counts: Mirrored::default(),
-            told: Mirrored::default(),
+            pairs: Pairs::default(),
+            untold: Untold::default(),
             latency: [histogram(), histogram()],
             slower: Sides::default(),
             compared: 0,
@@ -180,18 +186,20 @@ impl Lane {
     }
 
     /// Counts who failed and who was slower.
-    fn pair(&mut self, primary: &Primary, target: &Result<AnswerIn, &'static str>) {
+    fn pair(&mut self, primary: &Primary, target: &Result<AnswerIn, &'static str>, sample: Sample) {
         let primary_bad = match primary {
             Primary::Answered(answer) => answer.is_bad(),
             Primary::Failed => true,
         };
-        let count = match (primary_bad, target.as_ref().map_or(true, AnswerIn::is_bad)) {
-            (false, false) => &mut self.counts.both_good,
-            (false, true) => &mut self.counts.copy_bad,
-            (true, false) => &mut self.counts.user_bad,
-            (true, true) => &mut self.counts.both_bad,
+        let mut nobody = Mirrored::default();
+        let untold = self.untold.of(sample.round).unwrap_or(&mut nobody);
+        let (shown, told) = match (primary_bad, target.as_ref().map_or(true, AnswerIn::is_bad)) {
+            (false, false) => (&mut self.pairs.both_good, &mut untold.both_good),
+            (false, true) => (&mut self.pairs.target_bad, &mut untold.copy_bad),
+            (true, false) => (&mut self.pairs.primary_bad, &mut untold.user_bad),
+            (true, true) => (&mut self.pairs.both_bad, &mut untold.both_bad),
         };
-        *count += 1;
+        (*shown, *told) = (*shown + 1, *told + 1);
         let (Primary::Answered(primary), Ok(target)) = (primary, target) else {
             return;
         };
@@ -208,12 +216,12 @@ impl Lane {
         &mut self,
         primary: &AnswerIn,
         target: &AnswerIn,
-        (path, coin): (&str, Option<u32>),
+        (path, sample): (&str, Sample),
     ) -> &'static str {
         self.compared += 1;
         let fields = differences(&primary.answer, &target.answer);
         let told = (self.is_telling(&fields), is_slower(target, primary));
-        if let Some(counts) = self.drawn(coin) {
+        if let Some(counts) = self.untold.drawn(sample) {
             count(&mut counts.copies, told);
         }
         self.remember(&fields, path, |field| field.target += 1);
@@ -227,11 +235,11 @@ impl Lane {
     }
 
     /// Learns from two answers of primaries.
-    fn learn(&mut self, a: &AnswerIn, b: &AnswerIn, (path, coin): (&str, Option<u32>)) {
+    fn learn(&mut self, a: &AnswerIn, b: &AnswerIn, (path, sample): (&str, Sample)) {
         self.controls += 1;
         let fields = differences(&a.answer, &b.answer);
         let told = (self.is_telling(&fields), is_slower(b, a));
-        if let Some(counts) = self.drawn(coin) {
+        if let Some(counts) = self.untold.drawn(sample) {
             count(&mut counts.controls, told);
         }
         self.remember(&fields, path, |field| field.primaries += 1);
@@ -241,16 +249,6 @@ impl Lane {
     /// them count in it.
     fn is_telling(&self, fields: &BTreeSet<String>) -> bool {
         fields.iter().any(|name| self.verdict(name) != Verdict::Noise)
-    }
-
-    /// Where comparisons count that chance had made, or not made, controls with this probability; nowhere where it was not
-    /// chance, or another probability than that of those which have not been told yet.
-    fn drawn(&mut self, coin: Option<u32>) -> Option<&mut Mirrored> {
-        let (coin, untold) = (coin?, self.counts.since(&self.told));
-        if untold.copies.answers == 0 && untold.controls.answers == 0 {
-            self.counts.control_millionths = coin;
-        }
-        Some(&mut self.counts).filter(|counts| counts.control_millionths == coin)
     }
 
     fn remember(&mut self, names: &BTreeSet<String>, path: &str, count: impl Fn(&mut Field)) {
@@ -301,12 +299,7 @@ impl Lane {
             target: key.target.to_string(),
             copies: self.copies,
             results: self.results.iter().collect(),
-            pairs: Pairs {
-                both_good: self.counts.both_good,
-                target_bad: self.counts.copy_bad,
-                primary_bad: self.counts.user_bad,
-                both_bad: self.counts.both_bad,
-            },
+            pairs: self.pairs,
             latency: Sides {
                 primary: quantiles(primary),
                 target: quantiles(target),
@@ -316,6 +309,30 @@ impl Lane {
             controls: self.controls,
             fields,
         }
+    }
+}
+
+impl Untold {
+    /// Where copies of this round count: nowhere once a later one has begun, in which they would be others' evidence.
+    fn of(&mut self, round: Option<Round>) -> Option<&mut Mirrored> {
+        let round = round.filter(|round| *round >= self.round)?;
+        if round > self.round {
+            *self = Self {
+                round,
+                ..Self::default()
+            };
+        }
+        Some(&mut self.counts)
+    }
+
+    /// Where comparisons count that chance had made, or not made, controls with this probability; nowhere where it was not
+    /// chance, or another probability than that of those which have not been told yet.
+    fn drawn(&mut self, sample: Sample) -> Option<&mut Mirrored> {
+        let (coin, counts) = (sample.coin?, self.of(sample.round)?);
+        if counts.copies.answers == 0 && counts.controls.answers == 0 {
+            counts.control_millionths = coin;
+        }
+        Some(counts).filter(|counts| counts.control_millionths == coin)
     }
 }
 

@@ -84,7 +84,7 @@ impl Followed {
     /// the controller does not want to know.
     fn copied(&mut self, mirrored: &News) {
         let Some(plan) = &self.plan else { return };
-        for (lane, counts) in mirrored {
+        for (lane, round, counts) in mirrored {
             let Some(served) = &lane.primary else { continue };
             let sides = [
                 (Arm::Shadow, served, &lane.target),
@@ -96,7 +96,7 @@ impl Followed {
                     primary: primary.clone(),
                 };
                 if plan.pair(&pair).is_some_and(|plan| plan.shadow == *shadow) {
-                    self.books.copied(&pair, arm, counts);
+                    self.books.copied((&pair, *round), arm, counts);
                 }
             }
         }

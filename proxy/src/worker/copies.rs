@@ -13,7 +13,7 @@ use rand::RngExt;
 
 use super::{Flow, Worker};
 use crate::config::{Cluster, Endpoint, MirrorTarget};
-use crate::mirror::{Errand, LaneKey, Reason, Rule, Target};
+use crate::mirror::{Errand, LaneKey, Reason, Rule, Sample, Target};
 use crate::recorder::Place;
 
 /// Primaries that are looked at for one that another primary's answer is compared with.
@@ -41,7 +41,10 @@ impl Worker {
         // A control that found no primary, or a write, which never is one, is where it is by no coin.
         let by_chance = is_safe && control == primary.is_some();
         Some(Errand {
-            coin: by_chance.then(|| millionths(noise)),
+            sample: Sample {
+                round: self.snapshot.round(place.cluster, place.endpoint),
+                coin: by_chance.then(|| millionths(noise)),
+            },
             rule,
             lane,
             control: primary.is_some(),

@@ -5,7 +5,7 @@ use foreshade_engine::lifecycle::policy::{Policy, Times};
 
 use super::*;
 use crate::config::window::{Clock, Window};
-use crate::journal::DrillRecord;
+use crate::journal::{DRILLS_MAX, DrillRecord};
 use crate::timetable::Entry;
 
 /// A drill that ends at its first tick: nothing is reached in it.
@@ -113,6 +113,31 @@ async fn drills_of_one_tick_have_numbers_of_their_own_and_a_restart_goes_on_from
     assert!(drills(&play)[1].id > other, "{:?}", drills(&play));
 }
 
+#[tokio::test]
+async fn drills_of_one_failure_do_not_push_out_the_last_one_of_another() {
+    let mut play = warm(short()).await;
+    give(&mut play, &[drill("k0")]).await;
+    for n in 1..=2 * DRILLS_MAX {
+        let other = Command::Drill {
+            scenario: Scenario::PrimaryGone,
+        };
+        let other = Order {
+            command: other,
+            ..order(&format!("k{n}"))
+        };
+        give(&mut play, &[other]).await;
+    }
+    let drills = drills(&play);
+    assert_eq!(drills.len(), DRILLS_MAX);
+    assert_eq!(drills[0].scenario, Scenario::ShadowWorse);
+    assert!(drills.is_sorted_by_key(|drill| drill.id), "{drills:?}");
+    let gone = &drills[1..];
+    assert!(
+        gone.iter()
+            .all(|drill| drill.scenario == Scenario::PrimaryGone && drill.ended.is_some())
+    );
+}
+
 /// Half an hour of the wall in one tick: what proxies said is said again in each.
 async fn half_an_hour(play: &mut Play) {
     play.tick += 7200;
@@ -144,6 +169,26 @@ async fn daily() -> Play {
 }
 
 const DAY_MS: u64 = 86_400_000;
+
+/// The tick of the quarter past ten on the first morning.
+const MORNING: u64 = (12 * 3600 + 100) * 4;
+
+#[tokio::test]
+async fn a_new_leader_drills_no_pair_of_which_it_has_heard_nothing() {
+    let mut play = daily().await;
+    play.tick = MORNING;
+    play.crash().await;
+    for _ in 0..20 {
+        play.quiet().await;
+    }
+    assert_eq!(drills(&play), []);
+    give(&mut play, &[]).await;
+    give(&mut play, &[]).await;
+    let [drill] = &drills(&play)[..] else {
+        panic!("one drill, and not {:?}", drills(&play))
+    };
+    assert_eq!(drill.started_ms % DAY_MS / 3_600_000, 10);
+}
 
 #[tokio::test]
 async fn a_timetable_drills_once_a_day_within_its_hours_and_a_restart_does_not_repeat_it() {

@@ -214,22 +214,16 @@ impl World {
         }
     }
 
-    /// Nobody leads for so many ticks, and proxies serve by what they have. What each of them follows is the same at the end.
+    /// Nobody leads for so many ticks, and proxies serve by what they have.
     pub(super) async fn without_a_leader(&mut self, ticks: u64) {
-        let plans = |world: &Self| -> Vec<_> {
-            let plans = world.proxies.iter().map(|proxy| proxy.plan.clone());
-            plans.collect()
-        };
         // What was under way to them when the leader died has come, or never will.
         self.deliver();
         self.under_way.clear();
-        let before = plans(self);
         for _ in 0..ticks {
             self.tick += 1;
             tokio::time::advance(TICK).await;
             (0..self.proxies.len()).for_each(|at| self.serve(at));
         }
-        assert_eq!(plans(self), before);
         self.revive().await;
     }
 

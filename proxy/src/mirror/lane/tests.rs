@@ -25,7 +25,10 @@ fn finished(primary: AnswerIn, target: Result<AnswerIn, &'static str>) -> Finish
         control: false,
         anonymous: false,
         learning: true,
-        coin: Some(50_000),
+        sample: Sample {
+            round: Some(Round(1)),
+            coin: Some(50_000),
+        },
         primary: Primary::Answered(primary),
         target,
     }
@@ -140,12 +143,12 @@ fn news_of_a_shadow_is_told_once_and_noise_is_known_before_it_counts() {
     let mut of_shadow = |control: bool, coin: Option<u32>, at: [&str; 2]| {
         let [primary, target] = at.map(|at| json(200, &format!("{{\"at\":{at}}}"), 10));
         let mut copy = finished(primary, Ok(target));
-        (copy.control, copy.coin) = (control, coin);
+        (copy.control, copy.sample.coin) = (control, coin);
         copy.lane.primary = Some("a".parse().unwrap());
         book.enter(copy);
         let untold = book.untold();
         book.told();
-        untold.into_iter().map(|(_, news)| news).next()
+        untold.into_iter().map(|(_, _, news)| news).next()
     };
     // A field that has never been compared among primaries may be the shadow's.
     let news = of_shadow(false, Some(50_000), ["1", "2"]).unwrap();
@@ -166,5 +169,29 @@ fn news_of_a_shadow_is_told_once_and_noise_is_known_before_it_counts() {
     // Where it was not left to chance whether it is a control, who failed counts and nothing else.
     let news = of_shadow(false, None, ["5", "5"]).unwrap();
     assert_eq!((news.pairs(), news.copies), (1, Compared::default()));
+    assert!(book.untold().is_empty());
+}
+
+#[test]
+fn a_copy_that_ends_after_its_round_is_shown_and_not_told() {
+    let mut book = Book::default();
+    let mut of_round = |round: Option<u64>| {
+        let mut copy = finished(json(200, "1", 10), Err("timeout"));
+        copy.sample.round = round.map(Round);
+        copy.lane.primary = Some("a".parse().unwrap());
+        book.enter(copy);
+        book.untold()
+    };
+    let told = |news: &News| {
+        let told = news.iter().map(|(_, round, news)| (round.0, news.copy_bad));
+        told.collect::<Vec<_>>()
+    };
+    assert_eq!(told(&of_round(None)), []);
+    assert_eq!(told(&of_round(Some(1))), [(1, 1)]);
+    assert_eq!(told(&of_round(Some(2))), [(2, 1)]);
+    assert_eq!(told(&of_round(Some(1))), [(2, 1)]);
+    assert_eq!(told(&of_round(Some(2))), [(2, 2)]);
+    assert_eq!(only(&book).pairs.target_bad, 5);
+    book.told();
     assert!(book.untold().is_empty());
 }
