@@ -72,8 +72,8 @@ const PROBED: f64 = 0.4;
 /// quick of those who came later have been answered.
 const DRAINED: f64 = 4.0;
 
-/// How long a queue is let drain at most, and how long it is measured, beside two of what a request takes: traffic that stops meanwhile must not meet a
-/// part of its limit when it comes back.
+/// How long a queue is let drain at most, and how long it is measured, beside two of what a request takes: traffic that
+/// stops meanwhile must not meet a part of its limit when it comes back.
 const MEASURED_MAX: Duration = Duration::from_secs(10);
 
 /// A client who goes away after so many times what a request takes has met one that is too late; before that he had his

@@ -51,7 +51,7 @@ mod secured;
 mod acme;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -79,7 +79,6 @@ pub use self::udp::Datagrams;
 use crate::acme::{Authority, Wanted};
 use crate::client::Trust;
 use crate::path::PathPolicy;
-use crate::policy::jwks::remote::Remote;
 use crate::policy::pages::{self, Page};
 use crate::policy::sticky::Sticky;
 use crate::policy::{Gate, Policy};
@@ -269,14 +268,6 @@ impl Config {
                 .filter_map(move |route| Some((listener, Some(route), route.policy.as_deref()?)));
             own.chain(of_routes)
         })
-    }
-
-    /// Keys of those who sign tokens, as far as they are fetched: each once.
-    pub fn issuers(&self) -> impl Iterator<Item = &Arc<Remote>> {
-        let mut seen = HashSet::new();
-        let policies = self.policies();
-        let all = policies.filter_map(|(_, _, policy)| policy.jwt.as_ref()?.remote());
-        all.filter(move |remote| seen.insert(Arc::as_ptr(remote)))
     }
 
     /// All pages for errors.

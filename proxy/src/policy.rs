@@ -44,7 +44,7 @@ use crate::route::answer::Answer;
 pub use self::access::Access;
 use self::authorize::{Authorize, Word};
 use self::basic::{Asked, Basic};
-pub(crate) use self::carry::{carry_over, share_keys};
+pub(crate) use self::carry::{carry_over, issuers, share_keys};
 use self::certificate::Certificate;
 use self::compress::Compress;
 use self::cors::Cors;

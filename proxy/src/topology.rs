@@ -17,7 +17,7 @@ use foreshade_engine::spec::{ClusterSpec, EndpointSpec, HealthPolicy};
 use self::ids::{ClusterId, EndpointId, Ids, ListenerId};
 use crate::config::{Cluster, Config, Endpoint, Listener};
 use crate::policy::jwks::remote::Remote;
-use crate::policy::{Policy, carry_over, share_keys};
+use crate::policy::{Policy, carry_over, issuers, share_keys};
 use crate::recorder::Place;
 use crate::route::{Route, Router};
 use crate::tcp;
@@ -60,7 +60,7 @@ impl Topology {
             .iter()
             .filter_map(|cluster| cluster.sticky.as_ref());
         sticky.for_each(|sticky| sticky.read_keys());
-        config.issuers().for_each(Remote::begin);
+        issuers(&config).for_each(Remote::begin);
         Arc::new(Self {
             policed: config
                 .listeners

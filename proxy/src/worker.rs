@@ -4,8 +4,8 @@
 //! the same steps. Nothing in here is shared between threads: the worker's thread owns it, and the only thing it reads
 //! from outside is the snapshot, which it takes over between two requests.
 //!
-//! Steps, in the order of a request: [`Worker::admit`], [`Worker::body_awaited`] and [`Worker::body_taken`], then per attempt
-//! [`Worker::start`], [`Worker::sent`], [`Worker::first_byte`], [`Worker::progress`] for each piece of a body, and
+//! Steps, in the order of a request: [`Worker::admit`], [`Worker::body_awaited`] and [`Worker::body_taken`], then per
+//! attempt [`Worker::start`], [`Worker::sent`], [`Worker::first_byte`], [`Worker::progress`] for each piece of a body, and
 //! [`Worker::end`] or [`Worker::fail`], and at last [`Worker::answered`]. Of a connection that is only carried some steps
 //! are others: [`carried`]. Between any two of them the configuration may have been replaced: see [`takeover`].
 
@@ -383,7 +383,7 @@ impl Worker {
                 return true;
             }
         }
-        flow.answer_begins(now, Class::of_status(status, retry_after).is_served());
+        flow.answer_begins(now, Class::of_status(status, retry_after));
         flow.first_byte = Some(now);
         self.tell_slot(flow);
         false

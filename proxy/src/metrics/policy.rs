@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::page::{Kind, Page};
 use crate::command::View;
 use crate::config::Config;
-use crate::policy::{Gate, Policed};
+use crate::policy::{Gate, Policed, issuers};
 
 pub(super) fn write(page: &mut Page, view: &View) {
     refusals(page, &view.policed);
@@ -63,7 +63,7 @@ fn fetches(page: &mut Page, config: &Config) {
         "Fetches of the keys of those who sign tokens, by where they are and what came of it.",
     );
     let mut fetches = BTreeMap::<_, [u64; 2]>::new();
-    for issuer in config.issuers() {
+    for issuer in issuers(config) {
         // Two that trust others for one URL are one to whoever looks at it.
         let counts = fetches.entry(issuer.place().url.to_string()).or_default();
         for (sum, n) in counts.iter_mut().zip(issuer.counts()) {

@@ -5,7 +5,7 @@
 //! are known by where they are fetched alone: whatever else is asked of tokens now, nobody is locked out because the
 //! issuer is down at this moment.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::jwks::remote::Remote;
@@ -33,7 +33,7 @@ pub(crate) fn carry_over(before: &Config, after: &mut Config) {
             carry(same.and_then(|same| same.policy.as_ref()), &mut route.policy);
         }
     }
-    share_keys(before.issuers().cloned().collect(), after);
+    share_keys(issuers(before).cloned().collect(), after);
     for cluster in after.clusters.iter_mut().filter(|cluster| cluster.gate.is_some()) {
         let same = before.clusters.iter().find(|old| old.name == cluster.name);
         carry_gate(same.and_then(|same| same.gate.as_ref()), &mut cluster.gate);
@@ -87,6 +87,14 @@ fn carry(before: Option<&Arc<Policy>>, after: &mut Option<Arc<Policy>>) {
         carried.faults = Some(before.clone());
     }
     *after = Some(Arc::new(carried));
+}
+
+/// Keys of those who sign tokens, as far as they are fetched: each once.
+pub(crate) fn issuers(config: &Config) -> impl Iterator<Item = &Arc<Remote>> {
+    let mut seen = HashSet::new();
+    let policies = config.policies();
+    let all = policies.filter_map(|(_, _, policy)| policy.jwt.as_ref()?.remote());
+    all.filter(move |remote| seen.insert(Arc::as_ptr(remote)))
 }
 
 /// Keys that are in one place are fetched once, for whoever asks for them; those of `known` are fetched already.
@@ -154,7 +162,7 @@ mod tests {
         for (port, issuers) in [(1, 1), (2, 2)] {
             let mut config = config(&jwt(1, "shop"), &jwt(port, "bank"));
             share_keys(Vec::new(), &mut config);
-            assert_eq!(config.issuers().count(), issuers, "{port}");
+            assert_eq!(super::issuers(&config).count(), issuers, "{port}");
             let asked: Vec<_> = config.policies().map(|(_, _, policy)| &policy.jwt).collect();
             assert_ne!(asked[0], asked[1], "only the keys are shared");
         }

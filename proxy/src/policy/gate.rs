@@ -11,7 +11,8 @@
 //! again until fewer are under way. What it counts are requests that wait for the first byte of their answer, because
 //! that is what it learns from: a stream that goes on for an hour says nothing new, and twenty of them would hold all
 //! the places of a young limit, which could never learn that there is room for more. Nor does a client who is slow to say
-//! what he wants: while he is waited for, his request is in nobody's queue. What is configured counts all, to the last byte.
+//! what he wants: while he is waited for, his request is in nobody's queue. What is configured counts all, to the last
+//! byte.
 //!
 //! A lock, held for a few instructions, guards the count and the room together: two atomics could not keep the order. It is
 //! taken twice per request, and only where a limit is set.

@@ -25,9 +25,9 @@ impl Worker {
 }
 
 impl Flow {
-    /// An answer begins that the user sees; whether he is `served` by it.
-    pub(super) fn answer_begins(&mut self, now: Moment, served: bool) {
-        match served {
+    /// An answer of this class begins that the user sees.
+    pub(super) fn answer_begins(&mut self, now: Moment, class: Class) {
+        match class.is_served() {
             true => self.granted.sample(now, now.since(self.said), false),
             false => self.granted.rests(),
         }
@@ -102,7 +102,7 @@ clusters:
     fn limit_after(end: impl Fn(&mut Flow, Moment)) -> (u32, u32) {
         let mut worker = worker();
         for second in 0..100 {
-            sent(&mut worker, second).answer_begins(at(second + 1), true);
+            sent(&mut worker, second).answer_begins(at(second + 1), Class::Ok);
         }
         let before = gate(&worker).limit_now();
         for second in 100..200 {
@@ -113,14 +113,14 @@ clusters:
 
     #[test]
     fn a_refusal_is_no_fast_answer() {
-        let mut worker = worker();
-        for second in 0..100 {
-            let mut flow = sent(&mut worker, second);
-            assert!(!worker.first_byte(&mut flow, 429, false, true));
+        for (status, is_sample) in [(200, true), (404, true), (429, false), (503, false)] {
+            let mut worker = worker();
+            for second in 0..100 {
+                let class = Class::of_status(status, false);
+                sent(&mut worker, second).answer_begins(at(second + 1), class);
+            }
+            assert_eq!(gate(&worker).base().is_some(), is_sample, "{status}");
         }
-        assert_eq!(gate(&worker).base(), None);
-        let mut flow = sent(&mut worker, 100);
-        assert!(!worker.first_byte(&mut flow, 404, false, true));
     }
 
     #[test]

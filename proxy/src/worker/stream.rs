@@ -165,7 +165,7 @@ impl Worker {
         if let Some(turn) = attempt.turn.as_mut() {
             turn.heard = Some(now.since(attempt.started));
         }
-        flow.answer_begins(now, true);
+        flow.answer_begins(now, Class::Ok);
         flow.trace_head(now);
         flow.first_byte = Some(now);
         self.tell_slot(flow);
