@@ -12,6 +12,7 @@ use super::super::exchange::Exchange;
 use super::{Broken, Passage};
 use crate::framing::Refusal;
 use crate::grpc::web::{self, Reader};
+use crate::server::local;
 use crate::worker::stream::Whose;
 
 /// Bytes after which no more of a call is looked for before an endpoint is asked: what is kept for another try has room for
@@ -135,6 +136,7 @@ impl Upload {
 
 /// The client's body is none.
 fn refused(why: Refusal) -> BError {
+    local::with(|l| l.worker.refuse(why));
     let why = std::io::Error::new(std::io::ErrorKind::InvalidData, why);
     Error::because(ErrorType::ReadError, "a body that is none", why).into_down()
 }
