@@ -459,7 +459,7 @@ fn only_who_shows_the_token_is_let_in() {
 
 #[test]
 fn what_a_mirror_finds_of_a_shadow_is_told_in_the_round_and_by_the_arm_that_copies_go_to() {
-    const REQUESTS: u64 = 60;
+    const REQUESTS: u32 = 60;
     let (site, controller) = (Site::new(), Controller::start(free_address(), 1));
     let mut proxy = Proxy::spawn(|place| {
         let follow = section(controller.address, &place.folder.display().to_string());
@@ -476,10 +476,13 @@ fn what_a_mirror_finds_of_a_shadow_is_told_in_the_round_and_by_the_arm_that_copi
         let [_, shadow] = told(controller).unwrap_or_default();
         shadow.copies.answers + shadow.controls.answers
     };
-    for user in 0..60 {
+    let mut users = 0..USERS;
+    // What goes out before the round is known to the workers is nobody's evidence.
+    controller.wait_for("told of enough copies", |c| {
+        let user = users.next().expect("enough are compared");
         assert_eq!(served(&proxy, user), Some('a'));
-    }
-    controller.wait_for("told of all copies", |c| compared(c) == REQUESTS);
+        compared(c) >= u64::from(REQUESTS)
+    });
     let [primary, shadow] = told(&controller).unwrap();
     assert!(primary.is_zero());
     assert_eq!(
@@ -489,7 +492,11 @@ fn what_a_mirror_finds_of_a_shadow_is_told_in_the_round_and_by_the_arm_that_copi
     // The standby says `s` where the primary says `a`, to users and to whoever asks a second time.
     assert_eq!(shadow.copies.differed, shadow.copies.answers);
     assert_eq!(shadow.controls.differed, 0);
-    assert!((15..=45).contains(&shadow.controls.answers), "{shadow:?}");
+    let of_all = shadow.copies.answers + shadow.controls.answers;
+    assert!(
+        (of_all / 4..=of_all * 3 / 4).contains(&shadow.controls.answers),
+        "{shadow:?}"
+    );
     assert_eq!(shadow.control_millionths, 500_000);
     // The next round begins at nothing.
     let next = PairPlan {
@@ -497,6 +504,13 @@ fn what_a_mirror_finds_of_a_shadow_is_told_in_the_round_and_by_the_arm_that_copi
         ..pair("a")
     };
     controller.enact(2, vec![next]);
-    assert_eq!(served(&proxy, 1), Some('a'));
-    controller.wait_for("told of one copy", |c| compared(c) == 1);
+    // Fewer than would be seen beside those of the round before, and not all before the workers know of this one.
+    let mut users = 1..REQUESTS;
+    controller.wait_for("told of fewer copies", |c| {
+        if let Some(user) = users.next() {
+            assert_eq!(served(&proxy, user), Some('a'));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        (1..u64::from(REQUESTS)).contains(&compared(c))
+    });
 }
