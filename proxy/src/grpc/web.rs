@@ -80,15 +80,13 @@ impl Call {
 
     /// What stands behind the messages, as the last of them.
     pub(crate) fn write_trailers(self, trailers: &HeaderMap) -> Bytes {
-        let mut message = vec![TRAILERS, 0, 0, 0, 0];
-        for (name, value) in trailers {
-            let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
-            message.extend([name, b":", value, b"\r\n"].concat());
-        }
+        let lines = trailers
+            .iter()
+            .map(|(name, value)| [name.as_str().as_bytes(), b":", value.as_bytes(), b"\r\n"].concat());
+        let lines = lines.collect::<Vec<_>>().concat();
         // Trailers have a bound, of 64 KiB.
-        let length = u32::try_from(message.len() - 5).unwrap_or(u32::MAX);
-        message[1..5].copy_from_slice(&length.to_be_bytes());
-        self.write(message.into())
+        let length = u32::try_from(lines.len()).unwrap_or(u32::MAX);
+        self.write([&[TRAILERS][..], &length.to_be_bytes(), &lines].concat().into())
     }
 }
 
