@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::Read;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use foreshade_bench::client;
+use nix::fcntl::{Flock, FlockArg};
 
 /// Only a broken build takes this long for anything.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -373,21 +374,33 @@ pub fn root() -> &'static Path {
         .expect("the tests lie in the workspace")
 }
 
-/// An address of the loopback interface that nobody listens on, another one each time.
+/// Ports that the kernel gives to nobody who does not ask for them by number.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+
+/// An address of the loopback interface that nobody listens on, and that no other test is given while this one runs: a
+/// proxy would share it with the other one's.
 ///
 /// # Panics
 /// When the machine has none left.
 pub fn free_address() -> SocketAddr {
-    static GIVEN: Mutex<Vec<SocketAddr>> = Mutex::new(Vec::new());
-    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
-    loop {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("its address");
-        if !given.contains(&address) {
-            given.push(address);
+    static CLAIMS: Mutex<Vec<Flock<fs::File>>> = Mutex::new(Vec::new());
+    let mut claims = CLAIMS.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = std::env::temp_dir().join("foreshade-test-ports");
+    fs::create_dir_all(&folder).expect("the temporary folder is writable");
+    // Not all of them begin at the same one.
+    let first = usize::try_from(std::process::id()).unwrap_or_default() * 97 % PORTS.len();
+    for port in PORTS.cycle().skip(first).take(PORTS.len()) {
+        let claim = fs::File::create(folder.join(port.to_string())).expect("a claim can be written");
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        // Bound, because who listens need not be a test.
+        if let Ok(claim) = Flock::lock(claim, FlockArg::LockExclusiveNonblock)
+            && TcpListener::bind(address).is_ok()
+        {
+            claims.push(claim);
             return address;
         }
     }
+    panic!("no port is free");
 }
 
 /// A new folder below the system's temporary one.

@@ -24,7 +24,8 @@ use passed::passed;
 use refused::{Refused, refused};
 
 /// Shown in `limits`, `tls` and `http2`: what is refused for its time, its size, its neighbours, its port or its protocol.
-const ELSEWHERE: [Refusal; 19] = [
+const ELSEWHERE: [Refusal; 20] = [
+    Refusal::Base64,
     Refusal::ConnectionField,
     Refusal::FieldValue,
     Refusal::Http2Protocol,
