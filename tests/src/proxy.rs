@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -385,7 +386,9 @@ const PORTS: std::ops::Range<u16> = 10_000..32_000;
 pub fn free_address() -> SocketAddr {
     static CLAIMS: Mutex<Vec<Flock<fs::File>>> = Mutex::new(Vec::new());
     let mut claims = CLAIMS.lock().unwrap_or_else(PoisonError::into_inner);
-    let folder = std::env::temp_dir().join("foreshade-test-ports");
+    // Of this user: what another one has claimed cannot be opened, and is bound.
+    let user = fs::metadata("/proc/self").expect("there is a process").uid();
+    let folder = std::env::temp_dir().join(format!("foreshade-test-ports-{user}"));
     fs::create_dir_all(&folder).expect("the temporary folder is writable");
     // Not all of them begin at the same one.
     let first = usize::try_from(std::process::id()).unwrap_or_default() * 97 % PORTS.len();

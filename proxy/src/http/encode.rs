@@ -70,8 +70,8 @@ impl Exchange {
             return Ok(false);
         };
         // Whoever does not speak gRPC answers as HTTP does, which pages understand.
-        let is_call = grpc::is_call(&head.headers);
-        stream.web = stream.call.and_then(grpc::Call::web).filter(|_| is_call);
+        let web = stream.call.and_then(grpc::Call::web);
+        stream.web = web.filter(|_| grpc::is_call(&head.headers));
         if let Some(web) = stream.web {
             head.insert_header(CONTENT_TYPE, web.kind(head.headers.get(CONTENT_TYPE)))?;
             head.remove_header(&CONTENT_LENGTH);
@@ -105,12 +105,10 @@ impl Exchange {
     /// The codec is broken.
     pub(super) fn encoded(&mut self, piece: Bytes) -> Result<Bytes> {
         let web = self.web();
-        match &mut self.encoder {
-            Some(encoder) => encoder.encode(&piece).map_err(broken),
-            None => match web {
-                Some(web) => Ok(web.write(piece)),
-                None => Ok(piece),
-            },
+        match (&mut self.encoder, web) {
+            (Some(encoder), _) => encoder.encode(&piece).map_err(broken),
+            (None, Some(web)) => Ok(web.write(piece)),
+            (None, None) => Ok(piece),
         }
     }
 

@@ -72,11 +72,13 @@ pub(super) async fn serve(
             .await
             .map_err(|error| error.into_down())?;
     }
-    exchange.stream = Some(Stream {
+    let stream = |whole| Stream {
         terms,
         call,
+        whole,
         ..Stream::default()
-    });
+    };
+    exchange.stream = Some(stream(false));
     let mut upload = Upload::new(session, call.and_then(grpc::Call::web));
     let all_or_some = (!may_rest && body_fits(session), may_rest);
     if let Err(error) = upload.take_first(session, exchange, all_or_some).await {
@@ -87,12 +89,7 @@ pub(super) async fn serve(
     }
     loop {
         exchange.reset = None;
-        exchange.stream = Some(Stream {
-            terms,
-            call,
-            whole: upload.is_heard(),
-            ..Stream::default()
-        });
+        exchange.stream = Some(stream(upload.is_heard()));
         match attempt(session, exchange, &mut upload, closing).await {
             Err(error) if error.retry() => upload.begin_again(session)?,
             done => return done,
