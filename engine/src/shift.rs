@@ -37,6 +37,7 @@ mod loss;
 mod memory;
 mod publish;
 mod ramp;
+mod reach;
 mod recovery;
 
 use foreshade_contract::Share;
@@ -311,9 +312,6 @@ impl Shift {
                 if cap.value() < 1.0 { cap_bound } else { Bound::None },
             );
         }
-        if sight.is_held() {
-            return (self.phase(), cap, Bound::Mode);
-        }
         let worth = ramp::is_worth_it(sight.shadow.risk, episode.worst);
         let failing = episode.worst_bad >= FAILING;
         let (phase, bound) = match self.canary.step(sight, self.share(), episode.loss, failing) {
@@ -321,9 +319,12 @@ impl Shift {
                 self.share = 0.0;
                 (Phase::Canary, Bound::ShadowRisk)
             }
+            _ if sight.is_held() => return (self.phase(), cap, Bound::Mode),
             _ if !worth => (self.phase(), Bound::ShadowRisk),
             Proof::Open => {
-                self.share = self.share.max(target.min(sight.policy.canary.value()));
+                let width = self.canary.width(sight.policy);
+                let step = ramp::growth(self.share(), episode.worst, sight.dt, sight.policy);
+                self.share = self.share.max(target.min(width).min(self.share + step));
                 (Phase::Canary, Bound::Unproven)
             }
             Proof::Better if failing && self.share < target && sight.guidance.failover => {

@@ -109,7 +109,7 @@ pub struct ShiftPolicy {
     pub full: f64,
     /// Largest share that may ever move.
     pub share_max: Share,
-    /// Share of the canary, while the shadow is unproven.
+    /// Share of the canary, while the shadow is unproven. It widens where that brings too few requests.
     pub canary: Share,
     /// First hold before a return is tried; doubled per relapse.
     pub hold: Duration,

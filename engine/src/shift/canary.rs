@@ -9,9 +9,12 @@
 //! - worse: its lower bound above the primary's loss at any time, or two seconds without that proof although there
 //!   were samples enough, or the few look no more than half as good as they should. The share goes to nothing, and the
 //!   next try waits, twice as long each time, unless the primary becomes clearly worse than it was when that was said;
-//! - shunned: samples enough were on offer and balancing, which sees each answer at once, sent most of them elsewhere.
-//!   That is a verdict too, and the same as worse;
-//! - unclear, for lack of samples: it stays at the canary, and says so.
+//! - shunned: samples enough were on offer and balancing, which sees each answer at once, sent most of them elsewhere,
+//!   and the few look no more than half as good as they should. That is a verdict too, and the same as worse;
+//! - unclear, for lack of samples: it stays at the canary, says so, and takes more users where those that it has ask too
+//!   seldom (`reach`).
+//!
+//! Where shares are held, only a shadow that is worse for certain is left.
 
 use std::time::Duration;
 
@@ -20,7 +23,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Sight;
 use super::loss::{Evidence, Loss};
+use super::reach::Reach;
 use crate::moment::Moment;
+use crate::spec::ShiftPolicy;
 
 /// Live samples that a proof needs. A shadow that fails one in five passes 25 without a failure once in 260 times.
 const SAMPLES: f64 = 25.0;
@@ -40,8 +45,14 @@ const SAMPLES_WORSE: f64 = 5.0;
 /// The part of the requests on offer that balancing leaves to a shadow that is no worse than the cluster's others.
 const SHUNNED: f64 = 0.5;
 
+/// The part of the primary's loss from which on a shadow does not seem to be better, while little is known.
+const SEEMS_WORSE: f64 = 0.5;
+
 /// Longest time for which a shadow that is no better may keep its canary.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a canary may seem to be empty because its users have not asked yet.
+const EMPTY: Duration = Duration::from_secs(1);
 
 /// Wait before the next try with a shadow that was worse; doubled each time. What makes a shadow worse (a cold cache, a
 /// stale schema) takes longer to go than most faults of a primary last, and each try costs users.
@@ -64,7 +75,9 @@ pub(super) struct Canary {
     proof: Proof,
     began: Option<Moment>,
     evidence: Evidence,
-    /// Requests that its share of the pair's would have been.
+    /// Once it has begun.
+    reach: Option<Reach>,
+    /// Requests that its share of the pair's would have been, since the first came.
     offered: f64,
     /// No try before.
     not_before: Moment,
@@ -79,6 +92,7 @@ impl Canary {
             proof: Proof::Open,
             began: None,
             evidence: Evidence::default(),
+            reach: None,
             offered: 0.0,
             not_before: Moment::ZERO,
             failed: 0,
@@ -90,7 +104,13 @@ impl Canary {
         self.proof = Proof::Open;
         self.began = None;
         self.evidence = Evidence::default();
+        self.reach = None;
         self.offered = 0.0;
+    }
+
+    /// The share of users that try it.
+    pub(super) fn width(&self, policy: &ShiftPolicy) -> f64 {
+        self.reach.map_or(policy.canary.value(), |reach| reach.width())
     }
 
     /// Nearly everybody has been there for long enough, by somebody else's decision.
@@ -121,30 +141,68 @@ impl Canary {
         if self.proof == Proof::Better || share.value() <= 0.0 {
             return self.proof;
         }
-        let began = *self.began.get_or_insert(sight.now);
-        self.evidence.add(&sight.shadow.tick);
+        self.take(sight, share);
         let shadow = self.evidence.loss(sight.reference);
         let n = self.evidence.total;
-        self.offered += share.value() * sight.demand_rps * sight.dt;
-        let shunned = self.offered >= SAMPLES && n < SHUNNED * self.offered;
-        // Users have been there for a tick before the first evidence comes in.
-        let patient = sight.now.seconds_since(began) + sight.dt < PATIENCE.as_secs_f64() - 1e-9;
+        let seems_worse = self.is_waited_for() || shadow.mean >= SEEMS_WORSE * primary.mean;
+        if !seems_worse && !sight.is_held() {
+            self.widen(sight, share);
+        }
+        let certainly = n >= SAMPLES_WORSE && shadow.lower > primary.mean;
         let needed = if urgent { SAMPLES_URGENT } else { SAMPLES };
         if n >= needed && clearly_better(&self.evidence) {
             self.proof = Proof::Better;
             self.failed = 0;
-        } else if (shunned && !patient)
-            || n >= SAMPLES_WORSE
-                && (shadow.lower > primary.mean
-                    || (!patient
-                        && (n >= SAMPLES || self.evidence.bad >= 1.0 || shadow.mean >= 0.5 * primary.mean)))
-        {
+        } else if certainly || !sight.is_held() && self.is_no_better(sight, seems_worse) {
             self.proof = Proof::Worse;
             let wait = BACK_OFF.saturating_mul(1 << self.failed.min(10));
             self.not_before = sight.now + wait.min(sight.policy.hold_max);
             self.failed = self.failed.saturating_add(1);
         }
         self.proof
+    }
+
+    /// Neither the time nor what is on offer counts while nobody is there: among few users a canary may be empty at first.
+    fn take(&mut self, sight: &Sight<'_>, share: Share) {
+        self.evidence.add(&sight.shadow.tick);
+        let asked = sight.shadow.in_flight > 0 || sight.shadow.tick.started > 0;
+        let met = asked || self.evidence.total > 0.0 || self.offered > 0.0;
+        let began = self.began.get_or_insert(sight.now);
+        if met {
+            self.offered += share.value() * sight.demand_rps * sight.dt;
+        } else if sight.now.since(*began) >= EMPTY {
+            *began = sight.now;
+        }
+    }
+
+    /// Somebody asks it, and nobody has had an answer yet.
+    fn is_waited_for(&self) -> bool {
+        self.offered > 0.0 && self.evidence.total < 1.0
+    }
+
+    /// More users try it where those who do ask too seldom, once all are there who are meant to.
+    fn widen(&mut self, sight: &Sight<'_>, share: Share) {
+        let reach = self.reach.get_or_insert(Reach::new(sight.policy.canary.value()));
+        if share.value() + 1e-9 >= reach.width() {
+            reach.step(
+                sight,
+                sight.shadow,
+                share.value(),
+                SAMPLES / PATIENCE.as_secs_f64(),
+            );
+        }
+    }
+
+    /// It has had time and samples enough, or balancing would have given it some if it were well.
+    fn is_no_better(&self, sight: &Sight<'_>, seems_worse: bool) -> bool {
+        let n = self.evidence.total;
+        // Users have been there for a tick before the first evidence comes in.
+        let seconds = self
+            .began
+            .map_or(0.0, |began| sight.now.seconds_since(began) + sight.dt);
+        let shunned = self.offered >= SAMPLES && n < SHUNNED * self.offered && seems_worse;
+        let few = n >= SAMPLES_WORSE && (self.evidence.bad >= 1.0 || seems_worse);
+        seconds >= PATIENCE.as_secs_f64() - 1e-9 && (shunned || few || n >= SAMPLES)
     }
 
     /// Why it is not proven, in words.
@@ -165,11 +223,19 @@ impl Canary {
 mod tests {
     use super::super::fixture::{Bench, known, tick};
     use super::*;
+    use crate::assessment::TickEvidence;
 
     /// A primary that fails 5 %.
     const SICK: Loss = Loss {
         lower: 0.7,
         mean: 0.81,
+        upper: 0.9,
+    };
+
+    /// One that is three times as slow as it was.
+    const SLOW: Loss = Loss {
+        lower: 0.9,
+        mean: 0.9,
         upper: 0.9,
     };
 
@@ -227,12 +293,7 @@ mod tests {
 
     #[test]
     fn a_shadow_that_is_as_slow_as_the_primary_loses_its_canary() {
-        let slow = Loss {
-            lower: 0.9,
-            mean: 0.9,
-            upper: 0.9,
-        };
-        let (proof, ticks) = run(0, 3.3, slow, 100);
+        let (proof, ticks) = run(0, 3.3, SLOW, 100);
         assert_eq!((proof, ticks <= 21), (Proof::Worse, true));
     }
 
@@ -272,16 +333,75 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_shadow_that_balancing_shuns_is_worse_after_two_seconds() {
+    /// After how many ticks a shadow is given up whose first answer is three times as slow as it should be, or does not come
+    /// at all, and who is asked no more.
+    fn given_up_after(answers: u32) -> Option<u32> {
         let mut bench = Bench::new();
         let mut canary = Canary::new();
-        let share = Share::clamped(0.05);
-        let mut verdict = || {
-            let proof = canary.step(&bench.sight(&known(0.7), &known(0.0)), share, SICK, false);
+        let mut shadow = known(0.0);
+        shadow.tick = tick(answers, 0, 3.0);
+        shadow.tick.started = 1;
+        (1..=100).find(|_| {
+            let proof = canary.step(
+                &bench.sight(&known(0.7), &shadow),
+                Share::clamped(0.05),
+                SICK,
+                false,
+            );
+            shadow.tick = TickEvidence::default();
             bench.advance(100);
-            proof
-        };
-        assert_eq!((1..=100).find(|_| verdict() != Proof::Open), Some(20));
+            proof != Proof::Open
+        })
+    }
+
+    #[test]
+    fn a_shadow_that_balancing_shuns_is_worse_after_two_seconds() {
+        assert_eq!((given_up_after(0), given_up_after(1)), (Some(20), Some(20)));
+    }
+
+    /// The width of a canary after some seconds in which one of so many ticks brings a request that is well answered.
+    fn width_after(seconds: u32, every: Option<u32>) -> f64 {
+        let mut bench = Bench::new();
+        bench.demand_rps = 40.0;
+        let mut canary = Canary::new();
+        let (mut primary, mut shadow) = (known(0.7), known(0.0));
+        primary.tick = tick(4, 0, 1.0);
+        let mut width = bench.policy.canary.value();
+        for n in 0..seconds * 10 {
+            shadow.tick = tick(u32::from(every.is_some_and(|every| n % every == 0)), 0, 1.0);
+            let sight = bench.sight(&primary, &shadow);
+            assert_eq!(
+                canary.step(&sight, Share::clamped(width), SICK, false),
+                Proof::Open
+            );
+            width = canary.width(&bench.policy);
+            bench.advance(100);
+        }
+        width
+    }
+
+    #[test]
+    fn a_canary_that_brings_few_requests_is_widened_to_half_and_one_that_nobody_meets_to_all() {
+        assert!((width_after(1, Some(5)) - 0.1).abs() < 1e-9);
+        assert!((width_after(10, Some(5)) - 0.5).abs() < 1e-9);
+        assert!((width_after(10, None) - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_held_canary_is_left_only_where_it_is_worse_for_certain() {
+        let mut bench = Bench::new();
+        bench.frozen = true;
+        let primary = known(0.7);
+        for (bad, proof) in [(0, Proof::Open), (5, Proof::Worse)] {
+            let mut canary = Canary::new();
+            let mut shadow = known(0.0);
+            shadow.tick = tick(10, bad, 3.0);
+            for _ in 0..30 {
+                let sight = bench.sight(&primary, &shadow);
+                canary.step(&sight, Share::clamped(0.05), SLOW, false);
+                bench.advance(100);
+            }
+            assert_eq!(canary.proof, proof, "{bad}");
+        }
     }
 }

@@ -161,6 +161,11 @@ impl ClassShift {
 
     fn recover(&mut self, mut recovery: Recovery, sight: &Sight<'_>, rng: &mut (impl Rng + ?Sized)) -> Stage {
         let floor = self.memory.floor(sight.now, sight.policy).min(self.share);
+        // The demand is that of before the shift: nobody is missed who may just not ask any more.
+        let sight = &Sight {
+            demand_rps: 0.0,
+            ..*sight
+        };
         let (progress, share) = recovery.step(sight, self.share, floor, self.memory.caution(sight.now));
         self.share = share;
         match progress {

@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Sight;
 use super::loss::Evidence;
+use super::reach::Reach;
 use crate::assessment::{Assessment, Group};
 use crate::moment::Moment;
 
@@ -111,7 +112,7 @@ pub(super) enum Progress {
 pub(super) struct Recovery {
     /// The share from which it started.
     from: f64,
-    contact: f64,
+    contact: Reach,
     /// Share of requests that failed before it, as far as it was certain.
     known_bad: f64,
     all: Evidence,
@@ -137,7 +138,7 @@ impl Recovery {
         let aimed = CONTACT_RPS / sight.demand_rps.max(1e-3);
         Self {
             from: share,
-            contact: aimed.min(CONTACT_MAX),
+            contact: Reach::new(aimed.min(CONTACT_MAX)),
             known_bad,
             all: Evidence::default(),
             recent: Evidence::default(),
@@ -152,7 +153,7 @@ impl Recovery {
     /// users.
     pub(super) fn unchallenged(sight: &Sight<'_>, share: f64) -> Self {
         Self {
-            contact: 0.0,
+            contact: Reach::new(0.0),
             proven: true,
             ..Self::open(sight, share, 0.0, None)
         }
@@ -183,6 +184,7 @@ impl Recovery {
         tick.total = tick.total.saturating_sub(old);
         self.recent.add(&tick);
         self.all.add(&tick);
+        self.contact.step(sight, sight.primary, self.from - share, 0.0);
         self.dead &= sight.primary.is_dead();
         let limit = BAD_MAX.max(3.0 * sight.reference.bad);
         if self.is_refuted(sight, limit) {
@@ -199,7 +201,7 @@ impl Recovery {
         let slowly = if share <= caution { CAUTIOUS } else { 1.0 };
         let pace = sight.policy.return_per_second * slowly * sight.dt;
         // The contact itself is one step; from there on the pace binds.
-        let paced = (share - pace).min(self.from - self.contact);
+        let paced = (share - pace).min(self.from - self.contact.width());
         let by_load = match &mut self.capacity_rps {
             Some(capacity) => {
                 *capacity *= 1.0 + PROBE_PER_SECOND * sight.dt;
@@ -229,12 +231,14 @@ impl Recovery {
         // What a recovered primary may show was not what ailed it. Half the contact, because power of two choices sends
         // twice his part to whoever has nothing else in flight.
         let telling = (SHOWN_MIN / self.known_bad.max(1e-3)).min(SHOWN_SAMPLES_MAX);
+        let contact = self.contact.width();
         if self.known_bad > BAD_MAX && self.all.total < telling {
-            return self.contact / 2.0;
+            // Who has to go to everybody to meet somebody must not stop half way.
+            return if contact < 1.0 { contact / 2.0 } else { contact };
         }
         // What answers slowly may answer without a failure for ever.
         if !looks_fast {
-            return self.contact;
+            return contact;
         }
         // A handful of fast answers are no proof, but twice the contact is then no risk to anybody's p99.
         let wider = if self.all.served() >= SERVED_WIDER {
@@ -242,7 +246,7 @@ impl Recovery {
         } else {
             1.0
         };
-        (self.contact * wider).max((HARM / self.all.bad_share().1).min(UNPROVEN_MAX))
+        (contact * wider).max((HARM / self.all.bad_share().1).min(UNPROVEN_MAX))
     }
 
     /// Width of the trial above the share: what has returned, and everybody once it has proven itself.
@@ -250,7 +254,7 @@ impl Recovery {
         if self.proven {
             1.0
         } else {
-            self.contact.max(self.from - share)
+            self.contact.width().max(self.from - share)
         }
     }
 

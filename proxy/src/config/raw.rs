@@ -578,7 +578,7 @@ section! {
     full "full": default At<Level> = Level(ShiftPolicy::default().full);
     /// Largest share that may ever move.
     share_max "shareMax": default At<Part> = Part(ShiftPolicy::default().share_max.value());
-    /// Share of the canary, while the shadow is unproven; at most shareMax.
+    /// Share of the canary, while the shadow is unproven; at most shareMax. It widens where it brings too few requests.
     canary "canary": default At<Part> = Part(ShiftPolicy::default().canary.value());
     /// First hold before a return is tried; doubled per relapse.
     hold "hold": default At<Lasting<1000, 86_400_000>> = Lasting(ShiftPolicy::default().hold);
