@@ -29,7 +29,7 @@ use crate::reload::{Desk, Origin, Reloader};
 use crate::supervisor;
 use crate::topology::Topology;
 use crate::trace::export::Exporting;
-use crate::upgrade::predecessor::{Host, refuse_signals};
+use crate::upgrade::predecessor::{Host, OwnAdmin, refuse_signals};
 use crate::upgrade::start::{Start, Upgrades};
 use crate::verbosity::Verbosity;
 
@@ -140,7 +140,7 @@ impl Operating {
         };
         tokio::spawn(rotate(self.access_log));
         let address = desk.topology().config().admin.address.to_string();
-        let admin_end = answer(self.doors, &address, admin, host).map_err(ServerError::Resources)?;
+        answer(self.doors, &address, admin, host).map_err(ServerError::Resources)?;
         let probing = tokio::spawn(health::run(desk.topologies.clone(), self.probes, dropped));
         let reloading = tokio::spawn(reloader.run());
         let ordering = start_ordering(&desk, self.challenges, book)?;
@@ -153,8 +153,6 @@ impl Operating {
         readiness.draining();
         let ending = if let Ok(Why::HandedOver(by)) = &outcome {
             tracing::info!(pid = by.pid, "another process serves");
-            // Whoever looks here next finds the new process.
-            admin_end.send_replace(true);
             Ending::HandedOver
         } else {
             supervisor::stopping();
@@ -172,20 +170,28 @@ impl Operating {
     }
 }
 
-/// Answers operators and waits for successors. What is returned, turned true, ends the first.
-fn answer(doors: Doors, address: &str, admin: Admin, host: Host) -> io::Result<watch::Sender<bool>> {
+/// Answers operators, until a successor does, and waits for that one.
+fn answer(doors: Doors, address: &str, admin: Admin, host: Host) -> io::Result<()> {
     let (end, mut ended) = watch::channel(false);
     match doors.upgrade {
-        Some(upgrade) => drop(tokio::spawn(
-            host.run(upgrade, (address.to_owned(), doors.admin.heir()?)),
-        )),
+        Some(upgrade) => {
+            let own = OwnAdmin {
+                address: address.to_owned(),
+                heir: doors.admin.heir()?,
+                end,
+            };
+            tokio::spawn(host.run(upgrade, own));
+        }
         None => drop(tokio::spawn(refuse_signals())),
     }
     let until = async move {
-        let _ = ended.wait_for(|ended| *ended).await;
+        if ended.wait_for(|ended| *ended).await.is_err() {
+            // Nobody is waited for.
+            std::future::pending::<()>().await;
+        }
     };
     tokio::spawn(admin::serve(doors.admin, admin, until));
-    Ok(end)
+    Ok(())
 }
 
 /// The link to the controller, on a thread of its own that ends when what is returned is dropped; nothing where none is

@@ -64,11 +64,21 @@ pub struct Host {
     pub done: mpsc::Sender<HandedOver>,
 }
 
+/// The admin interface of this process.
+#[derive(Debug)]
+pub struct OwnAdmin {
+    /// Where it is.
+    pub address: String,
+    /// Its socket.
+    pub heir: Heir,
+    /// Turned true, it hears nobody any more. Its receivers go when it does not.
+    pub end: watch::Sender<bool>,
+}
+
 /// Sockets for others than users.
 #[derive(Debug)]
 struct Heirs {
-    /// The admin interface, and its address.
-    admin: (String, Heir),
+    admin: OwnAdmin,
     /// Where successors ask.
     upgrade: Heir,
 }
@@ -96,7 +106,7 @@ impl Host {
     ///
     /// # Errors
     /// The runtime takes no more.
-    pub async fn run(self, door: Door, admin: (String, Heir)) -> io::Result<()> {
+    pub async fn run(self, door: Door, admin: OwnAdmin) -> io::Result<()> {
         let upgrade = door.heir()?;
         // Kept until the end: its file goes with it.
         let (listening, _remove) = match door {
@@ -333,6 +343,10 @@ impl Talk {
         // Not before: a supervisor that listens to its main process alone could not be told that this one goes on.
         supervisor::main_process(peer.pid);
         self.wanted(&hello).for_each(|(_, heir)| heir.leave());
+        // Before anybody is told: whoever has been, and looks at the admin interface, finds the new process.
+        let end = &self.heirs.admin.end;
+        end.send_replace(true);
+        let _ = timeout(PATIENCE, end.closed()).await;
         Ok(held)
     }
 
@@ -389,7 +403,7 @@ impl Talk {
     /// Those of the other sockets that a successor wants to have, too.
     fn wanted(&self, hello: &Hello) -> impl Iterator<Item = (Lent, &Heir)> {
         let Heirs { admin, upgrade } = &self.heirs;
-        let admin = (hello.admin == admin.0).then_some((Lent::Admin, &admin.1));
+        let admin = (hello.admin == admin.address).then_some((Lent::Admin, &admin.heir));
         let is_here = hello.upgrade.as_deref() == self.socket.to_str();
         admin
             .into_iter()
