@@ -11,7 +11,7 @@ use foreshade_contract::{Risk, Share};
 use foreshade_engine::balance::{ClusterTable, Loads, Request};
 use foreshade_engine::cohort::Cohort;
 use foreshade_engine::decision::{Bound, ClusterDecision, EndpointDecision, Mode, Phase, ShiftDecision};
-use foreshade_engine::failover::ATTEMPTS_MAX_NEVER_SENT;
+use foreshade_engine::failover::{ATTEMPTS_MAX_NEVER_SENT, ServerErrors};
 use foreshade_engine::in_flight::InFlight;
 use foreshade_engine::moment::Moment;
 use foreshade_engine::observation::Observation;
@@ -60,6 +60,7 @@ impl Worker {
             segment: None,
             repeatable: !n.is_multiple_of(10),
             attempts_max: ATTEMPTS_MAX_NEVER_SENT,
+            retry_on: ServerErrors::NONE,
             stick: None,
         };
         let pick = table

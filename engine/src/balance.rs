@@ -36,6 +36,7 @@ use self::slot::{Slot, Target};
 use self::turns::Turns;
 use crate::cohort::Cohort;
 use crate::decision::{ClusterDecision, Mode};
+use crate::failover::ServerErrors;
 use crate::moment::Moment;
 use crate::outcome::RouteClass;
 use crate::spec::{BalancePolicy, ClusterSpec, Role};
@@ -53,6 +54,8 @@ pub struct Request {
     pub repeatable: bool,
     /// Attempts in all that its route allows, the first one included; see [`crate::failover`] for what else bounds them.
     pub attempts_max: u32,
+    /// Statuses that its route takes for failures, beside 502, 503 and 504.
+    pub retry_on: ServerErrors,
     /// The endpoint whose slot the user is to stay with, by index; balanced where `None`.
     pub stick: Option<usize>,
 }

@@ -21,6 +21,33 @@ pub const REPLAY_BODY_MAX: usize = 64 * 1024;
 /// Shortest adaptive attempt timeout: below it the machine's own scheduling would be taken for a hang.
 pub const ATTEMPT_TIMEOUT_MIN: Duration = Duration::from_millis(20);
 
+/// Statuses of servers' errors, 500 to 599. No memory: every request brings those of its route along.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerErrors(u128);
+
+impl ServerErrors {
+    /// None of them.
+    pub const NONE: Self = Self(0);
+
+    /// Whether this status is one of them.
+    pub fn contains(self, status: u16) -> bool {
+        Self::bit(status).is_some_and(|bit| self.0 & bit != 0)
+    }
+
+    fn bit(status: u16) -> Option<u128> {
+        let number = status.checked_sub(500).filter(|number| *number < 100)?;
+        Some(1 << number)
+    }
+}
+
+impl FromIterator<u16> for ServerErrors {
+    /// What is no server's error is left out.
+    fn from_iter<I: IntoIterator<Item = u16>>(statuses: I) -> Self {
+        let bits = statuses.into_iter().filter_map(Self::bit);
+        Self(bits.fold(0, |all, bit| all | bit))
+    }
+}
+
 /// How far an attempt had come when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -54,6 +81,8 @@ pub struct Attempted {
     pub attempts: u32,
     /// Attempts in all that its route allows, the first one included. Only ever fewer than without it.
     pub attempts_max: u32,
+    /// Statuses that its route takes for failures, beside 502, 503 and 504.
+    pub retry_on: ServerErrors,
     /// The request can be sent again: no body, or a body within [`REPLAY_BODY_MAX`] that was kept.
     pub replayable: bool,
     /// Time left until the request's deadline, if it has one.
@@ -121,7 +150,7 @@ pub enum Verdict {
 
 /// Decides whether a failed attempt may move.
 pub fn verdict(stage: Stage, request: &Attempted) -> Verdict {
-    let (attempts_max, cost) = match may_move(stage, request.repeatable) {
+    let (attempts_max, cost) = match may_move(stage, request) {
         Ok(cost @ Cost::Half) if !request.retries => (ATTEMPTS_MAX, cost),
         Ok(_) if !request.retries => return Verdict::Keep(Keep::RetriesOff),
         // Twice for what may be repeated, once for what may not: a wrong "never sent" then costs one copy at most.
@@ -143,13 +172,20 @@ pub fn verdict(stage: Stage, request: &Attempted) -> Verdict {
     }
 }
 
+/// Whether a status says that the endpoint failed, and not what the application has to say. A 500 may be either: its route
+/// knows.
+pub fn is_failure(status: u16, retry_on: ServerErrors) -> bool {
+    matches!(status, 502..=504) || retry_on.contains(status)
+}
+
 /// The table itself.
-fn may_move(stage: Stage, repeatable: bool) -> Result<Cost, Keep> {
-    match (stage, repeatable) {
+fn may_move(stage: Stage, request: &Attempted) -> Result<Cost, Keep> {
+    match (stage, request.repeatable) {
         (Stage::NeverSent | Stage::StaleConnection { written: false }, _) => Ok(Cost::Half),
         (Stage::StaleConnection { written: true } | Stage::Sent, true) => Ok(Cost::Full),
         (Stage::StaleConnection { written: true } | Stage::Sent, false) => Err(Keep::Unsafe),
-        (Stage::Status { code: 502..=504, .. }, true) => Ok(Cost::Full),
+        (Stage::Status { code, .. }, _) if !is_failure(code, request.retry_on) => Err(Keep::Final),
+        (Stage::Status { .. }, true) => Ok(Cost::Full),
         (
             Stage::Status {
                 code: 503,
@@ -157,8 +193,7 @@ fn may_move(stage: Stage, repeatable: bool) -> Result<Cost, Keep> {
             },
             false,
         ) => Ok(Cost::Full),
-        (Stage::Status { code: 502..=504, .. }, false) => Err(Keep::Unsafe),
-        (Stage::Status { .. }, _) => Err(Keep::Final),
+        (Stage::Status { .. }, false) => Err(Keep::Unsafe),
         (Stage::BodyStarted, _) => Err(Keep::BodyStarted),
     }
 }
@@ -220,6 +255,7 @@ mod tests {
             repeatable,
             attempts: 1,
             attempts_max: ATTEMPTS_MAX_NEVER_SENT,
+            retry_on: ServerErrors::NONE,
             replayable: true,
             remaining: None,
             target_typical: Duration::from_millis(5),
@@ -262,6 +298,27 @@ mod tests {
                     Stage::NeverSent | Stage::StaleConnection { written: false }
                 );
                 assert!(count <= if never_sent && repeatable { 2 } else { 1 }, "{stage:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_route_may_take_other_errors_of_servers_for_failures() {
+        let retry_on: ServerErrors = [500, 599, 429, 600].into_iter().collect();
+        for repeatable in [true, false] {
+            let request = Attempted {
+                retry_on,
+                ..first(repeatable)
+            };
+            for code in [500, 599] {
+                assert_eq!(moves(status(code, false), request), repeatable, "{code}");
+            }
+            for code in [200, 429, 501, 600] {
+                assert_eq!(
+                    verdict(status(code, false), &request),
+                    Verdict::Keep(Keep::Final),
+                    "{code}"
+                );
             }
         }
     }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use foreshade_engine::balance::Request;
 use foreshade_engine::cohort::Cohort;
-use foreshade_engine::failover::{ATTEMPTS_MAX_NEVER_SENT, is_idempotent};
+use foreshade_engine::failover::{ATTEMPTS_MAX_NEVER_SENT, ServerErrors, is_idempotent};
 use foreshade_engine::outcome::RouteClass;
 use http::HeaderName;
 use xxhash_rust::xxh3::xxh3_64;
@@ -30,6 +30,7 @@ pub fn request(view: &RequestView<'_>, route: &Route, cluster: &Cluster) -> Requ
         segment: segment(view, &cluster.segments),
         repeatable: is_repeatable(view, route),
         attempts_max: route.attempts_max,
+        retry_on: route.retry_on,
         stick: None,
     }
 }
@@ -43,6 +44,7 @@ pub fn connection(client: IpAddr, class: RouteClass) -> Request {
         segment: None,
         repeatable: false,
         attempts_max: ATTEMPTS_MAX_NEVER_SENT,
+        retry_on: ServerErrors::NONE,
         stick: None,
     }
 }

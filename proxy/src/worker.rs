@@ -31,7 +31,7 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use foreshade_engine::balance::{Loads, Pick, Request, Tried};
 use foreshade_engine::budget::RetryBudget;
-use foreshade_engine::failover::ATTEMPTS_MAX_NEVER_SENT;
+use foreshade_engine::failover::{ATTEMPTS_MAX_NEVER_SENT, is_failure};
 use foreshade_engine::moment::Moment;
 use foreshade_engine::outcome::{Class, Outcome};
 use rand::SeedableRng;
@@ -375,7 +375,7 @@ impl Worker {
         };
         self.recorder.first_byte(attempt.place, &mut attempt.recorded);
         self.count(flow, Class::of_status(status, retry_after), Some(status), now);
-        if matches!(status, 502..=504) {
+        if is_failure(status, flow.request.retry_on) {
             let what = Failure::Status(status, retry_after).consequence();
             if let Some(stage) = what.stage
                 && self.move_on(flow, stage, what.reason, replayable, now)

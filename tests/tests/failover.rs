@@ -125,3 +125,45 @@ fn nobody_left_is_a_503_in_one_line() {
     assert!(matches!(status, 502 | 503), "{status}");
     assert_eq!(body.lines().count(), 1, "{body}");
 }
+
+/// Answers every request with a 500.
+fn failing() -> Scripted {
+    Scripted::start(|stream| {
+        stream
+            .write_all(b"HTTP/1.1 500 Oh\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
+            .unwrap();
+    })
+}
+
+#[test]
+fn a_500_is_an_answer_unless_the_route_takes_it_for_a_failure() {
+    for relay in [true, false] {
+        for (says, get) in [("", 500), (", retryOn: [501]", 500), (", retryOn: [500]", 200)] {
+            let (a, standby) = (failing(), well());
+            let mut proxy = Proxy::start_with(|users, admin| {
+                let clusters = clusters(a.address, &standby);
+                format!(
+                    "apiVersion: foreshade/v1\nadmin: {{ address: {admin} }}\nrelay: {relay}\nlisteners:\n  - name: web\n    \
+                     address: {users}\n    routes: [{{ cluster: shop{says} }}]\n{clusters}"
+                )
+            });
+            assert_eq!(status("GET", &proxy), get, "relay {relay}{says}");
+            assert_eq!(status("POST", &proxy), 500, "relay {relay}{says}");
+            let failovers = "foreshade_failovers_total{cluster=\"shop\",reason=\"status\"}";
+            let failed = "foreshade_answers_total{cluster=\"shop\",code_class=\"5xx\"}";
+            let moved = u64::from(get == 200);
+            proxy.wait_until("counted", |proxy| proxy.count(failed) == 2 - moved);
+            assert_eq!(proxy.count(failovers), moved, "relay {relay}{says}");
+        }
+    }
+}
+
+#[test]
+fn the_user_sees_the_last_of_the_answers_that_failed() {
+    let (a, standby) = (failing(), failing());
+    let route = "{ cluster: shop, retryOn: [500] }";
+    let proxy = Proxy::start_with_route(&clusters(a.address, &standby), route);
+    assert_eq!(status("GET", &proxy), 500);
+    assert!(a.next_head().is_some() && standby.next_head().is_some());
+    assert_eq!(a.head_so_far(), None, "twice at one endpoint");
+}

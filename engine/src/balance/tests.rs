@@ -90,6 +90,7 @@ pub(super) fn request(user: u64) -> Request {
         segment: None,
         repeatable: true,
         attempts_max: ATTEMPTS_MAX_NEVER_SENT,
+        retry_on: ServerErrors::NONE,
         stick: None,
     }
 }

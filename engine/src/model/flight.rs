@@ -12,7 +12,7 @@ use super::fault::Failure;
 use super::load::Arrival;
 use super::record::Record;
 use super::server::{Answer, Ticket};
-use crate::failover::{ATTEMPTS_MAX_NEVER_SENT, Attempted, Stage};
+use crate::failover::{ATTEMPTS_MAX_NEVER_SENT, Attempted, ServerErrors, Stage};
 use crate::in_flight::Started;
 use crate::moment::Moment;
 use crate::outcome::Class;
@@ -153,6 +153,7 @@ impl Flight {
             repeatable: !self.arrival.post,
             attempts: u32::from(self.attempts),
             attempts_max: ATTEMPTS_MAX_NEVER_SENT,
+            retry_on: ServerErrors::NONE,
             replayable: true,
             remaining: None,
             target_typical: Duration::ZERO,

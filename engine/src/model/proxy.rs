@@ -29,7 +29,7 @@ use crate::balance::{ClusterTable, Loads, Pick, Request, Side, Tried};
 use crate::budget::RetryBudget;
 use crate::cluster::ClusterEngine;
 use crate::cohort::Cohort;
-use crate::failover::{ATTEMPTS_MAX_NEVER_SENT, Cost, Stage, Verdict, verdict};
+use crate::failover::{ATTEMPTS_MAX_NEVER_SENT, Cost, ServerErrors, Stage, Verdict, verdict};
 use crate::in_flight::InFlight;
 use crate::moment::Moment;
 use crate::observation::Observation;
@@ -352,6 +352,7 @@ fn request(arrival: &Arrival, cohort: Cohort) -> Request {
         segment: None,
         repeatable: !arrival.post,
         attempts_max: ATTEMPTS_MAX_NEVER_SENT,
+        retry_on: ServerErrors::NONE,
         stick: None,
     }
 }

@@ -105,6 +105,12 @@ fn route(
         edits: None,
         timeout: raw.timeout.value.0,
         attempts_max: raw.attempts.value.0,
+        retry_on: raw
+            .retry_on
+            .items
+            .iter()
+            .filter_map(|status| u16::try_from(status.0).ok())
+            .collect(),
         idempotent: raw.idempotent.value,
         mirror: match mirror {
             Some(mirror) => Some(mirror?),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use foreshade_engine::failover::ServerErrors;
+
 use super::split::Split;
 use super::{Action, HostMatch, Match, PathMatch, Route, plain_host};
 use crate::request::RequestView;
@@ -37,6 +39,7 @@ pub(super) fn route(line: usize, matches: Match) -> Route {
         edits: None,
         timeout: Duration::from_secs(15),
         attempts_max: 1,
+        retry_on: ServerErrors::NONE,
         idempotent: false,
         mirror: None,
         policy: None,

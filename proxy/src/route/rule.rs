@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foreshade_contract::Name;
+use foreshade_engine::failover::ServerErrors;
 use http::HeaderName;
 
 use super::answer::{Redirect, Respond};
@@ -40,6 +41,8 @@ pub struct Route {
     /// Attempts in all for a request, the first one included: 1 to `ATTEMPTS_MAX_NEVER_SENT` of the engine's failover,
     /// which allows fewer for most failures.
     pub attempts_max: u32,
+    /// Statuses of an answer that are taken for failures of the endpoint, beside 502, 503 and 504.
+    pub retry_on: ServerErrors,
     /// The operator vouches that every request of this route may be sent twice.
     pub idempotent: bool,
     /// Copies of its requests, with the limits that all workers share.

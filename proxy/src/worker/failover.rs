@@ -39,6 +39,7 @@ impl Worker {
             repeatable: flow.request.repeatable,
             attempts: attempts(&flow.tried),
             attempts_max: flow.request.attempts_max,
+            retry_on: flow.request.retry_on,
             replayable,
             remaining: Some(flow.limit.since(now)),
             target_typical: table.typical(pick.endpoint),

@@ -78,6 +78,7 @@ fn elsewhere(
         repeatable: waiting.request.repeatable,
         attempts: waiting.attempts,
         attempts_max: waiting.request.attempts_max,
+        retry_on: waiting.request.retry_on,
         replayable: waiting.replayable,
         remaining: Some(waiting.limit.since(now)),
         target_typical: table.typical(pick.endpoint),

@@ -48,6 +48,9 @@ section! {
     timeout "timeout": default At<Limit> = seconds(15);
     /// Attempts in all for a request, the first one included; 1 sends nothing twice, not even what reached nobody.
     attempts "attempts": default At<Attempts> = Count(ATTEMPTS_MAX_NEVER_SENT);
+    /// Statuses after which a request that may be sent twice is sent elsewhere, beside 502, 503 and 504. The user sees the
+    /// last answer.
+    retry_on "retryOn": list List<Count<500, 599>, 0>;
     /// Vouches that every request of this route may be sent twice, POST included.
     idempotent "idempotent": default At<bool> = false;
     /// Copies of its requests, sent elsewhere; none where left out.
