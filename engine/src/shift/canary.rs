@@ -359,13 +359,14 @@ mod tests {
         assert_eq!((given_up_after(0), given_up_after(1)), (Some(20), Some(20)));
     }
 
-    /// The width of a canary after some seconds in which one of so many ticks brings a request that is well answered.
-    fn width_after(seconds: u32, every: Option<u32>) -> f64 {
+    /// The width of a canary after some seconds in which the primary is asked so often in each tick, and one of so many ticks
+    /// brings the shadow a request that it answers well.
+    fn width_after(seconds: u32, primarys: u32, every: Option<u32>) -> f64 {
         let mut bench = Bench::new();
         bench.demand_rps = 40.0;
         let mut canary = Canary::new();
         let (mut primary, mut shadow) = (known(0.7), known(0.0));
-        primary.tick = tick(4, 0, 1.0);
+        primary.tick = tick(primarys, 0, 1.0);
         let mut width = bench.policy.canary.value();
         for n in 0..seconds * 10 {
             shadow.tick = tick(u32::from(every.is_some_and(|every| n % every == 0)), 0, 1.0);
@@ -382,9 +383,11 @@ mod tests {
 
     #[test]
     fn a_canary_that_brings_few_requests_is_widened_to_half_and_one_that_nobody_meets_to_all() {
-        assert!((width_after(1, Some(5)) - 0.1).abs() < 1e-9);
-        assert!((width_after(10, Some(5)) - 0.5).abs() < 1e-9);
-        assert!((width_after(10, None) - 1.0).abs() < 1e-9);
+        assert!((width_after(1, 4, Some(5)) - 0.1).abs() < 1e-9);
+        assert!((width_after(10, 4, Some(5)) - 0.5).abs() < 1e-9);
+        assert!((width_after(10, 4, None) - 1.0).abs() < 1e-9);
+        // Nobody asks.
+        assert!((width_after(10, 0, None) - 0.05).abs() < 1e-9);
     }
 
     #[test]

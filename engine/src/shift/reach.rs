@@ -3,7 +3,8 @@
 //! A trial is a share of users, and its proof is a number of requests. Where requests or users are few, the share that is
 //! right for many brings next to none: of twelve users one in twenty is nobody at all, half of the time. So a trial that
 //! brings fewer requests than it aims at is doubled every second, up to half of the users; and as long as nobody takes part
-//! it goes on to all of them, which concerns nobody. Whoever is in it stays in it, because shares are nested.
+//! it goes on to all of them, which concerns nobody. Whoever is in it stays in it, because shares are nested. Where nobody
+//! asks at all, nothing says that it is too narrow.
 
 use serde::{Deserialize, Serialize};
 
@@ -68,7 +69,7 @@ impl Reach {
         if self.missed >= MISSED {
             self.width = (2.0 * self.width).min(1.0);
             self.missed = 0.0;
-        } else if self.come < aim * self.seconds && self.width < WIDEST {
+        } else if self.expected > 0.0 && self.come < aim * self.seconds && self.width < WIDEST {
             self.width = (2.0 * self.width).min(WIDEST);
         }
         (self.seconds, self.come, self.expected) = (0.0, 0.0, 0.0);
