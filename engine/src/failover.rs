@@ -21,7 +21,7 @@ pub const REPLAY_BODY_MAX: usize = 64 * 1024;
 /// Shortest adaptive attempt timeout: below it the machine's own scheduling would be taken for a hang.
 pub const ATTEMPT_TIMEOUT_MIN: Duration = Duration::from_millis(20);
 
-/// Statuses of servers' errors, 500 to 599. No memory: every request brings those of its route along.
+/// Statuses of servers' errors, 500 to 599, as bits: every request carries a copy of its route's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServerErrors(u128);
 

@@ -314,12 +314,17 @@ impl Shift {
         }
         let worth = ramp::is_worth_it(sight.shadow.risk, episode.worst);
         let failing = episode.worst_bad >= FAILING;
+        let given_up = self.canary.is_given_up();
         let (phase, bound) = match self.canary.step(sight, self.share(), episode.loss, failing) {
+            // Shares stay, unless the shadow is found to be worse now: of what was said before, who has failed over since
+            // knows better.
+            proof if sight.is_held() && (given_up || proof != Proof::Worse) => {
+                return (self.phase(), cap, Bound::Mode);
+            }
             Proof::Worse => {
                 self.share = 0.0;
                 (Phase::Canary, Bound::ShadowRisk)
             }
-            _ if sight.is_held() => return (self.phase(), cap, Bound::Mode),
             _ if !worth => (self.phase(), Bound::ShadowRisk),
             Proof::Open => {
                 let width = self.canary.width(sight.policy);

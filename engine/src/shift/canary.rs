@@ -113,6 +113,11 @@ impl Canary {
         self.reach.map_or(policy.canary.value(), |reach| reach.width())
     }
 
+    /// The last that was said of the shadow is that it is no better.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.proof == Proof::Worse
+    }
+
     /// Nearly everybody has been there for long enough, by somebody else's decision.
     pub(super) fn trust(&mut self) {
         self.proof = Proof::Better;

@@ -338,6 +338,27 @@ fn silence_is_not_recovery() {
     }
 }
 
+#[test]
+fn what_was_said_of_a_shadow_before_shares_were_held_moves_nobody_who_has_failed_over() {
+    let mut play = Play::new(1);
+    let failing = Assessment {
+        tick: tick(10, 6, 1.0),
+        ..known(0.0)
+    };
+    for _ in 0..50 {
+        play.live(Health::Failing(0.05), &failing);
+    }
+    assert!(play.shift.canary.is_given_up());
+    let well = known(0.0);
+    let dead = play.live(Health::Dead, &well).decision;
+    assert_eq!((dead.phase, dead.share), (Phase::FailOver, Share::ONE));
+    play.bench.frozen = true;
+    for _ in 0..20 {
+        let held = play.live(Health::Failing(0.5), &well).decision;
+        assert_eq!((held.bound, held.share), (Bound::Mode, Share::ONE));
+    }
+}
+
 // Invariant 5.
 #[test]
 fn a_healthy_pair_never_moves() {
