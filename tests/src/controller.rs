@@ -148,12 +148,45 @@ impl Controller {
         self.links.acknowledged(plan)
     }
 
-    /// Looks at what proxies have told.
+    /// Looks at what proxies have told so far. An acknowledgement may be counted before its status is found here.
     ///
     /// # Panics
     /// When the one who keeps it has.
     pub fn heard<T>(&self, look: impl FnOnce(&Heard) -> T) -> T {
         look(&self.heard.lock().expect("nobody panics with it"))
+    }
+
+    /// Waits until what proxies have told is found to be this.
+    ///
+    /// # Panics
+    /// When it does not come to be.
+    pub fn wait_heard<T>(&self, what: &str, look: impl Fn(&Heard) -> Option<T>) -> T {
+        let mut found = None;
+        self.wait_for(what, |c| {
+            found = c.heard(&look);
+            found.is_some()
+        });
+        found.expect("it was waited for")
+    }
+
+    /// Waits for a status of this proxy of which that holds.
+    ///
+    /// # Panics
+    /// When none comes.
+    pub fn wait_status(&self, what: &str, proxy: &str, holds: impl Fn(&Status) -> bool) -> Status {
+        self.wait_heard(what, |heard| {
+            heard.statuses.get(proxy).filter(|status| holds(status)).cloned()
+        })
+    }
+
+    /// Waits for a report on this pair of which that holds.
+    ///
+    /// # Panics
+    /// When none comes.
+    pub fn wait_report(&self, what: &str, pair: &str, holds: impl Fn(&PairReport) -> bool) -> PairReport {
+        self.wait_heard(what, |heard| {
+            heard.pairs.get(pair).filter(|report| holds(report)).cloned()
+        })
     }
 
     /// Waits until `done` holds.

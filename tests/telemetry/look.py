@@ -150,6 +150,9 @@ def check_metrics(ports):
         with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
             return answer.headers["Content-Type"], answer.read().decode()
 
+    # What a worker has counted is found once its tick has been.
+    count = "foreshade_answer_latency_seconds_count", (("cluster", "shop"),)
+    until("counted", lambda: samples(text_parser.text_string_to_metric_families(page("text/plain")[1])).get(count) == 2)
     kind, text = page("text/plain")
     assert kind.startswith("text/plain; version=0.0.4"), kind
     kind, open_text = page("application/openmetrics-text; version=1.0.0")
@@ -159,8 +162,7 @@ def check_metrics(ports):
     open_samples = samples(families)
     text_samples = samples(text_parser.text_string_to_metric_families(text))
     assert open_samples.keys() == text_samples.keys(), open_samples.keys() ^ text_samples.keys()
-    count = open_samples["foreshade_answer_latency_seconds_count", (("cluster", "shop"),)]
-    assert count == text_samples["foreshade_answer_latency_seconds_count", (("cluster", "shop"),)] == 2, count
+    assert open_samples[count] == text_samples[count] == 2, (open_samples[count], text_samples[count])
 
 
 def check_spans(collector, ports):

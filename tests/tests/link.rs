@@ -145,11 +145,9 @@ fn a_plan_of_an_older_epoch_or_generation_is_refused_and_changes_nothing() {
     let deposed = Controller::start(address, 6);
     let stale = deposed.publish(99, vec![directed("a", 0.0)]);
     deposed.wait_for("refused", |c| c.acknowledged(stale).refusing == 1);
-    deposed.heard(|heard| {
-        let status = &heard.statuses["edge"];
-        assert_eq!(status.plan, Some(taken));
-        assert_eq!(status.refused.as_ref().unwrap().reason, Reason::StaleEpoch);
-    });
+    let status = deposed.wait_status("told", "edge", |status| status.refused.is_some());
+    assert_eq!(status.plan, Some(taken));
+    assert_eq!(status.refused.unwrap().reason, Reason::StaleEpoch);
     assert!((at_the_standby(&proxy) - 1.0).abs() < 1e-9);
     deposed.stop();
     // The same epoch again, with an older plan.
@@ -158,19 +156,9 @@ fn a_plan_of_an_older_epoch_or_generation_is_refused_and_changes_nothing() {
     older.wait_for("refused", |c| {
         c.acknowledged(stale).refusing == 1 || c.acknowledged(stale).by_all()
     });
-    older.wait_for("told", |c| {
-        c.heard(|heard| {
-            heard
-                .statuses
-                .get("edge")
-                .is_some_and(|status| status.refused.is_some())
-        })
-    });
-    older.heard(|heard| {
-        let status = &heard.statuses["edge"];
-        assert_eq!(status.plan, Some(taken));
-        assert_eq!(status.refused.as_ref().unwrap().reason, Reason::StaleGeneration);
-    });
+    let status = older.wait_status("told", "edge", |status| status.refused.is_some());
+    assert_eq!(status.plan, Some(taken));
+    assert_eq!(status.refused.unwrap().reason, Reason::StaleGeneration);
     assert!((at_the_standby(&proxy) - 1.0).abs() < 1e-9);
     assert_eq!(link(&proxy)["last_refused"]["reason"], "stale_generation");
     // And a newer one is followed as ever.
@@ -287,12 +275,8 @@ fn a_primary_that_dies_is_left_whatever_the_plan_says() {
         p.endpoint("a")["phase"] == "fail_over"
     });
     assert!(proxy.endpoint("a")["share"].as_f64().unwrap() > 0.9);
-    controller.wait_for("told", |c| {
-        c.heard(|heard| {
-            let report = heard.pairs.get("shop/a");
-            report
-                .is_some_and(|report| report.health[0] == Health::Down && report.share > Share::clamped(0.9))
-        })
+    controller.wait_report("told", "shop/a", |report| {
+        report.health[0] == Health::Down && report.share > Share::clamped(0.9)
     });
 }
 
@@ -373,13 +357,9 @@ fn first_attempts_are_counted_by_their_draw_and_told_with_their_share() {
     controller.enact(2, vec![under(0.4, 1)]);
     let failed = 1 + (0..USERS).filter(|user| served(&proxy, *user).is_none()).count() as u64;
     let all = 1 + u64::from(USERS);
-    controller.wait_for("all counted", |c| {
-        c.heard(|heard| {
-            let report = heard.pairs.get("shop/a");
-            report.is_some_and(|r| r.arms.iter().map(|arm| arm.requests).sum::<u64>() == all)
-        })
+    let told = controller.wait_report("all counted", "shop/a", |report| {
+        report.arms.iter().map(|arm| arm.requests).sum::<u64>() == all
     });
-    let told = controller.heard(|heard| heard.pairs["shop/a"].clone());
     let [primary, shadow] = &told.arms;
     assert_eq!((told.round, told.serving), (Round(1), Arm::Primary));
     assert_eq!(
@@ -403,11 +383,8 @@ fn first_attempts_are_counted_by_their_draw_and_told_with_their_share() {
     assert_eq!([sum(0), sum(1)], [primary.requests, shadow.requests]);
 
     controller.enact(3, vec![under(0.4, 2)]);
-    controller.wait_for("a new round", |c| {
-        c.heard(|heard| {
-            let report = &heard.pairs["shop/a"];
-            report.round == Round(2) && report.arms.iter().all(|arm| arm.requests == 0)
-        })
+    controller.wait_report("a new round", "shop/a", |report| {
+        report.round == Round(2) && report.arms.iter().all(|arm| arm.requests == 0)
     });
 }
 
@@ -417,17 +394,13 @@ fn what_the_proxy_does_not_have_is_told_and_the_rest_is_done() {
     let mut proxy = site.proxy(controller.address);
     controller.enact(1, vec![directed("a", 1.0), pair("elsewhere")]);
     until_served(&mut proxy, 1.0);
-    controller.wait_for("told", |c| {
-        c.heard(|heard| heard.statuses["edge"].unapplied_total == 1)
-    });
+    controller.wait_status("told", "edge", |status| status.unapplied_total == 1);
     assert_eq!(link(&proxy)["unapplied"][0]["pair"], "shop/elsewhere");
     assert_eq!(proxy.metric("foreshade_plan_unapplied_pairs"), Some(1.0));
     // A difference to the plan before travels as that, and is followed all the same.
     controller.enact(2, vec![directed("a", 0.0)]);
     until_served(&mut proxy, 0.0);
-    controller.wait_for("told", |c| {
-        c.heard(|heard| heard.statuses["edge"].unapplied_total == 0)
-    });
+    controller.wait_status("told", "edge", |status| status.unapplied_total == 0);
 }
 
 #[test]
