@@ -350,7 +350,7 @@ impl ClusterEngine {
             granted: granted.map_or(Share::ONE, |granted| fitting(granted, taken, demand_rps)),
             ablations: self.ablations,
             frozen: tick.mode != Mode::Normal || pair.guidance.frozen,
-            may_grow: tick.mode == Mode::Panic && !pair.guidance.frozen,
+            in_panic: tick.mode == Mode::Panic && !pair.guidance.frozen,
             guidance: pair.guidance,
             policy: &self.spec.shift,
         };
@@ -381,16 +381,16 @@ impl ClusterEngine {
                 .step(tick.now, member.available, recovering, self.spec.slow_start);
             let shifted = pair.and_then(|pair| pair.shifted.as_ref());
             let by_shift = shifted.map_or(Share::ZERO, |shifted| shifted.trial);
-            let weight = match tick.mode {
-                Mode::Panic => panic::weight(spec.weight, seen.risk.value()),
-                Mode::Normal | Mode::Frozen => spec.weight * ramp,
+            let part = match tick.mode {
+                Mode::Panic => panic::remaining(seen.risk),
+                Mode::Normal | Mode::Frozen => ramp,
             };
             let half_open = seen.is_dead() && member.half_open.is_open(tick.now);
             endpoints.push(EndpointDecision {
                 risk: seen.risk,
                 top_group: seen.top_group(),
                 available: member.available,
-                weight,
+                weight: spec.weight * part,
                 // An endpoint without a baseline of its own is given the most patient one of the others.
                 attempt_timeout: attempt_timeout(
                     seen.p999_baseline.or(p999),

@@ -1,5 +1,5 @@
-//! When too little is left: nobody is kept out, nothing is repeated, and nothing more is moved but to a shadow that is
-//! well.
+//! When too little is left: nobody is kept out, nothing is repeated, and nothing more is moved but to who is well: to a
+//! shadow, or back to a primary that proves itself. One that has healed and idles is what is missing.
 //!
 //! With most endpoints in trouble, avoiding them sends everything to the few that are left, and they follow. Envoy's panic
 //! threshold counts healthy hosts; here it is capacity against demand, because two of ten hosts may carry the night's
@@ -8,6 +8,8 @@
 //! Leaving it takes more than entering it: seven tenths instead of five, for ten seconds.
 
 use std::time::Duration;
+
+use foreshade_contract::Risk;
 
 use crate::moment::Moment;
 
@@ -64,9 +66,9 @@ impl Panic {
     }
 }
 
-/// The weight of an endpoint in panic: what is left of it.
-pub(crate) fn weight(configured: f64, risk: f64) -> f64 {
-    configured * (1.0 - risk).max(FLOOR)
+/// The part of an endpoint's weight that is left to it in panic.
+pub(crate) fn remaining(risk: Risk) -> f64 {
+    (1.0 - risk.value()).max(FLOOR)
 }
 
 #[cfg(test)]
@@ -115,8 +117,8 @@ mod tests {
     proptest! {
         // Invariant 15.
         #[test]
-        fn nobody_with_weight_loses_all_of_it(configured in 1e-3..1e3f64, risk in 0.0..=1.0f64) {
-            prop_assert!(weight(configured, risk) >= 0.05 * configured);
+        fn nobody_loses_all_of_his_weight(risk in 0.0..=1.0f64) {
+            prop_assert!(remaining(Risk::clamped(risk)) >= 0.05);
         }
     }
 }

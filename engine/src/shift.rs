@@ -86,8 +86,9 @@ pub(crate) struct Sight<'a> {
     pub(crate) granted: Share,
     /// Shares stay as they are.
     pub(crate) frozen: bool,
-    /// Of shares that stay, those may still grow whose shadow is well.
-    pub(crate) may_grow: bool,
+    /// They stay for want of capacity alone: who is well may still be given more, be it a shadow or a primary that
+    /// proves itself.
+    pub(crate) in_panic: bool,
     /// What the controller's plan says.
     pub(crate) guidance: Guidance,
     pub(crate) policy: &'a ShiftPolicy,
@@ -101,7 +102,12 @@ impl Sight<'_> {
     }
 
     fn is_held(&self) -> bool {
-        self.frozen && !(self.may_grow && self.shadow.risk.value() < self.policy.engage)
+        self.frozen && !(self.in_panic && self.shadow.risk.value() < self.policy.engage)
+    }
+
+    /// Nobody is brought back to the primary, and nobody asks it.
+    fn holds_returns(&self) -> bool {
+        self.frozen && !self.in_panic
     }
 }
 
@@ -376,7 +382,7 @@ impl Shift {
         let Some(recovery) = &mut episode.recovery else {
             return (Phase::Return, cap, bound);
         };
-        if sight.frozen {
+        if sight.holds_returns() {
             return (Phase::Return, cap, Bound::Mode);
         }
         let floor = self.memory.floor(sight.now, sight.policy).min(cap.value());

@@ -8,6 +8,7 @@ use super::{Pick, Side, Why};
 use crate::cohort::{segment_share, threshold};
 use crate::decision::{Bound, EndpointDecision, Mode, ShiftDecision};
 use crate::outcome::ROUTE_CLASSES;
+use crate::panic;
 
 /// Largest factor by which risk raises an endpoint's cost: at a risk of .95 and above. Beyond it no traffic is left that
 /// could be kept away, and an infinite cost could not be compared.
@@ -20,7 +21,7 @@ pub(super) struct Target {
     pub(super) accepts_failover: bool,
     /// `(1 - risk)^-2 / weight`.
     pub(super) factor: f64,
-    /// `1 / weight`: without risk.
+    /// `1 / weight`, the configured one: without risk.
     pub(super) factor_on_trial: f64,
     pub(super) weight: f64,
     pub(super) typical_us: f64,
@@ -52,16 +53,16 @@ impl Target {
             1.0
         };
         let left = 1.0 - decided.risk.value();
-        let penalty = match mode {
-            // What is left of each is in its weight already.
-            Mode::Panic => 1.0,
-            Mode::Normal | Mode::Frozen => (1.0 / (left * left)).min(PENALTY_MAX),
+        // In panic what is left of each is in its weight already, of which those on trial know nothing.
+        let (penalty, unpenalised) = match mode {
+            Mode::Panic => (1.0, panic::remaining(decided.risk)),
+            Mode::Normal | Mode::Frozen => ((1.0 / (left * left)).min(PENALTY_MAX), 1.0),
         };
         Self {
             available: decided.available,
             accepts_failover: decided.accepts_failover,
             factor: penalty / weight,
-            factor_on_trial: 1.0 / weight,
+            factor_on_trial: unpenalised / weight,
             weight,
             typical_us: decided.typical_us,
             attempt_timeout: decided.attempt_timeout,

@@ -10,6 +10,7 @@ use crate::cohort::{segment_share, threshold};
 use crate::decision::{Bound, EndpointDecision, Phase, ShiftDecision};
 use crate::failover::ATTEMPTS_MAX_NEVER_SENT;
 use crate::outcome::{Class, Outcome, ROUTE_CLASSES};
+use crate::panic;
 use crate::spec::{EndpointSpec, HealthPolicy, ShiftPolicy};
 
 pub(super) const NOW: Moment = Moment::from_micros(1_000_000);
@@ -187,17 +188,23 @@ fn a_primary_on_trial_gets_the_normal_part_of_the_users_that_try_it() {
     decided.endpoints[0].available = false;
     decided.endpoints[0].shift = Some(shift(0.9));
     decided.endpoints[0].trial = Share::clamped(0.1);
-    let table = ClusterTable::new(&spec, &decided);
-    let mut rng = StdRng::seed_from_u64(1);
-    let mut counts = [0u64; 8];
-    for user in 0..40_000 {
-        counts[table
-            .pick(&request(user), &loads, &mut rng, NOW)
-            .unwrap()
-            .endpoint] += 1;
+    for mode in [Mode::Normal, Mode::Panic] {
+        decided.mode = mode;
+        if mode == Mode::Panic {
+            decided.endpoints[0].weight = panic::remaining(decided.endpoints[0].risk);
+        }
+        let table = ClusterTable::new(&spec, &decided);
+        let mut rng = StdRng::seed_from_u64(1);
+        let mut counts = [0u64; 8];
+        for user in 0..40_000 {
+            counts[table
+                .pick(&request(user), &loads, &mut rng, NOW)
+                .unwrap()
+                .endpoint] += 1;
+        }
+        // A tenth of a quarter; twice that, because between equals the first choice wins and nothing is in flight here.
+        assert!((500..2_500).contains(&counts[0]), "{mode:?} {counts:?}");
     }
-    // A tenth of a quarter; twice that, because between equals the first choice wins and nothing is in flight here.
-    assert!((500..2_500).contains(&counts[0]), "{counts:?}");
 }
 
 // Concept: endpoint-failover

@@ -401,6 +401,8 @@ impl Endpoint {
         );
     }
 
+    // What is over for the endpoint, here and for latencies, is over for each class that was sick with it: a class that is
+    // seldom asked would keep its evidence until long after, and be blamed for it alone.
     fn feed_failures(&mut self, peers: &Peers, threshold: f64) {
         let together = self.tick.attempts;
         let mut expected = 0.0;
@@ -418,7 +420,13 @@ impl Endpoint {
         }
         if together.total > 0.0 {
             self.tick.healthy = expected / together.total;
+            let was_failing = self.failures.is_certain(threshold);
             self.failures.feed(together, self.tick.healthy, threshold);
+            if was_failing && self.failures.score() <= 0.0 {
+                for class in self.classes.iter_mut().flatten().filter(|class| !class.alone) {
+                    class.failures.reset();
+                }
+            }
         }
     }
 
@@ -442,10 +450,15 @@ impl Endpoint {
             }
         }
         self.tick.slow = together;
+        let was_slow = self.slow.evidence(threshold) > 0.0;
         let changed = self.slow.feed(&together, threshold);
+        let is_over = was_slow && self.slow.score() <= 0.0;
         let mut changed_classes = [false; ROUTE_CLASSES];
         for (changed, class) in changed_classes.iter_mut().zip(&mut self.classes) {
             if let Some(class) = class {
+                if is_over && !class.alone {
+                    class.slow.reset();
+                }
                 *changed = class.slow.feed(&class.tick, threshold);
             }
         }

@@ -838,6 +838,35 @@ fn last_of(batches: &[(u32, u32)]) -> Assessment {
     last.unwrap().endpoints[0].clone()
 }
 
+#[test]
+fn what_a_rare_path_saw_of_a_fault_that_is_over_is_not_held_against_it() {
+    const FAULT: std::ops::Range<u64> = 399..410;
+    // Five requests of the rare path, five seconds later: too few to say anything.
+    const CHANCE: std::ops::Range<u64> = 459..472;
+    let mut assessor = Assessor::new(&spec(1), Moment::ZERO);
+    let mut worst = 0.0_f64;
+    for tick in 0..485_u64 {
+        let mut seen = batch(if FAULT.contains(&tick) { 30 } else { 0 }, 30);
+        if tick % 3 == 0 {
+            let fails = FAULT.contains(&tick) || CHANCE.contains(&tick);
+            seen.record(&Outcome {
+                class: if fails { Class::AppError } else { Class::Ok },
+                latency: Duration::from_micros(5000),
+                route_class: RouteClass::of_hash(1),
+                in_flight_at_start: 1,
+            });
+        }
+        let now = Moment::from_micros((tick + 1) * 100_000);
+        let assessed = assessor.assess(now, &[seen, Observation::default()], Duration::ZERO);
+        let classes = &assessed.endpoints[0].classes;
+        worst = classes
+            .iter()
+            .map(|class| class.risk.value())
+            .fold(worst, f64::max);
+    }
+    assert!(worst < 0.15, "{worst}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 

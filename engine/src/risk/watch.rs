@@ -128,6 +128,11 @@ impl FailureWatch {
         strongest
     }
 
+    /// Whether one of the tests has found something.
+    pub fn is_certain(&self, threshold: f64) -> bool {
+        self.tests.iter().any(|test| test.evidence(threshold) > 0.0)
+    }
+
     /// The largest sum of the tests, nats.
     pub fn score(&self) -> f64 {
         self.tests.iter().map(Cusum::score).fold(0.0, f64::max)

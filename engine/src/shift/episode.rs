@@ -51,15 +51,21 @@ pub(super) struct Episode {
 }
 
 impl Episode {
-    /// It begins; no contact with the primary before `hold` is over.
+    /// It begins; no contact with the primary before `hold` is over, or the part of it that follows a failed contact.
     pub(super) fn new(sight: &Sight<'_>, hold: Duration) -> Self {
+        // Where capacity is what is missing, nobody may idle for long without being asked.
+        let first = if sight.in_panic {
+            recovery::next_contact(hold, 0, hold)
+        } else {
+            hold
+        };
         Self {
             worst: sight.primary.risk,
             loss: Loss::NONE,
             authority: Share::ZERO,
             wanted: Share::ZERO,
             hold,
-            contact_at: sight.now + hold,
+            contact_at: sight.now + first,
             contacts_failed: 0,
             worst_bad: 0.0,
             slow: false,
@@ -72,7 +78,7 @@ impl Episode {
 
     /// Opens the recovery, where it is time to.
     pub(super) fn consider_contact(&mut self, sight: &Sight<'_>, share: f64) {
-        if sight.frozen || !recovery::may_contact(sight, self.contact_at) {
+        if sight.holds_returns() || !recovery::may_contact(sight, self.contact_at) {
             return;
         }
         let failing = if self.slow { 0.0 } else { self.worst_bad };

@@ -21,6 +21,7 @@ pub(crate) struct Bench {
     pub(crate) probed: bool,
     pub(crate) capacity: Share,
     pub(crate) frozen: bool,
+    pub(crate) in_panic: bool,
     pub(crate) demand_rps: f64,
 }
 
@@ -33,6 +34,7 @@ impl Bench {
             probed: false,
             capacity: Share::ONE,
             frozen: false,
+            in_panic: false,
             demand_rps: 500.0,
         }
     }
@@ -57,7 +59,7 @@ impl Bench {
             capacity: self.capacity,
             granted: Share::ONE,
             frozen: self.frozen,
-            may_grow: false,
+            in_panic: self.in_panic,
             guidance: Guidance::NONE,
             policy: &self.policy,
             ablations: Ablations::default(),

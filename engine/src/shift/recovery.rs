@@ -30,13 +30,17 @@ use serde::{Deserialize, Serialize};
 use super::Sight;
 use super::loss::Evidence;
 use super::reach::Reach;
-use crate::assessment::{Assessment, Group};
+use crate::assessment::{Assessment, Group, TickEvidence};
 use crate::moment::Moment;
 
 /// Requests per second that a contact aims at. A few clean seconds widen it, and five slow answers close it; of 1200
 /// requests per second it is less than half a percent, so that a fault that has not healed does not show in the users'
 /// 99th percentile (a contact of 5 % does: in the closed loop it was the fault's second coming).
 const CONTACT_RPS: f64 = 5.0;
+
+/// A contact that brings fewer is widened: half of what it aims at may be its part, and chance may give it users who
+/// seldom ask.
+const CONTACT_LEAST_RPS: f64 = 2.0;
 
 /// Largest part of the traffic that a contact takes.
 const CONTACT_MAX: f64 = 0.50;
@@ -65,6 +69,10 @@ const SERVED_REFUTING: f64 = 3.0;
 
 /// Served samples, fast by and large, after which a contact doubles.
 const SERVED_WIDER: f64 = 5.0;
+
+/// Served samples by which its pace is judged: a contact that has lasted since before a fault healed must not be held
+/// back by how slow it was then.
+const PACE_SAMPLES: f64 = 20.0;
 
 /// Failures that were to be expected by now, were the fault still what it was: while they are fewer, none seen say
 /// nothing yet. Where this many are to be expected, one time in five none is seen; where the samples that are waited for
@@ -117,6 +125,7 @@ pub(super) struct Recovery {
     known_bad: f64,
     all: Evidence,
     recent: Evidence,
+    pace: Pace,
     proven: bool,
     /// It was taken for dead when the contact began, and has not been revived yet.
     dead: bool,
@@ -125,6 +134,13 @@ pub(super) struct Recovery {
     old_failures: u32,
     /// Requests per second that it can carry, where load was the cause.
     capacity_rps: Option<f64>,
+}
+
+/// How fast a primary on trial is: the last [`PACE_SAMPLES`] served, older ones faded.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Pace {
+    served: f64,
+    sum_ln_ratio: f64,
 }
 
 impl Recovery {
@@ -142,6 +158,7 @@ impl Recovery {
             known_bad,
             all: Evidence::default(),
             recent: Evidence::default(),
+            pace: Pace::default(),
             proven: false,
             dead: sight.primary.is_dead(),
             old_failures: 0,
@@ -184,7 +201,9 @@ impl Recovery {
         tick.total = tick.total.saturating_sub(old);
         self.recent.add(&tick);
         self.all.add(&tick);
-        self.contact.step(sight, sight.primary, self.from - share, 0.0);
+        self.pace.add(&tick);
+        self.contact
+            .step(sight, sight.primary, self.from - share, CONTACT_LEAST_RPS);
         self.dead &= sight.primary.is_dead();
         let limit = BAD_MAX.max(3.0 * sight.reference.bad);
         if self.is_refuted(sight, limit) {
@@ -196,7 +215,7 @@ impl Recovery {
             // At once: the shadow carried it a moment ago, or it was a canary's share.
             return (progress, self.restored(share));
         }
-        self.proven |= is_proof(&self.all, limit);
+        self.proven |= self.is_proof(limit);
         let allowed = self.allowed();
         let slowly = if share <= caution { CAUTIOUS } else { 1.0 };
         let pace = sight.policy.return_per_second * slowly * sight.dt;
@@ -224,10 +243,6 @@ impl Recovery {
         if self.proven {
             return 1.0;
         }
-        let looks_fast = self
-            .all
-            .ln_slowdown()
-            .is_some_and(|(mean, _)| mean <= SLOW_MAX.ln());
         // What a recovered primary may show was not what ailed it. Half the contact, because power of two choices sends
         // twice his part to whoever has nothing else in flight.
         let telling = (SHOWN_MIN / self.known_bad.max(1e-3)).min(SHOWN_SAMPLES_MAX);
@@ -237,7 +252,7 @@ impl Recovery {
             return if contact < 1.0 { contact / 2.0 } else { contact };
         }
         // What answers slowly may answer without a failure for ever.
-        if !looks_fast {
+        if !self.looks_fast() {
             return contact;
         }
         // A handful of fast answers are no proof, but twice the contact is then no risk to anybody's p99.
@@ -261,12 +276,20 @@ impl Recovery {
     /// In words.
     pub(super) fn state(&self) -> String {
         let upper = self.all.bad_share().1 * 100.0;
-        let slow = self.all.ln_slowdown().map_or(1.0, |(mean, _)| mean.exp());
+        let slow = self.pace.ln_slowdown().map_or(1.0, f64::exp);
         let stage = if self.proven { "proven" } else { "on trial" };
         format!(
             "primary {stage}: {:.0} samples, at most {upper:.1}% bad, {slow:.2} times as slow",
             self.all.total
         )
+    }
+
+    fn is_proof(&self, limit: f64) -> bool {
+        self.all.bad_share().1 <= limit && self.looks_fast() && self.all.served() >= SERVED_MIN
+    }
+
+    fn looks_fast(&self) -> bool {
+        self.pace.ln_slowdown().is_some_and(|ln| ln <= SLOW_MAX.ln())
     }
 
     fn restored(&self, share: f64) -> f64 {
@@ -293,11 +316,19 @@ impl Recovery {
     }
 }
 
-fn is_proof(evidence: &Evidence, limit: f64) -> bool {
-    let fast = evidence
-        .ln_slowdown()
-        .is_some_and(|(mean, _)| mean <= SLOW_MAX.ln());
-    evidence.bad_share().1 <= limit && fast && evidence.served() >= SERVED_MIN
+impl Pace {
+    fn add(&mut self, tick: &TickEvidence) {
+        self.served += f64::from(tick.served);
+        self.sum_ln_ratio += tick.sum_ln_ratio;
+        let kept = (PACE_SAMPLES / self.served).min(1.0);
+        self.served *= kept;
+        self.sum_ln_ratio *= kept;
+    }
+
+    /// Mean logarithm of the slowdown against its own baseline.
+    fn ln_slowdown(&self) -> Option<f64> {
+        (self.served >= 1.0).then(|| self.sum_ln_ratio / self.served)
+    }
 }
 
 /// Risk that no request can prove or refute: what somebody says, the endpoint itself included.

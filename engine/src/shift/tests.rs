@@ -241,6 +241,33 @@ fn traffic_is_back_within_thirty_seconds_of_healing() {
 }
 
 #[test]
+fn in_panic_a_primary_that_has_healed_is_given_its_users_back() {
+    for (in_panic, back) in [(true, true), (false, false)] {
+        let mut play = Play::new(1);
+        play.bench.probed = true;
+        play.run(Health::Dead, 1.0);
+        // What is held for a common cause stays; what is held for want of capacity helps against that want.
+        (play.bench.frozen, play.bench.in_panic) = (true, in_panic);
+        let last = play.run(Health::Well, 30.0).pop().unwrap().decision;
+        assert_eq!(last.share == Share::ZERO, back, "{last:?}");
+    }
+}
+
+#[test]
+fn a_contact_that_lasts_since_before_the_healing_is_not_held_back_by_it() {
+    let mut play = Play::new(1);
+    play.bench.demand_rps = 1200.0;
+    play.run(Health::Slow(1.5), 20.0);
+    assert!(play.shift.share().value() > 0.9);
+    let steps = play.run(Health::Well, 6.0);
+    assert!(
+        steps.last().unwrap().decision.share.value() < 0.9,
+        "{:?}",
+        steps.last()
+    );
+}
+
+#[test]
 fn a_shadow_that_is_worse_gets_a_canary_for_two_seconds_and_then_nothing() {
     let mut play = Play::new(1);
     let mut at_shadow = 0;
