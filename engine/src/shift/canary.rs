@@ -4,8 +4,8 @@
 //! share of users tries it, and their loss there is held against what the primary's users lost *when the shift was
 //! engaged*: the drained primary of now looks better than it is.
 //!
-//! - better: at least 25 live samples (five where the primary fails most requests), and the shadow's upper bound
-//!   clearly below the primary's lower bound;
+//! - better: at least 25 live samples (five where the primary fails most requests; down to eight where they are slow to
+//!   come), and the shadow's upper bound clearly below the primary's lower bound;
 //! - worse: its lower bound above the primary's loss at any time, or two seconds without that proof although there
 //!   were samples enough, or the few look no more than half as good as they should. The share goes to nothing, and the
 //!   next try waits, twice as long each time, unless the primary becomes clearly worse than it was when that was said;
@@ -29,6 +29,14 @@ use crate::spec::ShiftPolicy;
 
 /// Live samples that a proof needs. A shadow that fails one in five passes 25 without a failure once in 260 times.
 const SAMPLES: f64 = 25.0;
+
+/// The fewest that a proof needs where they are slow to come and the primary is plainly worse than most shadows could be
+/// ([`PLAIN`]). One that fails one in five passes eight without a failure once in six times: against a primary that fails one
+/// in twenty that would be a bad bargain.
+const SAMPLES_LATE: f64 = 8.0;
+
+/// Loss of a primary that fails one in ten, or is more than three times as slow.
+const PLAIN: f64 = 1.0;
 
 /// What the shadow's loss has to be below, in terms of the primary's. The primary's bound is taken at the moment when
 /// its errors stood out most, which chance has a part in: without a margin a shadow three times slower is now and then
@@ -154,8 +162,7 @@ impl Canary {
             self.widen(sight, share);
         }
         let certainly = n >= SAMPLES_WORSE && shadow.lower > primary.mean;
-        let needed = if urgent { SAMPLES_URGENT } else { SAMPLES };
-        if n >= needed && clearly_better(&self.evidence) {
+        if n >= self.needed(sight, primary, urgent) && clearly_better(&self.evidence) {
             self.proof = Proof::Better;
             self.failed = 0;
         } else if certainly || !sight.is_held() && self.is_no_better(sight, seems_worse) {
@@ -200,14 +207,27 @@ impl Canary {
 
     /// It has had time and samples enough, or balancing would have given it some if it were well.
     fn is_no_better(&self, sight: &Sight<'_>, seems_worse: bool) -> bool {
-        let n = self.evidence.total;
-        // Users have been there for a tick before the first evidence comes in.
-        let seconds = self
-            .began
-            .map_or(0.0, |began| sight.now.seconds_since(began) + sight.dt);
+        let (n, seconds) = (self.evidence.total, self.seconds(sight));
         let shunned = self.offered >= SAMPLES && n < SHUNNED * self.offered && seems_worse;
         let few = n >= SAMPLES_WORSE && (self.evidence.bad >= 1.0 || seems_worse);
         seconds >= PATIENCE.as_secs_f64() - 1e-9 && (shunned || few || n >= SAMPLES)
+    }
+
+    /// Samples that a proof needs: the longer they take to come, the fewer.
+    fn needed(&self, sight: &Sight<'_>, primary: Loss, urgent: bool) -> f64 {
+        if urgent {
+            return SAMPLES_URGENT;
+        }
+        if primary.lower < PLAIN {
+            return SAMPLES;
+        }
+        (SAMPLES * PATIENCE.as_secs_f64() / self.seconds(sight)).clamp(SAMPLES_LATE, SAMPLES)
+    }
+
+    /// How long it has lasted. Users have been there for a tick before the first evidence comes in.
+    fn seconds(&self, sight: &Sight<'_>) -> f64 {
+        self.began
+            .map_or(0.0, |began| sight.now.seconds_since(began) + sight.dt)
     }
 
     /// Why it is not proven, in words.
