@@ -185,15 +185,13 @@ impl ClusterTable {
                     shadow.filter(|_| spec.shift.enabled),
                     decided,
                     &spec.segments,
+                    &endpoints,
                 )),
                 Role::Shadow => None,
             })
             .filter(|slot| slot.can_serve(&endpoints))
             .collect();
-        let weights: Vec<f64> = slots
-            .iter()
-            .map(|slot| endpoints.get(slot.primary).map_or(0.0, |target| target.weight))
-            .collect();
+        let weights: Vec<f64> = slots.iter().map(|slot| slot.weight).collect();
         let chooser = match spec.balance {
             BalancePolicy::LeastLoad => Chooser::LeastLoad,
             BalancePolicy::WeightedRandom => Chooser::Random(Turns::cumulative(&weights)),

@@ -54,10 +54,10 @@ fn point(identity: usize, n: u64) -> u64 {
 
 impl ClusterTable {
     pub(super) fn by_hash(&self, ring: &Ring, request: &Request, loads: &Loads) -> Option<Candidate> {
-        let total: f64 = self.slots.iter().map(|slot| self.weight(slot.primary)).sum();
+        let total: f64 = self.slots.iter().map(|slot| slot.weight).sum();
         let in_flight = f64::from(loads.total_in_flight() + 1);
-        let has_room = |candidate: &Candidate| {
-            let fair = in_flight * self.weight(candidate.pick.primary) / total;
+        let has_room = |slot: usize, candidate: &Candidate| {
+            let fair = in_flight * self.slots.get(slot).map_or(0.0, |slot| slot.weight) / total;
             f64::from(loads.in_flight(candidate.pick.endpoint)) < (LOAD_BOUND * fair).ceil()
         };
         // Another mix than the shift's, so that a slot's users are spread over the order of its shift.
@@ -65,17 +65,13 @@ impl ClusterTable {
         let mut first = None;
         for slot in ring.walk(hash) {
             if let Some(candidate) = self.resolve(slot, request) {
-                if has_room(&candidate) {
+                if has_room(slot, &candidate) {
                     return Some(candidate);
                 }
                 first = first.or(Some(candidate));
             }
         }
         first
-    }
-
-    fn weight(&self, endpoint: usize) -> f64 {
-        self.endpoints.get(endpoint).map_or(0.0, |target| target.weight)
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) struct Target {
     /// `1 / weight`, the configured one: without risk.
     pub(super) factor_on_trial: f64,
     pub(super) weight: f64,
+    /// The part of its weight that panic has left it.
+    part: f64,
     pub(super) typical_us: f64,
     pub(super) attempt_timeout: Duration,
 }
@@ -33,6 +35,8 @@ pub(super) struct Target {
 pub(super) struct Slot {
     pub(super) primary: usize,
     pub(super) shadow: Option<usize>,
+    /// Its primary's, with the part that panic has left to who serves its users.
+    pub(super) weight: f64,
     pub(super) salt: u64,
     /// Positions below are the shadow's; by route class, then segment.
     pub(super) thresholds: Vec<u32>,
@@ -54,7 +58,7 @@ impl Target {
         };
         let left = 1.0 - decided.risk.value();
         // In panic what is left of each is in its weight already, of which those on trial know nothing.
-        let (penalty, unpenalised) = match mode {
+        let (penalty, part) = match mode {
             Mode::Panic => (1.0, panic::remaining(decided.risk)),
             Mode::Normal | Mode::Frozen => ((1.0 / (left * left)).min(PENALTY_MAX), 1.0),
         };
@@ -62,8 +66,9 @@ impl Target {
             available: decided.available,
             accepts_failover: decided.accepts_failover,
             factor: penalty / weight,
-            factor_on_trial: unpenalised / weight,
+            factor_on_trial: part / weight,
             weight,
+            part,
             typical_us: decided.typical_us,
             attempt_timeout: decided.attempt_timeout,
         }
@@ -76,6 +81,7 @@ impl Slot {
         shadow: Option<usize>,
         decided: &EndpointDecision,
         parts: &[Share],
+        endpoints: &[Target],
     ) -> Self {
         let segments = || (0..parts.len()).map(Some).chain([None]);
         let shift = decided.shift.as_ref().filter(|_| shadow.is_some());
@@ -104,6 +110,11 @@ impl Slot {
         Self {
             primary,
             shadow,
+            weight: weight(
+                endpoints.get(primary),
+                shadow.and_then(|index| endpoints.get(index)),
+                share,
+            ),
             salt: shift.map_or(0, |shift| shift.salt),
             thresholds,
             trial: limits(edge).collect(),
@@ -132,4 +143,11 @@ impl Slot {
             why,
         })
     }
+}
+
+fn weight(primary: Option<&Target>, shadow: Option<&Target>, share: Share) -> f64 {
+    let Some(primary) = primary else { return 0.0 };
+    let with_shadow = shadow.map_or(primary.part, |shadow| shadow.part);
+    let part = primary.part + share.value() * (with_shadow - primary.part);
+    primary.weight / primary.part * part
 }

@@ -207,6 +207,27 @@ fn a_primary_on_trial_gets_the_normal_part_of_the_users_that_try_it() {
     }
 }
 
+#[test]
+fn in_panic_a_slot_weighs_what_is_left_of_who_serves_it() {
+    for balance in [
+        BalancePolicy::RoundRobin,
+        BalancePolicy::WeightedRandom,
+        BalancePolicy::ConsistentHash,
+    ] {
+        let spec = ClusterSpec { balance, ..spec(2) };
+        let mut decided = decision(&spec);
+        decided.mode = Mode::Panic;
+        let sick = &mut decided.endpoints[0];
+        sick.risk = Risk::clamped(0.98);
+        sick.weight = panic::remaining(sick.risk);
+        let alone = picked(&ClusterTable::new(&spec, &decided), 4, 10_000);
+        assert!(alone[0] < 1500, "{balance:?} {alone:?}");
+        decided.endpoints[0].shift = Some(shift(1.0));
+        let shifted = picked(&ClusterTable::new(&spec, &decided), 4, 10_000);
+        assert!((4000..6000).contains(&shifted[2]), "{balance:?} {shifted:?}");
+    }
+}
+
 // Concept: endpoint-failover
 #[test]
 fn users_of_a_dead_primary_go_to_its_shadow_or_where_there_is_room() {
