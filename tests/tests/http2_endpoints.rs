@@ -242,6 +242,34 @@ fn any_other_reset_is_not_repeated_and_a_reset_in_the_middle_is_passed_on_with_i
 }
 
 #[test]
+fn a_500_goes_elsewhere_where_the_route_says_so_and_the_method_may_be_repeated() {
+    run(async {
+        let answers = |status: StatusCode| {
+            Endpoint::start(Builder::new(), move |came: Came| async move {
+                let head = Response::builder().status(status);
+                came.answer(head.body(()).unwrap());
+            })
+        };
+        let sick = answers(StatusCode::INTERNAL_SERVER_ERROR).await;
+        let well = answers(StatusCode::OK).await;
+        for (says, gets_through) in [("", false), (", retryOn: [500]", true)] {
+            let proxy = proxy(&[sick.address, well.address], says, "    balance: round-robin\n");
+            let client = Client::connect(proxy.users).await;
+            let mut failed = 0;
+            for _ in 0..6 {
+                let answer = client.ask(request(Method::GET, "/"), b"").await.unwrap();
+                failed += u32::from(answer.head.status != 200);
+            }
+            assert_eq!(failed == 0, gets_through, "{says}: {failed}");
+            let posted = client.ask(request(Method::POST, "/"), b"1").await.unwrap();
+            let second = client.ask(request(Method::POST, "/"), b"1").await.unwrap();
+            let statuses = [posted, second].map(|answer| answer.head.status.as_u16());
+            assert!(statuses.contains(&500), "{says}: {statuses:?}");
+        }
+    });
+}
+
+#[test]
 fn a_request_that_is_taken_back_is_taken_back_from_its_endpoint() {
     run(async {
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();

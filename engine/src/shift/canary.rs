@@ -30,9 +30,9 @@ use crate::spec::ShiftPolicy;
 /// Live samples that a proof needs. A shadow that fails one in five passes 25 without a failure once in 260 times.
 const SAMPLES: f64 = 25.0;
 
-/// The fewest that a proof needs where they are slow to come and the primary is plainly worse than most shadows could be
-/// ([`PLAIN`]). One that fails one in five passes eight without a failure once in six times: against a primary that fails one
-/// in twenty that would be a bad bargain.
+/// The fewest that a proof needs where they are slow to come and the primary is plainly worse than most shadows could
+/// be ([`PLAIN`]). One that fails one in five passes eight without a failure once in six times: against a primary that
+/// fails one in twenty that would be a bad bargain.
 const SAMPLES_LATE: f64 = 8.0;
 
 /// Loss of a primary that fails one in ten, or is more than three times as slow.

@@ -66,6 +66,10 @@ pub(crate) fn client_hello(data: &[u8]) {
     }
     assert_eq!(whole, pieced, "another verdict in pieces of {size}");
     if let Some(name) = by_rustls(bytes) {
+        // Behind the first name rustls skips what it does not know. OpenSSL takes one name and nothing else, as we do.
+        if whole.is_err() && names(bytes).is_some_and(|names| !is_one_name(&names)) {
+            return;
+        }
         let ours = whole
             .expect("what a server would take is sound")
             .expect("and whole")
@@ -75,6 +79,47 @@ pub(crate) fn client_hello(data: &[u8]) {
             name.as_deref().map(|name| name.strip_suffix('.').unwrap_or(name))
         );
     }
+}
+
+/// The list of names in a ClientHello that is whole.
+fn names(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (mut records, mut message) = (bytes, Vec::new());
+    while let Some((_, rest)) = records.split_at_checked(3) {
+        records = rest;
+        let Some(content) = vector::<2>(&mut records) else {
+            break;
+        };
+        message.extend_from_slice(content);
+    }
+    // Kind and length of the message, version and random.
+    let mut hello = message.get(4 + 2 + 32..)?;
+    let (_session, _ciphers) = (vector::<1>(&mut hello)?, vector::<2>(&mut hello)?);
+    let _compressions = vector::<1>(&mut hello)?;
+    let mut extensions = vector::<2>(&mut hello)?;
+    while let Some((kind, rest)) = extensions.split_first_chunk::<2>() {
+        extensions = rest;
+        let content = vector::<2>(&mut extensions)?;
+        if *kind == [0, 0] {
+            return Some(content.to_vec());
+        }
+    }
+    None
+}
+
+/// Takes bytes that are behind their number, which has `N` bytes.
+fn vector<'a, const N: usize>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (number, rest) = bytes.split_first_chunk::<N>()?;
+    let length = number.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+    let (content, rest) = rest.split_at_checked(length)?;
+    *bytes = rest;
+    Some(content)
+}
+
+fn is_one_name(names: &[u8]) -> bool {
+    let mut outer = names;
+    let list = vector::<2>(&mut outer).filter(|_| outer.is_empty());
+    list.and_then(|list| list.split_first())
+        .is_some_and(|(kind, mut name)| *kind == 0 && vector::<2>(&mut name).is_some() && name.is_empty())
 }
 
 /// The name that a server of rustls would see; `None` where it would not take this.
