@@ -66,8 +66,9 @@ pub(crate) fn client_hello(data: &[u8]) {
     }
     assert_eq!(whole, pieced, "another verdict in pieces of {size}");
     if let Some(name) = by_rustls(bytes) {
-        // Behind the first name rustls skips what it does not know. OpenSSL takes one name and nothing else, as we do.
-        if whole.is_err() && names(bytes).is_some_and(|names| !is_one_name(&names)) {
+        // rustls takes records of any version, and skips what it does not know behind the first name. OpenSSL takes
+        // neither, and no more do we.
+        if whole.is_err() && !is_taken_by_openssl(bytes) {
             return;
         }
         let ours = whole
@@ -81,16 +82,24 @@ pub(crate) fn client_hello(data: &[u8]) {
     }
 }
 
-/// The list of names in a ClientHello that is whole.
-fn names(bytes: &[u8]) -> Option<Vec<u8>> {
+/// Whether its records are of a version 3, and there is at most one name, in a ClientHello that is whole.
+fn is_taken_by_openssl(bytes: &[u8]) -> bool {
     let (mut records, mut message) = (bytes, Vec::new());
-    while let Some((_, rest)) = records.split_at_checked(3) {
+    while let Some(([_kind, major, _minor], rest)) = records.split_first_chunk::<3>() {
+        if *major != 3 {
+            return false;
+        }
         records = rest;
         let Some(content) = vector::<2>(&mut records) else {
             break;
         };
         message.extend_from_slice(content);
     }
+    names(&message).is_none_or(is_one_name)
+}
+
+/// The list of names in a ClientHello.
+fn names(message: &[u8]) -> Option<&[u8]> {
     // Kind and length of the message, version and random.
     let mut hello = message.get(4 + 2 + 32..)?;
     let (_session, _ciphers) = (vector::<1>(&mut hello)?, vector::<2>(&mut hello)?);
@@ -100,7 +109,7 @@ fn names(bytes: &[u8]) -> Option<Vec<u8>> {
         extensions = rest;
         let content = vector::<2>(&mut extensions)?;
         if *kind == [0, 0] {
-            return Some(content.to_vec());
+            return Some(content);
         }
     }
     None
