@@ -156,11 +156,7 @@ impl Controller {
         look(&self.heard.lock().expect("nobody panics with it"))
     }
 
-    /// Waits until what proxies have told is found to be this.
-    ///
-    /// # Panics
-    /// When it does not come to be.
-    pub fn wait_heard<T>(&self, what: &str, look: impl Fn(&Heard) -> Option<T>) -> T {
+    fn wait_heard<T>(&self, what: &str, look: impl Fn(&Heard) -> Option<T>) -> T {
         let mut found = None;
         self.wait_for(what, |c| {
             found = c.heard(&look);

@@ -51,7 +51,8 @@ pub(super) struct Episode {
 }
 
 impl Episode {
-    /// It begins; no contact with the primary before `hold` is over, or the part of it that follows a failed contact.
+    /// It begins; no contact with the primary before `hold` is over. In panic it comes as soon as one after a failed
+    /// contact.
     pub(super) fn new(sight: &Sight<'_>, hold: Duration) -> Self {
         // Where capacity is what is missing, nobody may idle for long without being asked.
         let first = if sight.in_panic {

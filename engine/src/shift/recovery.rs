@@ -8,12 +8,12 @@
 //! - an endpoint's contact is not widened before its evidence could have shown the failures that were found before it:
 //!   ten clean answers say nothing about a fault that fails one in twenty. No more than twenty are waited for, in which
 //!   such a fault still goes unseen 36 times in a hundred. Nothing is known so well of one route class, and its contact
-//!   is widened by what follows alone;
+//!   is widened by what follows alone. A contact that brings too few requests is widened in any case (`reach`);
 //! - then the returned part grows with what has been proven: never more than what would harm one request in a hundred
 //!   if the failures were as frequent as the evidence still allows (ten clean samples: 5 %, from seventy on: a
 //!   quarter);
-//! - after about 130 clean samples (upper bound of failures within 2 %, or thrice the baseline, and no slower than
-//!   1.25 times) it has proven itself, and returns at the policy's pace;
+//! - after about 130 clean samples (upper bound of failures within 2 %, or thrice the baseline, and the last twenty no
+//!   slower than 1.25 times) it has proven itself, and returns at the policy's pace;
 //! - if it shows failures or slowness before the proof, all that had returned moves back at once. Such a failed
 //!   contact cost some users one request, and the next one comes soon: a fault that has just healed must not wait for
 //!   a long hold. After the proof it is a relapse: the share grows again from where it is, and the next hold is twice
@@ -202,8 +202,11 @@ impl Recovery {
         self.recent.add(&tick);
         self.all.add(&tick);
         self.pace.add(&tick);
-        self.contact
-            .step(sight, sight.primary, self.from - share, CONTACT_LEAST_RPS);
+        // Once more has returned than the contact, proof leads: a lull is no reason to bring users back faster.
+        if self.from - share <= self.contact.width() + 1e-9 {
+            self.contact
+                .step(sight, sight.primary, self.from - share, CONTACT_LEAST_RPS);
+        }
         self.dead &= sight.primary.is_dead();
         let limit = BAD_MAX.max(3.0 * sight.reference.bad);
         if self.is_refuted(sight, limit) {

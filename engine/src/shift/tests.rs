@@ -268,6 +268,27 @@ fn a_contact_that_lasts_since_before_the_healing_is_not_held_back_by_it() {
 }
 
 #[test]
+fn in_a_lull_users_come_back_no_faster() {
+    let mut play = Play::new(1);
+    play.bench.demand_rps = 100.0;
+    play.run(Health::Slow(10.0), 12.0);
+    let recovers = |play: &Play| {
+        play.shift
+            .episode
+            .as_ref()
+            .is_some_and(|episode| episode.recovery.is_some())
+    };
+    while !recovers(&play) || play.shift.share().value() > 0.8 {
+        play.run(Health::Well, 0.1);
+    }
+    let before = play.shift.share().value();
+    play.bench.demand_rps = 4.0;
+    let after = play.run(Health::Well, 5.0).last().unwrap().decision.share.value();
+    let pace = play.bench.policy.return_per_second;
+    assert!(after >= before - 5.0 * pace - 1e-6, "{before} {after}");
+}
+
+#[test]
 fn a_shadow_that_is_worse_gets_a_canary_for_two_seconds_and_then_nothing() {
     let mut play = Play::new(1);
     let mut at_shadow = 0;
